@@ -1,0 +1,57 @@
+# `make help` lists the targets. Everything runs in .venv, which is made when it is missing.
+PYTHON ?= python3
+TABLE ?= embedded
+FER = .venv/bin/fer
+
+OVERRIDES = $(if $(DATA),data=$(DATA)) $(if $(ROOT),data.root=$(ROOT)) $(if $(WEIGHTS),backbone.weights=$(WEIGHTS)) \
+            $(if $(STORE),data.store=$(STORE)) $(if $(TRAINER),trainer=$(TRAINER)) $(ARGS)
+
+.PHONY: help install reproduce-table plan-table test test-gpu lint types check bench bench-gpu clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@echo
+	@echo "  With data: make reproduce-table TABLE=ngo2020 DATA=affectnet ROOT=/data/AffectNet \\"
+	@echo "             WEIGHTS=senet50.safetensors STORE=/scratch/fer TRAINER=ddp ARGS='trainer.devices=4'"
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	  { echo "fer_lightning needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	@echo "installing PyTorch and the other packages into .venv: several minutes the first time"
+	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+install: .venv/installed ## make .venv and install into it
+
+reproduce-table: .venv/installed ## run TABLE (embedded), only what is missing; print it and say where it lies
+	$(FER) table run $(TABLE) $(strip $(OVERRIDES))
+
+plan-table: .venv/installed ## say what TABLE would run, and what time and disk it needs
+	$(FER) table plan $(TABLE) $(strip $(OVERRIDES))
+
+test: .venv/installed ## run the tests
+	.venv/bin/python -m pytest
+
+test-gpu: .venv/installed ## run the tests that need a GPU
+	.venv/bin/python -m pytest -m gpu
+
+lint: .venv/installed ## ruff: rules and format
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: .venv/installed ## mypy --strict on the package
+	.venv/bin/mypy
+
+check: lint types test ## lint, types and tests
+
+bench: .venv/installed ## what the loss heads cost, on the CPU
+	.venv/bin/python experiments/benchmarks/heads.py
+
+bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
+	.venv/bin/python experiments/benchmarks/throughput.py
+
+clean: ## remove .venv; runs/ and the cache stay
+	rm -rf .venv

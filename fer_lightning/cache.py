@@ -1,0 +1,90 @@
+"""Content hashes, atomic writes and locks: how anything kept on disk is found again and never half there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+
+def home() -> Path:
+    """Where stores and caches lie: ``FER_CACHE``, else ``$XDG_CACHE_HOME/fer_lightning``, else ``~/.cache``."""
+    if own := os.environ.get("FER_CACHE"):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "fer_lightning"
+
+
+def _umask() -> int:
+    """The process's umask: tempfile makes private files, but a lab shares its stores."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 (64 hex digits) of a JSON-like value; independent of the order of dictionary keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (64 hex digits) of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a file so that it is either whole or absent, also after a kill or a full disk."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``path`` to write a file to; it takes the name when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    partial = Path(name)
+    partial.chmod(0o666 & ~_umask())
+    try:
+        yield partial
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A temporary neighbour of ``path`` to fill; it takes the name when the block ends well.
+
+    What stands under the name already is kept: the entry was made by somebody else with the same content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+    partial.chmod(0o777 & ~_umask())
+    try:
+        yield partial
+        if not path.exists():
+            partial.replace(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock beside ``path``; a lock of a process that died is free (the kernel lets go of it)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        yield
