@@ -1,0 +1,1 @@
+"""From annotation files to batches: readers, prepared store, data set, transforms, samplers, datamodule."""

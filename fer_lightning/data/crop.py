@@ -1,0 +1,177 @@
+"""From a picture's file to the bytes kept of its face: decode, crop, resize, encode."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_PIXELS = 2**27  # a picture said to have more is a decompression bomb, not a photograph of a face
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads it when it is loaded
+
+import cv2  # noqa: E402
+
+Pixels = NDArray[np.uint8]
+Codec = Literal["jpeg", "png", "raw"]
+Box = tuple[int, int, int, int]
+
+RESIZE = "area-down-cubic-up"
+JPEG_QUALITY = 95
+
+
+class UnusableError(Exception):
+    """A picture that cannot be used; ``kind`` is one word, ``detail`` says more."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a face is cut out and kept.
+
+    Args:
+        size: side of the square picture that is kept, in pixels.
+        margin: share of the box's width and height that it is grown by on each side.
+        codec: "jpeg" (quality 95), "png" or "raw" (size * size * 3 bytes, RGB).
+
+    Raises:
+        ValueError: a number out of range or an unknown codec.
+    """
+
+    size: int
+    margin: float
+    codec: Codec
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise ValueError(f"size must be 8 to 4096 pixels, not {self.size}")
+        if not 0 <= self.margin <= 4:
+            raise ValueError(f"margin must be 0 to 4 (a share of the box on each side), not {self.margin}")
+        if self.codec not in ("jpeg", "png", "raw"):
+            raise ValueError(f"codec must be jpeg, png or raw, not {self.codec!r}")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A few faces to crop: their files and boxes (None: the whole picture), and how."""
+
+    paths: Sequence[Path]
+    boxes: Sequence[Box | None]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A face as it is kept: encoded bytes, and the digest of its pixels before resizing."""
+
+    image: bytes
+    pixels: str
+
+
+def start_worker() -> None:
+    """Set a worker process up: one thread, silent, gone when its parent is gone."""
+    cv2.setNumThreads(1)
+    cv2.utils.logging.setLogLevel(0)  # what cannot be decoded is told by name, as a fault
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """A killed parent cannot stop its workers; they would wait for work for ever."""
+    if parent := parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def crop_all(task: Task) -> list[Crop | UnusableError]:
+    """Crop each face of a task; what cannot be used is returned in its place, never raised."""
+    results: list[Crop | UnusableError] = []
+    for path, box in zip(task.paths, task.boxes, strict=True):
+        try:
+            face = cut_out(decode(path), box, task.recipe.margin)
+            results.append(Crop(encode(resize(face, task.recipe.size), task.recipe.codec), digest(face)))
+        except UnusableError as error:
+            results.append(error)
+    return results
+
+
+def decode(path: Path) -> Pixels:
+    """A picture file as (H, W, 3) BGR; grey ones get three equal channels.
+
+    Raises:
+        UnusableError: "missing", "zero_byte" or "unreadable".
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except FileNotFoundError:
+        raise UnusableError("missing", "no such file") from None
+    except OSError as error:
+        raise UnusableError("unreadable", error.strerror or str(error)) from None
+    if data.size == 0:
+        raise UnusableError("zero_byte", "the file is empty")
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    except (cv2.error, MemoryError) as error:
+        raise UnusableError("unreadable", str(error).strip()[:200]) from None
+    if picture is None:
+        raise UnusableError("unreadable", f"not a picture, broken, or over {MAX_PIXELS} pixels")
+    return np.asarray(picture, np.uint8)
+
+
+def cut_out(picture: Pixels, box: Box | None, margin: float) -> Pixels:
+    """The part of a picture inside ``box``, grown by ``margin`` and clipped to the picture.
+
+    Args:
+        picture: (H, W, 3).
+        box: x, y, width, height in pixels; None is the whole picture, which cannot grow.
+        margin: share of the box's width (height) added left and right (above and below).
+
+    Raises:
+        UnusableError: "box_outside": the box, before it is grown, has no pixel of the picture.
+    """
+    if box is None:
+        return picture
+    x, y, width, height = box
+    tall, wide = picture.shape[:2]
+    if width <= 0 or height <= 0 or x >= wide or y >= tall or x + width <= 0 or y + height <= 0:
+        raise UnusableError("box_outside", f"box {x}, {y}, {width}, {height} in a {wide} x {tall} picture")
+    left, top = round(x - margin * width), round(y - margin * height)
+    right, bottom = round(x + width + margin * width), round(y + height + margin * height)
+    return picture[max(top, 0) : bottom, max(left, 0) : right]
+
+
+def resize(face: Pixels, size: int) -> Pixels:
+    """A face as (size, size, C): by area where that shrinks it, cubic where it grows."""
+    if face.shape[:2] == (size, size):
+        return face
+    shrinks = face.shape[0] * face.shape[1] > size * size
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(face, (size, size), interpolation=method), np.uint8)
+
+
+def encode(face: Pixels, codec: Codec) -> bytes:
+    """A (size, size, 3) BGR face as bytes; "raw" is RGB, what the network gets."""
+    if codec == "raw":
+        return cv2.cvtColor(face, cv2.COLOR_BGR2RGB).tobytes()
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if codec == "jpeg" else []
+    done, data = cv2.imencode(".jpg" if codec == "jpeg" else ".png", face, options)
+    if not done:
+        raise UnusableError("unreadable", f"it cannot be encoded as {codec}")
+    return data.tobytes()
+
+
+def digest(face: Pixels) -> str:
+    """32 hex digits that are equal for two faces where shape and every pixel are."""
+    return hashlib.sha256(repr(face.shape).encode() + face.tobytes()).hexdigest()[:32]

@@ -1,0 +1,101 @@
+"""The manifest: what a reader found in a data set, one row a face, labels by name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fer_lightning.cache import content_hash
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),  # unique within the data set, stable over machines
+        pa.field("path", pa.string(), nullable=False),  # of the picture, relative to the root, with "/"
+        pa.field("label", pa.string(), nullable=False),  # a class name
+        pa.field("split", pa.string(), nullable=False),  # "train" or "test"
+        pa.field("x", pa.int32()),  # the face's box in pixels; null: the whole picture is the face
+        pa.field("y", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("identity", pa.string()),  # who is pictured, where the set knows it
+        pa.field("valence", pa.float32()),  # -1..1, where the set has it
+        pa.field("arousal", pa.float32()),
+    ]
+)
+"""Columns of Manifest.rows."""
+
+
+def make_rows(columns: Mapping[str, Any]) -> pa.Table:
+    """A table with the columns of SCHEMA; those not given (of the nullable ones) are null.
+
+    Args:
+        columns: arrays of one length by name; ``id``, ``path``, ``label`` and ``split`` must be there.
+    """
+    length = len(columns["id"])
+    arrays = [columns.get(name) for name in SCHEMA.names]
+    filled = [pa.nulls(length) if array is None else array for array in arrays]
+    named = zip(filled, SCHEMA, strict=True)
+    return pa.table([pc.cast(array, column.type) for array, column in named], schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with one row or file, told by name and set aside."""
+
+    kind: str
+    path: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set as read from its annotations; no picture has been opened yet.
+
+    Attributes:
+        name: the data set's name.
+        root: the folder that ``path`` is relative to. Never written to.
+        rows: one row a face, columns as in SCHEMA, in the order of the annotation files.
+        classes: class names in the classifier's order.
+        skipped: rows left out on purpose, by reason (labels outside ``classes``, no majority, ...).
+        faults: rows left out because something is wrong with them.
+        redistributable: whether its pictures may be shown in a report or uploaded.
+    """
+
+    name: str
+    root: Path
+    rows: pa.Table
+    classes: tuple[str, ...]
+    skipped: dict[str, int] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    redistributable: bool = False
+
+    def counts(self, split: str) -> dict[str, int]:
+        """Rows of a split by class name, in the order of ``classes``; zero where there is none."""
+        labels = self.rows.filter(pc.equal(self.rows["split"], split))["label"]
+        found = {row["values"]: row["counts"] for row in labels.value_counts().to_pylist()}
+        return {name: found.get(name, 0) for name in self.classes}
+
+    def hash(self) -> str:
+        """SHA-256 of everything that decides what is trained on; the root is not part of it."""
+        digest = hashlib.sha256(content_hash([self.name, list(self.classes), self.rows.num_rows]).encode())
+        for name in SCHEMA.names:
+            for part in _canonical(self.rows[name]):
+                digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
+
+
+def _canonical(column: pa.ChunkedArray) -> list[np.ndarray[Any, Any]]:
+    """A column's content as arrays that do not depend on how Arrow chunks or pads it."""
+    valid = column.is_valid().to_numpy()
+    if not pa.types.is_string(column.type):
+        return [valid, column.fill_null(0).to_numpy()]
+    text = column.fill_null("")
+    joined = "".join(text.to_pylist()).encode()
+    return [valid, pc.binary_length(text).to_numpy(), np.frombuffer(joined, np.uint8)]

@@ -1,0 +1,1 @@
+"""One data set a file; each reads annotations and returns a Manifest."""

@@ -1,0 +1,184 @@
+"""FERPlus: FER2013's faces with ten votes each, in Microsoft's folder layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pyarrow import csv
+
+from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.errors import UserError
+
+FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+VOTES = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")
+"""What the ten vote counts of a row stand for, in their order."""
+EMOTIONS = VOTES[:8]
+NO_MAJORITY = "no majority"
+BOX = r"^\(\s*(?P<left>\d{1,6})\s*,\s*(?P<top>\d{1,6})\s*,\s*(?P<right>\d{1,6})\s*,\s*(?P<bottom>\d{1,6})\s*\)$"
+SIDE = 48  # every picture of FER2013 is 48 x 48
+WRONG_NAME = r"^\.*$|[/\\]|^[A-Za-z]:"
+
+
+def read(
+    root: str | None,
+    classes: Sequence[str],
+    test_split: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Read FERPlus (Barsoum et al. 2016) by its official majority rule.
+
+    Args:
+        root: the folder that holds FER2013Train and FER2013Valid or FER2013Test, or the one above it
+            where that is called ``ferplus``.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted.
+        test_split: "test" or "valid": what to test on. Training rows are always FER2013Train.
+        progress: called with (files read, files).
+
+    Raises:
+        UserError: no root, a folder or its label.csv is missing, an unknown class or ``test_split``.
+    """
+    if unknown := [name for name in classes if name not in EMOTIONS]:
+        raise UserError(f"FERPlus has no class {unknown[0]!r}; it has: {', '.join(EMOTIONS)}")
+    folder = _find_root(root)
+    files = {"train": _labels(folder, "train"), "test": _test_labels(folder, test_split)}
+    faults: list[Fault] = []
+    skipped: dict[str, int] = {}
+    parts = []
+    for done, (split, file) in enumerate(files.items(), start=1):
+        parts.append(_rows(file, split, classes, skipped, faults))
+        if progress:
+            progress(done, len(files))
+    return Manifest(
+        name="ferplus",
+        root=folder,
+        rows=pa.concat_tables(parts),
+        classes=tuple(classes),
+        skipped=skipped,
+        faults=tuple(faults),
+    )
+
+
+def majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The official rule: one vote is none, and the winner needs more than half of the votes that remain.
+
+    Args:
+        votes: (N, 10) vote counts, in the order of VOTES.
+
+    Returns:
+        (N,) index into VOTES; -1 where nothing has a majority.
+    """
+    counted = np.where(votes <= 1, 0, votes)
+    winner = counted.argmax(axis=1)
+    won = 2 * counted.max(axis=1) > counted.sum(axis=1)
+    return np.where(won, winner, -1)
+
+
+def _find_root(root: str | None) -> Path:
+    if root is None:
+        raise UserError("FERPlus: no folder given; say data.root=<the folder that holds FER2013Train>")
+    folder = Path(root).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"FERPlus: {root} is not a folder; say data.root=<the folder that holds FER2013Train>")
+    for place in (folder, folder / "ferplus"):
+        if (place / FOLDERS["train"]).is_dir():
+            return place
+    found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:12]) or "nothing"
+    raise UserError(f"FERPlus: no FER2013Train in {folder} nor in its ferplus/; it holds: {found}")
+
+
+def _labels(folder: Path, split: str) -> Path:
+    file = folder / FOLDERS[split] / "label.csv"
+    if not file.is_file():
+        raise UserError(f"FERPlus: {file} is missing; take it from Microsoft's FERPlus repository")
+    return file
+
+
+def _test_labels(folder: Path, test_split: str) -> Path:
+    there = [split for split in ("test", "valid") if (folder / FOLDERS[split]).is_dir()]
+    if test_split in there:
+        return _labels(folder, test_split)
+    hint = " or ".join(f"data.test_split={split}" for split in there) or "neither test nor valid is there"
+    if test_split not in ("test", "valid"):
+        raise UserError(f"FERPlus has no split {test_split!r} to test on; what works here: {hint}")
+    raise UserError(f"FERPlus: no {FOLDERS[test_split]} in {folder}; what works here: {hint}")
+
+
+def _rows(
+    file: Path, split: str, classes: Sequence[str], skipped: dict[str, int], faults: list[Fault]
+) -> pa.Table:
+    """One label file as manifest rows; what is left out is added to ``skipped`` and ``faults``."""
+    table = _sound_rows(file, faults)
+    votes = np.stack([table[name].cast(pa.int64()).to_numpy() for name in VOTES], axis=1)
+    names = np.array([*VOTES, NO_MAJORITY], dtype=object)  # index -1 is the last one
+    labels = pa.array(names[majority(votes)], pa.string())
+    wanted = pc.is_in(labels, pa.array(list(classes), pa.string()))
+    for row in labels.filter(pc.invert(wanted)).value_counts().to_pylist():
+        skipped[row["values"]] = skipped.get(row["values"], 0) + row["counts"]
+    table = table.filter(wanted)
+    paths = pc.binary_join_element_wise(file.parent.name, table["name"], "/")
+    return make_rows(
+        {
+            "id": paths,
+            "path": paths,
+            "label": labels.filter(wanted),
+            "split": pa.array([split] * len(table), pa.string()),
+            **_boxes(table["box"]),
+        }
+    )
+
+
+def _sound_rows(file: Path, faults: list[Fault]) -> pa.Table:
+    """The rows of a label file as text, without those that cannot be used; they become faults."""
+
+    def broken(row: Any) -> str:
+        cells = f"{row.actual_columns} cells in place of {row.expected_columns}"
+        faults.append(Fault("broken_line", row.text.split(",")[0][:200], f"{file}: {cells}"))
+        return "skip"
+
+    names = ["name", "box", *VOTES]
+    try:
+        table = csv.read_csv(
+            file,
+            csv.ReadOptions(column_names=names),
+            csv.ParseOptions(invalid_row_handler=broken),
+            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} cannot be read as CSV: {error}") from error
+    votes = [pc.match_substring_regex(table[name], r"^\d{1,6}$") for name in VOTES]
+    countable = votes[0]
+    for column in votes[1:]:
+        countable = pc.and_(countable, column)
+    wrong = {
+        "outside_root": pc.match_substring_regex(table["name"], WRONG_NAME),
+        "unusable_box": pc.invert(pc.match_substring_regex(table["box"], BOX)),
+        "bad_votes": pc.invert(countable),
+    }
+    return _set_aside(table, wrong, file, faults)
+
+
+def _set_aside(table: pa.Table, wrong: dict[str, pa.ChunkedArray], file: Path, faults: list[Fault]) -> pa.Table:
+    sound = pa.chunked_array([pa.repeat(True, len(table))])
+    for kind, rows in wrong.items():
+        for row in table.filter(pc.and_(rows, sound)).to_pylist():
+            faults.append(Fault(kind, f"{file.parent.name}/{row['name']}", ",".join(list(row.values())[1:])))
+        sound = pc.and_not(sound, rows)
+    return table.filter(sound)
+
+
+def _boxes(texts: pa.ChunkedArray) -> dict[str, pa.ChunkedArray]:
+    """Corner texts "(left, top, right, bottom)" as x, y, width, height; the whole picture is no box."""
+    corners = pc.extract_regex(texts, BOX)
+    left, top, right, bottom = (
+        pc.struct_field(corners, name).cast(pa.int32()) for name in ("left", "top", "right", "bottom")
+    )
+    whole = pc.equal(texts, f"(0, 0, {SIDE}, {SIDE})")
+    box = {"x": left, "y": top, "width": pc.subtract(right, left), "height": pc.subtract(bottom, top)}
+    return {name: pc.if_else(whole, None, values) for name, values in box.items()}

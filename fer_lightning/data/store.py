@@ -1,0 +1,223 @@
+"""The prepared store: cropped, resized faces in one memory-mapped Arrow file a split."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from fer_lightning.data.manifest import Fault
+from fer_lightning.errors import UserError
+
+SCHEMA_VERSION = 1
+META = "store.json"
+SPLITS = ("train", "test")
+
+
+def schema(classes: tuple[str, ...]) -> pa.Schema:
+    """The columns of a split's file; a label is an index into ``classes``, kept as the file's dictionary."""
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("label", pa.dictionary(pa.int16(), pa.string()), nullable=False),
+            pa.field("image", pa.binary(), nullable=False),  # in the store's codec
+            pa.field("pixels", pa.string(), nullable=False),  # equal: pixel-identical before resizing
+            pa.field("identity", pa.string()),
+            pa.field("valence", pa.float32()),
+            pa.field("arousal", pa.float32()),
+        ],
+        metadata={"classes": json.dumps(classes)},
+    )
+
+
+@dataclass(frozen=True)
+class StoreMeta:
+    """What store.json says.
+
+    Attributes:
+        schema_version: of the store's layout.
+        name: the data set's name.
+        classes: class names in the classifier's order.
+        size: side of the kept pictures in pixels.
+        margin: share of the box added on each side before cropping.
+        codec: "jpeg", "png" or "raw".
+        resize: how pictures were resized.
+        leaks: what was done with training images that are identical to a test image.
+        manifest_hash: of the manifest it was made from.
+        counts: images by split and class.
+        skipped: rows left out on purpose, by reason.
+        dropped_leaks: training images dropped because a test image is pixel-identical, by class.
+        test_leaks: test images that had such a twin in the training rows, by class.
+        faults: rows and pictures that could not be used, by name.
+        sha256: of each split's file.
+        bytes: size of each split's file.
+        hash: one digest over the files: the data's fingerprint.
+        redistributable: whether its pictures may be shown in a report or uploaded.
+    """
+
+    schema_version: int
+    name: str
+    classes: tuple[str, ...]
+    size: int
+    margin: float
+    codec: str
+    resize: str
+    leaks: str
+    manifest_hash: str
+    counts: dict[str, dict[str, int]]
+    skipped: dict[str, int]
+    dropped_leaks: dict[str, int]
+    test_leaks: dict[str, int]
+    faults: tuple[Fault, ...]
+    sha256: dict[str, str]
+    bytes: dict[str, int]
+    hash: str
+    redistributable: bool
+
+    def to_json(self) -> str:
+        """The text of store.json."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> StoreMeta:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            ValueError: it is no JSON, of another schema version, or a key is missing or unknown.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(f"it is not of schema version {SCHEMA_VERSION}")
+        try:
+            values["classes"] = tuple(values["classes"])
+            values["faults"] = tuple(Fault(**fault) for fault in values["faults"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+
+class StoreSplit:
+    """One split of a store, read where it lies; a copy for another process opens the file itself.
+
+    Args:
+        file: the split's Arrow file.
+        size: side of the pictures in pixels.
+        codec: "jpeg", "png" or "raw".
+    """
+
+    def __init__(self, file: Path, size: int, codec: str) -> None:
+        self.file = file
+        self.size = size
+        self.codec = codec
+
+    def __reduce__(self) -> tuple[Callable[..., StoreSplit], tuple[Path, int, str]]:
+        return StoreSplit, (self.file, self.size, self.codec)
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """(N,) the manifest's ids."""
+        return [str(value) for value in self._table["id"].to_pylist()]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) indices into the store's classes."""
+        parts = [chunk.indices.to_numpy() for chunk in self._table["label"].chunks]
+        return np.concatenate(parts).astype(np.int64)
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """(N,) equal for images of one identity; where that is not known, for pixel-identical images."""
+        group = pc.coalesce(self._table["identity"], self._table["pixels"]).combine_chunks()
+        return np.asarray(group.dictionary_encode().indices.to_numpy(), np.int64)
+
+    def image(self, i: int) -> NDArray[np.uint8]:
+        """Image ``i`` as (size, size, 3) RGB; read-only and without a copy where the codec is "raw".
+
+        Raises:
+            IndexError: ``i`` is not in 0 .. N - 1.
+            UserError: the file was damaged after it was written.
+        """
+        if not 0 <= i < len(self):
+            raise IndexError(f"image {i} of {len(self)}")
+        starts, chunks = self._images
+        chunk = bisect_right(starts, i) - 1
+        offsets, content = chunks[chunk]
+        row = i - starts[chunk]
+        data = content[offsets[row] : offsets[row + 1]]
+        if self.codec == "raw":
+            return data.reshape(self.size, self.size, 3)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if decoded is None:  # it could be when it was written
+            raise UserError(f"{self.file} is damaged at image {i}; delete its folder and prepare it again")
+        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+    @cached_property
+    def _table(self) -> pa.Table:
+        return pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+
+    @cached_property
+    def _images(self) -> tuple[list[int], list[tuple[NDArray[np.int32], NDArray[np.uint8]]]]:
+        """The row each chunk of the image column starts at; each chunk's offsets and bytes in the file.
+
+        Arrow's own scalars would copy an image each time it is asked for.
+        """
+        chunks = self._table["image"].chunks
+        lengths = np.array([len(chunk) for chunk in chunks], np.int64)
+        parts = []
+        for chunk in chunks:
+            _, offsets, content = chunk.buffers()
+            parts.append((np.frombuffer(offsets, np.int32)[chunk.offset :], np.frombuffer(content, np.uint8)))
+        return (np.cumsum(lengths) - lengths).tolist(), parts
+
+
+class Store:
+    """A prepared data set: ``meta`` and its two splits."""
+
+    def __init__(self, folder: Path, meta: StoreMeta) -> None:
+        self.folder = folder
+        self.meta = meta
+        self._splits = {name: StoreSplit(folder / f"{name}.arrow", meta.size, meta.codec) for name in SPLITS}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the classifier's order; labels are indices into them."""
+        return self.meta.classes
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the content of both splits: the data's fingerprint."""
+        return self.meta.hash
+
+    def split(self, name: str) -> StoreSplit:
+        """The split "train" or "test"."""
+        if name not in SPLITS:
+            raise ValueError(f"a store has the splits train and test, not {name!r}")
+        return self._splits[name]
+
+    @classmethod
+    def open(cls, folder: Path) -> Store:
+        """Open a store that was prepared before.
+
+        Raises:
+            UserError: there is none, or it is damaged.
+        """
+        try:
+            meta = StoreMeta.from_json((folder / META).read_text())
+            sizes = {name: (folder / f"{name}.arrow").stat().st_size for name in SPLITS}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder} is no store ({error}); delete that folder and prepare it again") from error
+        if sizes != meta.bytes:
+            raise UserError(f"the store {folder} is damaged (sizes {sizes}); delete it and prepare it again")
+        return cls(folder, meta)

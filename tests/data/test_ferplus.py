@@ -1,0 +1,145 @@
+"""FERPlus: the majority rule on made-up votes, and the official counts on the real faces where they are."""
+
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fer_lightning.cache import atomic_folder, locked
+from fer_lightning.data.prepare import prepare
+from fer_lightning.data.readers import ferplus
+from fer_lightning.errors import UserError
+from fer_lightning.labels import EMOTIONS
+
+FULL = "(0, 0, 48, 48)"
+
+
+def line(name, *votes, box=FULL):
+    return f'{name},"{box}",' + ",".join(map(str, votes))
+
+
+def put(root: Path, **splits):
+    for split, lines in splits.items():
+        (root / ferplus.FOLDERS[split]).mkdir(parents=True)
+        (root / ferplus.FOLDERS[split] / "label.csv").write_text("\n".join(lines) + "\n")
+    return str(root)
+
+
+HAPPY = (0, 10, 0, 0, 0, 0, 0, 0, 0, 0)
+FEAR = (0, 0, 0, 0, 0, 0, 10, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("votes", "winner"),
+    [
+        ((10, 0, 0, 0, 0, 0, 0, 0, 0, 0), "neutral"),
+        ((5, 0, 0, 5, 0, 0, 0, 0, 0, 0), "no majority"),  # exactly half is not more than half
+        ((4, 0, 1, 2, 1, 1, 1, 0, 0, 0), "neutral"),  # single votes do not count: 4 of 6
+        ((1, 1, 1, 1, 1, 1, 1, 1, 1, 1), "no majority"),
+        ((0, 0, 0, 0, 0, 0, 3, 0, 2, 2), "no majority"),  # unknown and NF do count
+        ((0, 0, 0, 0, 0, 0, 0, 0, 9, 1), "unknown"),
+        ((0, 0, 0, 0, 0, 0, 0, 0, 0, 10), "not a face"),
+        ((0, 0, 6, 0, 0, 0, 0, 4, 0, 0), "surprise"),
+    ],
+)
+def test_majority(votes, winner):
+    names = [*ferplus.VOTES, "no majority"]
+    assert names[ferplus.majority(np.array([votes]))[0]] == winner
+
+
+def test_rows_and_what_is_skipped(tmp_path):
+    train = [
+        line("a.png", *HAPPY),
+        line("b.png", *FEAR, box="(4, 5, 40, 45)"),
+        line("c.png", 5, 5, 0, 0, 0, 0, 0, 0, 0, 0),
+        line("d.png", 0, 0, 0, 0, 0, 0, 0, 9, 0, 0),
+    ]
+    root = put(tmp_path / "ferplus", train=train, valid=[line("e.png", *HAPPY)])
+    manifest = ferplus.read(str(Path(root).parent), ("happy", "fear"), "valid")
+    assert manifest.root == tmp_path / "ferplus"
+    assert manifest.skipped == {"no majority": 1, "contempt": 1}
+    a, b, e = manifest.rows.to_pylist()
+    assert (a["id"], a["path"], a["label"], a["split"], a["x"]) == (
+        "FER2013Train/a.png", "FER2013Train/a.png", "happy", "train", None,
+    )  # fmt: skip
+    assert [b[name] for name in ("x", "y", "width", "height")] == [4, 5, 36, 40]
+    assert (e["path"], e["split"]) == ("FER2013Valid/e.png", "test")
+    assert manifest.hash() == ferplus.read(root, ("happy", "fear"), "valid").hash()
+
+
+def test_what_is_wrong_is_set_aside(tmp_path):
+    train = [
+        line("../../a.png", *HAPPY),
+        line("b.png", *HAPPY, box="nothing"),
+        line("c.png", "x", *HAPPY[1:]),
+        "d.png,1",
+        line("e.png", *HAPPY),
+    ]
+    manifest = ferplus.read(put(tmp_path, train=train, test=[line("f.png", *HAPPY)]), ("happy",), "test")
+    assert sorted((fault.kind, fault.path) for fault in manifest.faults) == [
+        ("bad_votes", "FER2013Train/c.png"),
+        ("broken_line", "d.png"),
+        ("outside_root", "FER2013Train/../../a.png"),
+        ("unusable_box", "FER2013Train/b.png"),
+    ]
+    assert manifest.rows["id"].to_pylist() == ["FER2013Train/e.png", "FER2013Test/f.png"]
+
+
+def test_the_users_mistakes(tmp_path):
+    root = put(tmp_path / "set", train=[line("a.png", *HAPPY)], valid=[line("e.png", *HAPPY)])
+    with pytest.raises(UserError, match=r"no FER2013Test in .*; what works here: data\.test_split=valid"):
+        ferplus.read(root, EMOTIONS, "test")
+    with pytest.raises(UserError, match=r"no split 'val' .*data\.test_split=valid"):
+        ferplus.read(root, EMOTIONS, "val")
+    with pytest.raises(UserError, match=r"no class 'bored'"):
+        ferplus.read(root, ["bored"], "valid")
+    with pytest.raises(UserError, match=r"say data\.root="):
+        ferplus.read(None, EMOTIONS, "valid")
+    with pytest.raises(UserError, match=r"not a folder"):
+        ferplus.read(str(tmp_path / "no"), EMOTIONS, "valid")
+    with pytest.raises(UserError, match=r"no FER2013Train in .*; it holds: set"):
+        ferplus.read(str(tmp_path), EMOTIONS, "valid")
+    (tmp_path / "set" / "FER2013Valid" / "label.csv").unlink()
+    with pytest.raises(UserError, match=r"label\.csv is missing"):
+        ferplus.read(root, EMOTIONS, "valid")
+
+
+@pytest.fixture(scope="session")
+def faces() -> str:
+    """The real set's root; unpacked once into the temporary folder, never into the checkout."""
+    if own := os.environ.get("FER_FERPLUS_ROOT"):
+        return own
+    archive = Path(__file__).parents[3] / "shared/data/ferplus-train-valid.tar.xz"
+    if not archive.is_file():
+        pytest.skip("no FERPlus: set FER_FERPLUS_ROOT to the folder that holds FER2013Train")
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"fer-lightning-tests-{user}" / "ferplus"
+    with locked(folder):
+        if not folder.is_dir():
+            with atomic_folder(folder) as partial, tarfile.open(archive) as packed:
+                packed.extractall(partial, filter="data")
+    return str(folder)
+
+
+def test_official_counts(faces):
+    manifest = ferplus.read(faces, EMOTIONS, "valid")
+    assert list(manifest.counts("train").values()) == [8733, 7284, 3022, 3136, 536, 116, 2098, 120]
+    assert list(manifest.counts("test").values()) == [1180, 862, 348, 411, 60, 25, 289, 16]
+    assert manifest.skipped == {"no majority": 3811, "unknown": 88, "not a face": 2}
+    assert not manifest.faults
+    assert set(manifest.rows["x"].to_pylist()) == {None}
+
+
+def test_twins_of_test_images_are_dropped_from_training(faces, tmp_path):
+    manifest = ferplus.read(faces, EMOTIONS, "valid")
+    store = prepare(manifest, tmp_path, size=32, margin=0.0, codec="raw")
+    assert sum(store.meta.test_leaks.values()) == 231
+    assert {name: store.meta.test_leaks[name] for name in ("surprise", "fear", "disgust", "contempt")} == {
+        "surprise": 105, "fear": 9, "disgust": 5, "contempt": 4,
+    }  # fmt: skip
+    assert list(store.meta.dropped_leaks.values()) == [34, 35, 37, 119, 10, 9, 30, 4]
+    assert list(store.meta.counts["train"].values()) == [8699, 7249, 2985, 3017, 526, 107, 2068, 116]
+    assert len(store.split("test")) == 3191
