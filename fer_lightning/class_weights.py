@@ -1,0 +1,81 @@
+"""Class weights from class counts: each scheme one function, (counts) -> w (C,), and what to scale them to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Normalise = Literal["as_is", "expected_one"]
+
+
+def _tensor(weights: Tensor) -> Tensor:
+    """Computed in float64, handed out in torch's default float type."""
+    return weights.to(torch.get_default_dtype())
+
+
+def _positive(counts: Sequence[int] | Tensor) -> Tensor:
+    values = torch.as_tensor(counts, dtype=torch.float64)
+    if values.ndim != 1 or len(values) == 0:
+        raise ValueError(f"class counts must be a list of numbers, got {counts}")
+    if (values <= 0).any():
+        raise ValueError(f"every class needs an image to get a weight, got counts {values.long().tolist()}")
+    return values
+
+
+def none(counts: Sequence[int] | Tensor) -> Tensor:
+    """All ones (C,).
+
+    Raises:
+        ValueError: a class has no images (all schemes alike).
+    """
+    return _tensor(torch.ones_like(_positive(counts)))
+
+
+def min_over_count(counts: Sequence[int] | Tensor) -> Tensor:
+    """N_min / N_k (C,), the weights of the weighted-softmax and weighted-cluster loss (Ngo & Yoon 2020)."""
+    values = _positive(counts)
+    return _tensor(values.min() / values)
+
+
+def inverse(counts: Sequence[int] | Tensor) -> Tensor:
+    """N / (C N_k) (C,): each class contributes the same total weight (King & Zeng 2001)."""
+    values = _positive(counts)
+    return _tensor(values.sum() / (len(values) * values))
+
+
+def sqrt_inverse(counts: Sequence[int] | Tensor) -> Tensor:
+    """Square root of ``inverse`` (C,): half way, on a log scale, between no weights and equal classes."""
+    return inverse(counts).sqrt()
+
+
+def effective_number(counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
+    """(1 - beta) / (1 - beta^N_k) (C,), scaled to sum C (Cui et al., CVPR 2019, eq. 2 and section 4.1).
+
+    Raises:
+        ValueError: beta is outside [0, 1).
+    """
+    if not 0 <= beta < 1:
+        raise ValueError(f"beta must be in [0, 1), got {beta}")
+    values = _positive(counts)
+    weights = (1 - beta) / (1 - torch.pow(beta, values))
+    return _tensor(weights * len(values) / weights.sum())
+
+
+def normalise(weights: Tensor, counts: Sequence[int] | Tensor, how: Normalise) -> Tensor:
+    """Scale weights (C,): ``as_is`` leaves them; ``expected_one`` makes sum_k p_k w_k = 1.
+
+    Over a batch the weights then average to one, so that a scheme changes which images count, and not how far
+    the optimizer walks: N_min / N_k as it stands multiplies the learning rate by 0.10 on AffectNet.
+
+    Raises:
+        ValueError: how is unknown.
+    """
+    if how == "as_is":
+        return weights
+    if how == "expected_one":
+        values = _positive(counts)
+        return _tensor(weights * values.sum() / (values * weights).sum())
+    raise ValueError(f"class_weights.normalise must be as_is or expected_one, got {how}")

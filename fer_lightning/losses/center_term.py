@@ -1,0 +1,141 @@
+"""What heads with one center a class share: where centers start, how they move, and that ranks agree."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn import functional as F
+
+from fer_lightning.contracts import ClassStats, HeadOutput
+from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
+
+CenterUpdate = Literal["running", "exact", "gradient"]
+
+
+class CenterTermHead(SoftmaxHead):
+    """Cross-entropy plus lambda times a term of the embeddings and of one center a class.
+
+    Centers start at zero until ``init_centers`` is given class means. They never move in ``forward``: after
+    each optimizer step the training loop calls ``step_centers`` once, having shown every micro-batch of that
+    step to ``observe``.
+
+    Args:
+        feature_dim: D.
+        class_stats: the C classes.
+        weight: lambda, the factor of the term in per_sample.
+        center_update: how a center c_j moves. ``running``: by rate * sum_{y_i=j} (x_i - c_j) / (1 + n_j) over the
+            global batch (Wen et al. 2016, eq. 4); ``exact``: by -rate times the exact gradient of
+            mean_i w_{y_i} term_i, without lambda; ``gradient``: by -rate times the gradient that autograd leaves,
+            which carries lambda and w (plain SGD, no momentum, no decay).
+        center_rate: that rate.
+
+    Raises:
+        ValueError: weight is negative, center_rate outside (0, 1] for ``running`` or not positive, or an unknown
+            center_update.
+    """
+
+    centers: Tensor
+
+    def __init__(
+        self,
+        feature_dim: int,
+        class_stats: ClassStats,
+        *,
+        weight: float,
+        center_update: CenterUpdate = "running",
+        center_rate: float = 0.5,
+    ) -> None:
+        super().__init__(feature_dim, class_stats)
+        if weight < 0:
+            raise ValueError(f"weight must not be negative, got {weight}")
+        if center_update not in get_args(CenterUpdate):
+            raise ValueError(
+                f"center_update must be one of {', '.join(get_args(CenterUpdate))}, got {center_update}"
+            )
+        if center_rate <= 0 or (center_update == "running" and center_rate > 1):
+            raise ValueError(f"center_rate must be in (0, 1] for running and positive else, got {center_rate}")
+        self.weight = weight
+        self.center_update = center_update
+        self.center_rate = center_rate
+        zeros = torch.zeros(class_stats.num_classes, feature_dim)
+        if center_update == "gradient":
+            self.centers = nn.Parameter(zeros)
+        else:
+            self.register_buffer("centers", zeros)
+        self._observed: Tensor | None = None
+
+    @abstractmethod
+    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+        """The term (N,) of features (N, D) and labels (N,) at centers (C, D); without lambda and class weights."""
+
+    def forward(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
+        """Logits (N, C) and, given labels (N,), per_sample = cross-entropy + lambda * term."""
+        output = super().forward(features, labels)
+        if output.per_sample is None or labels is None:
+            return output
+        weighted_term = self.weight * self.term(at_least_float32(features), labels, self.centers)
+        output.terms["center_term"] = weighted_term
+        output.per_sample = output.per_sample + weighted_term
+        return output
+
+    @torch.no_grad()
+    def init_centers(self, means: Tensor) -> None:
+        """Put the centers at the class means (C, D) of the embeddings that training starts from.
+
+        Raises:
+            ValueError: another shape, or a mean that is not finite (a class without images).
+        """
+        if means.shape != self.centers.shape:
+            raise ValueError(f"class means {tuple(means.shape)} for centers {tuple(self.centers.shape)}")
+        if not torch.isfinite(means).all():
+            raise ValueError("a class mean is not finite: has every class an image?")
+        self.centers.copy_(means)
+
+    def observe(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Remember what the coming step needs of features (N, D), labels (N,) and class weights (C,)."""
+        if self.center_update == "gradient":
+            return
+        features = features.detach().to(self.centers.dtype)
+        with torch.autocast(features.device.type, enabled=False):  # it would take the products in half precision
+            if self.center_update == "running":
+                seen = self._sums_and_counts(features, labels)
+            else:
+                seen = self._gradient_and_size(features, labels, weights.to(self.centers.dtype))
+        self._observed = seen if self._observed is None else self._observed + seen
+
+    def _sums_and_counts(self, features: Tensor, labels: Tensor) -> Tensor:
+        """(C, D + 1): by class the sum of x_i - c_j, and n_j. A product, since it repeats to the last digit."""
+        members = F.one_hot(labels, len(self.centers)).to(features.dtype).T
+        counts = members.sum(1, keepdim=True)
+        return torch.cat([members @ features - counts * self.centers, counts], 1)
+
+    def _gradient_and_size(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """(C, D + 1): the gradient of sum_i w_{y_i} term_i in the centers, and N in the last column."""
+        with torch.enable_grad():
+            centers = self.centers.detach().clone().requires_grad_()
+            total = (weights.index_select(0, labels) * self.term(features, labels, centers)).sum()
+            (gradient,) = torch.autograd.grad(total, centers)
+        size = gradient.new_full((len(gradient), 1), len(features))
+        return torch.cat([gradient, size], 1)
+
+    @torch.no_grad()
+    def step_centers(self) -> None:
+        """Move the centers once by what all ranks observed since the last call; the same on every rank."""
+        if self.center_update == "gradient":
+            if self.centers.grad is not None:  # DistributedDataParallel has averaged it over the ranks
+                self.centers -= self.center_rate * self.centers.grad
+                self.centers.grad = None
+            return
+        if self._observed is None:
+            return
+        seen, self._observed = self._observed, None
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(seen)
+        moves, size = seen[:, :-1], seen[:, -1:]
+        if self.center_update == "running":
+            self.centers += self.center_rate * moves / (1 + size)
+        else:
+            self.centers -= self.center_rate * moves / size
