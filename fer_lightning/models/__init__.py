@@ -1,0 +1,1 @@
+"""Backbone, neck and the network they form with a head."""

@@ -1,0 +1,159 @@
+"""Backbones: a timm network that takes uint8 pictures and returns embeddings, with strictly loaded weights."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import group_parameters
+from torch import Tensor, nn
+
+from fer_lightning.cache import file_hash
+from fer_lightning.errors import UserError
+
+
+class Backbone(nn.Module):
+    """A timm network without its classifier, from uint8 RGB pictures (N, 3, H, W) to embeddings (N, D).
+
+    Args:
+        name: a timm model name.
+        arguments: further arguments of ``timm.create_model``.
+        mean: by channel, of pixels scaled to 0..1, in the order R, G, B.
+        std: likewise.
+        weights_hash: SHA-256 of the weights it starts from, or what else names them; None where random.
+
+    Attributes:
+        num_features: D.
+        spec: what rebuilds it, as plain values.
+
+    Raises:
+        UserError: timm has no such network or does not take the arguments.
+    """
+
+    network: Any  # timm's classes share no base with num_features and group_matcher
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        mean: Sequence[float],
+        std: Sequence[float],
+        weights_hash: str | None = None,
+    ) -> None:
+        super().__init__()
+        arguments = {"drop_rate": 0.0, **(arguments or {})}
+        try:
+            self.network: Any = timm.create_model(name, num_classes=0, **arguments)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise UserError(f"backbone.name={name}: timm cannot build it with {arguments}: {error}") from error
+        self.num_features: int = self.network.num_features
+        self.weights_hash = weights_hash
+        self.spec: dict[str, Any] = {
+            "name": name,
+            "arguments": {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()},
+            "mean": list(mean),
+            "std": list(std),
+            "weights_hash": weights_hash,
+        }
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings (N, D) of uint8 pictures (N, 3, H, W), normalised here, on the device they lie on."""
+        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        embeddings: Tensor = self.network(pixels)
+        return embeddings
+
+    def blocks(self) -> list[list[str]]:
+        """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping."""
+        groups = group_parameters(self.network, self.network.group_matcher(coarse=True))
+        return [[f"network.{name}" for name in groups[key]] for key in sorted(groups)]
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Load a local state_dict (safetensors, pth or pt) strictly; a classifier of another network is no part of it.
+
+    Raises:
+        UserError: the file is missing, is no state_dict, carries code, or does not fit; the message names keys.
+    """
+    state = read_state_dict(path)
+    own = module.state_dict()
+    missing = sorted(own.keys() - state.keys())
+    unknown = sorted(state.keys() - own.keys())
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, needed {tuple(own[key].shape)}"
+        for key in own.keys() & state.keys()
+        if own[key].shape != state[key].shape
+    ]
+    for what, keys in (("lacks", missing), ("has unknown", unknown), ("has other shapes:", shapes)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise UserError(
+                f"backbone.weights={path}: these weights do not fit the backbone: the file {what} "
+                f"{', '.join(keys[:3])}{more}; give the state_dict of exactly this network"
+            )
+    module.load_state_dict(state)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors or PyTorch file; nothing in the file is executed.
+
+    Raises:
+        UserError: the file is missing, unreadable, or holds anything but tensors by name.
+    """
+    if not path.is_file():
+        raise UserError(f"backbone.weights={path}: no such file; give the path of a local state_dict")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"backbone.weights={path}: not a file of tensors only: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"backbone.weights={path}: holds something else than tensors by name (a state_dict)")
+    return state
+
+
+def local_weights(
+    name: str,
+    *,
+    weights: str | None,
+    pretrained: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+    source: str,
+    arguments: Mapping[str, Any] | None = None,
+) -> Backbone:
+    """A backbone that starts from a local weights file.
+
+    Args:
+        name: a timm model name.
+        weights: path of the state_dict.
+        pretrained: False leaves the weights random (from_scratch); no file is needed then.
+        mean: see Backbone.
+        std: see Backbone.
+        source: where such a file usually comes from, for the message when it is missing.
+        arguments: see Backbone.
+
+    Raises:
+        UserError: the file is not given, not there, or does not fit.
+    """
+    if not pretrained:
+        return Backbone(name, arguments=arguments, mean=mean, std=std)
+    if weights is None:
+        raise UserError(f"backbone.weights is not set: {name} starts from a local file; {source}")
+    path = Path(weights).expanduser()
+    backbone = Backbone(name, arguments=arguments, mean=mean, std=std)
+    load_weights(backbone.network, path)
+    backbone.weights_hash = backbone.spec["weights_hash"] = file_hash(path)
+    return backbone

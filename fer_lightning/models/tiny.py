@@ -1,0 +1,109 @@
+"""A small backbone pre-trained on drawn identities: the stand-in for a face-recognition network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from fer_lightning.cache import atomic_path, content_hash, file_hash, home, locked
+from fer_lightning.data.synthetic import identities
+from fer_lightning.models.backbone import Backbone, load_weights
+
+log = logging.getLogger(__name__)
+
+
+def tiny(
+    name: str,
+    *,
+    weights: str | None,
+    pretrained: bool,
+    mean: Sequence[float],
+    std: Sequence[float],
+    arguments: Mapping[str, Any],
+    people: int,
+    pictures: int,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    size: int,
+    seed: int,
+) -> Backbone:
+    """A small timm network, identifying ``people`` drawn persons from ``pictures`` pictures each.
+
+    Trained once for these arguments and kept under the cache; ``weights`` names a file to use instead.
+
+    Args:
+        name: a timm model name.
+        weights: a state_dict to start from, or None.
+        pretrained: False leaves the weights random (from_scratch).
+        mean: see Backbone.
+        std: see Backbone.
+        arguments: of ``timm.create_model``.
+        people: identities to tell apart.
+        pictures: of each.
+        epochs: of the identification training.
+        batch_size: of the same.
+        lr: its highest learning rate.
+        size: of the pictures, pixels.
+        seed: of the pictures and of the training.
+
+    Raises:
+        UserError: the given file is not there or does not fit.
+    """
+    recipe = {"name": name, "arguments": dict(arguments), "people": people, "pictures": pictures, "epochs": epochs}
+    recipe |= {"batch_size": batch_size, "lr": lr, "size": size, "seed": seed, "version": 1}
+    backbone = Backbone(name, arguments=arguments, mean=mean, std=std)
+    if not pretrained:
+        return backbone
+    if weights:
+        path = Path(weights).expanduser()
+    else:
+        path = home() / "weights" / f"tiny-{content_hash(recipe)[:16]}.safetensors"
+        with locked(path):
+            if not path.exists():
+                log.info("pre-training the tiny backbone on %d drawn people (once, kept in the cache)", people)
+                _identify(backbone, recipe)
+                state = {key: value.contiguous() for key, value in backbone.network.state_dict().items()}
+                with atomic_path(path) as partial:
+                    save_file(state, partial)
+    load_weights(backbone.network, path)
+    backbone.weights_hash = backbone.spec["weights_hash"] = file_hash(path)
+    return backbone
+
+
+def _identify(backbone: Backbone, recipe: Mapping[str, Any]) -> None:
+    """Train ``backbone`` to tell the recipe's people apart; one thread, so that it repeats to the last digit."""
+    pictures, people = identities(recipe["people"], recipe["pictures"], recipe["size"], recipe["seed"])
+    images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(people)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe["seed"])
+        backbone = backbone.to(memory_format=torch.channels_last)
+        classifier = nn.Linear(backbone.num_features, recipe["people"])
+        parameters = [*backbone.parameters(), *classifier.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=recipe["lr"])
+        batches = len(images) // recipe["batch_size"]
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], recipe["epochs"] * batches)
+        backbone.train()
+        for epoch in range(recipe["epochs"]):
+            right = 0
+            for batch in torch.randperm(len(images))[: batches * recipe["batch_size"]].view(batches, -1):
+                logits = classifier(backbone(images[batch].contiguous(memory_format=torch.channels_last)))
+                loss = F.cross_entropy(logits, labels[batch])
+                optimizer.zero_grad()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                schedule.step()
+                right += int((logits.argmax(1) == labels[batch]).sum())
+            accuracy = right / (batches * recipe["batch_size"])
+            log.info("  epoch %d of %d: %.0f %% identified", epoch + 1, recipe["epochs"], 100 * accuracy)
+    torch.set_num_threads(threads)
