@@ -1,0 +1,80 @@
+"""What watches a fit: a tidy line an epoch, and where the centers are."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, distributed
+from torch.nn import functional as F
+
+from fer_lightning.features import center_drift
+from fer_lightning.losses.cluster import ClusterHead
+from fer_lightning.module import MONITOR, FERModule
+
+log = logging.getLogger(__name__)
+
+
+class EpochLine(Callback):
+    """One line an epoch: which of how many, the minival's macro recall, the time left in this stage."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.begin = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.begin = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        done = trainer.current_epoch + 1
+        total = trainer.max_epochs or done
+        left = (time.monotonic() - self.begin) / done * (total - done)
+        score = float(trainer.callback_metrics[MONITOR])
+        if trainer.is_global_zero:
+            log.info("%s: epoch %d of %d, %s %.3f, %.0f s left", self.stage, done, total, MONITOR, score, left)
+
+
+class CenterMonitor(Callback):
+    """Logs each center's drift and, for cluster loss, D_k by epoch.
+
+    The class means it compares with are those of the epoch's augmented training batches, at no cost; the drift
+    in result.json is computed afterwards, in eval mode and without augmentation.
+
+    Args:
+        names: class names.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.sums: Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add a batch to the class sums."""
+        embeddings = outputs["embeddings"].double()
+        members = F.one_hot(outputs["labels"], len(self.names)).to(embeddings.dtype).T
+        sums = torch.cat([members @ embeddings, members.sum(1, keepdim=True)], 1)
+        self.sums = sums if self.sums is None else self.sums + sums
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log and start anew."""
+        assert self.sums is not None
+        assert isinstance(pl_module, FERModule)
+        sums, self.sums = self.sums, None
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(sums)
+        totals, counts = sums[:, :-1], sums[:, -1:]
+        head: Any = pl_module.network.head
+        centers = head.centers.detach().double()
+        drift = center_drift(centers, totals / counts.clamp(min=1), totals.sum(0) / counts.sum())
+        for k, name in enumerate(self.names):
+            pl_module.log(f"center_drift/{name}", drift[k].float())
+        if isinstance(head, ClusterHead):
+            for k, spread in enumerate(head.spread(centers)):
+                pl_module.log(f"center_spread/{self.names[k]}", spread.float())

@@ -1,0 +1,184 @@
+"""Embeddings of a whole part of the data: the frozen backbone's, kept on disk, and class means of a network's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from fer_lightning.cache import atomic_path, content_hash, home, locked
+from fer_lightning.data.datamodule import Batch, FaceDataModule
+from fer_lightning.models.backbone import Backbone
+from fer_lightning.progress import track
+
+
+class Pass:
+    """How a forward pass outside a Trainer is computed, so that it gives the digits that training would see.
+
+    Args:
+        device: where.
+        precision: the Trainer's precision, e.g. ``32-true``, ``64-true``, ``bf16-mixed``.
+        channels_last: the memory format of pictures and kernels.
+    """
+
+    def __init__(self, device: str, precision: str, channels_last: bool) -> None:
+        self.device = torch.device(device)
+        self.dtype = torch.float64 if precision.startswith("64") else torch.float32
+        self.autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.identity = {
+            "device": self.device.type,
+            "precision": precision,
+            "channels_last": channels_last,
+            "threads": torch.get_num_threads(),
+        }
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device, dtype and memory format of this pass."""
+        return module.to(self.device, self.dtype).to(memory_format=self.memory_format)
+
+    def run(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """``compute`` of one batch that lies on the device, in this precision."""
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return compute(images)
+
+    @torch.no_grad()
+    def over(self, loader: DataLoader[Batch], compute: Callable[[Tensor], Tensor], what: str) -> Tensor:
+        """``compute`` of every batch, concatenated on the CPU in the loader's order."""
+        results = []
+        for images, _ in track(loader, what):
+            images = images.to(self.device, non_blocking=True)
+            if images.ndim == 4:
+                images = images.contiguous(memory_format=self.memory_format)
+            results.append(self.run(compute, images).to(self.dtype).cpu())
+        return torch.cat(results)
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted([*module.named_parameters(), *module.named_buffers()]):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def backbone_embeddings(backbone: Backbone, data: FaceDataModule, part: str, how: Pass, *, keep: bool) -> Tensor:
+    """Embeddings (N, D) of a part's pictures, in order and not augmented, by a backbone in eval mode.
+
+    They are looked up by content: weights, store, rows and the way of computing. Memory-mapped when they come from
+    the cache.
+
+    Args:
+        backbone: as it is now.
+        data: the part's pictures.
+        part: train, minival or test.
+        how: device and precision.
+        keep: whether to store what is not there yet: for weights that other cells will start from too.
+    """
+    _, rows = data.rows(part)
+    key = content_hash(
+        {
+            "backbone": [backbone.spec["name"], state_hash(backbone)],
+            "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
+            "how": how.identity,
+        }
+    )
+    path = home() / "embeddings" / f"{key[:32]}.npy"
+    with locked(path):
+        if not path.exists():
+            was_training = backbone.training
+            placed = how.place(backbone).eval()
+            embeddings = how.over(data.in_order(part), placed, f"embedding {part}")
+            backbone.train(was_training)
+            if not keep:
+                return embeddings
+            with atomic_path(path) as partial, partial.open("wb") as stream:
+                np.save(stream, embeddings.numpy())
+    return _mapped(path)
+
+
+def _mapped(path: Path) -> Tensor:
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy-on-write: torch wants writable memory
+
+
+class EmbeddingDataset(Dataset[Batch]):
+    """Embeddings (N, D) with their labels (N,), as FaceDataset gives pictures."""
+
+    def __init__(self, embeddings: Tensor, labels: Tensor) -> None:
+        self.embeddings = embeddings
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, item: int | tuple[int, int]) -> Batch:
+        index = item[1] if isinstance(item, tuple) else item
+        return self.embeddings[index], self.labels[index]
+
+
+class EmbeddingDataModule(FaceDataModule):
+    """The batches of another datamodule, with the backbone's embeddings in place of its pictures.
+
+    Args:
+        faces: whose rows, order and batches are used.
+        embeddings: by part, ``train`` and ``minival`` at least.
+    """
+
+    def __init__(self, faces: FaceDataModule, embeddings: dict[str, Tensor]) -> None:
+        super().__init__(
+            faces.store,
+            batch_size=faces.batch_size,
+            minival=faces.minival_share,
+            split_seed=faces.split_seed,
+            workers=0,
+            draw=faces.draw,
+            augment=None,
+            seed=faces.seed,
+        )
+        self.embeddings = embeddings
+
+    def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
+        """Embeddings of a part; ``training`` makes no difference, they are not augmented."""
+        return EmbeddingDataset(self.embeddings[part], torch.from_numpy(self.labels(part)))
+
+
+def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Means (C, D) of embeddings (N, D) by class, summed in float64.
+
+    Raises:
+        ValueError: a class has no embedding.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    if (counts == 0).any():
+        raise ValueError(f"class {int((counts == 0).nonzero()[0])} has no embedding to take the mean of")
+    sums = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64)
+    sums.index_add_(0, labels, embeddings.double())
+    return (sums / counts.unsqueeze(1)).to(embeddings.dtype)
+
+
+def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
+    """The embeddings (N, D) behind a neck, of a backbone's embeddings (N, num_features)."""
+    batches = DataLoader(EmbeddingDataset(embeddings, torch.zeros(len(embeddings))), batch_size=4096)
+    was_training = neck.training
+    results = how.over(batches, how.place(neck).eval(), "through the neck")
+    neck.train(was_training)
+    return results
+
+
+def center_drift(centers: Tensor, means: Tensor, grand_mean: Tensor) -> Tensor:
+    """By class ||c_k - m_k|| / ||m_k - m|| (C,): how far a center is from its class mean, relative to the classes.
+
+    Args:
+        centers: c (C, D).
+        means: class means m_k (C, D).
+        grand_mean: m (D,), the mean of all embeddings.
+    """
+    norm = torch.linalg.vector_norm
+    drift: Tensor = norm(centers - means, dim=1) / norm(means - grand_mean, dim=1)
+    return drift

@@ -1,0 +1,78 @@
+"""What a cell will cost, estimated from some measured steps; nothing is trained or prepared for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fer_lightning import build
+from fer_lightning.contracts import ClassStats
+from fer_lightning.features import Pass
+from fer_lightning.freeze import keep_frozen_in_eval, train_last_blocks
+from fer_lightning.models.network import Network
+from fer_lightning.stages import Fit
+
+SECONDS = 2.0
+"""How long each kind of step is measured."""
+
+
+def measure(config: dict[str, Any]) -> dict[str, Any]:
+    """Measure the forward pass and, for each fit, a training step, on random pictures of the right size.
+
+    Returns:
+        ``embed``: seconds a picture of a pass without gradient; ``fits``: seconds of each, by name, over all its
+        epochs; ``rows``: pictures by split; ``disk``: bytes still needed for faces, embeddings and one checkpoint.
+    """
+    settings = build.trainer(config)
+    torch.set_num_threads(settings.threads)
+    how = Pass(settings.device, settings.precision, settings.channels_last)
+    manifest = build.manifest(config)
+    rows = {split: sum(manifest.counts(split).values()) for split in ("train", "test")}
+    stats = ClassStats(manifest.classes, tuple(manifest.counts("train").values()))
+    backbone = build.backbone(config, pretrained=False)
+    size, batch = config["data"]["size"], config["data"]["batch_size"] // config["trainer"]["devices"]
+    images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=how.device)
+    images = images.contiguous(memory_format=how.memory_format)
+    labels = torch.randint(0, stats.num_classes, (batch,), device=how.device)
+    seconds: dict[str, float] = {}
+    for name, fit in build.fits(config):
+        network = build.network(config, fit, backbone, backbone.num_features, stats)
+        step = _step(network, fit, images, labels, how)
+        epoch = _seconds(step, how) / batch * rows["train"] / config["trainer"]["devices"]
+        seconds[name] = 0.0 if fit.train_blocks == 0 else epoch * fit.epochs  # from embeddings: next to nothing
+    with torch.no_grad():
+        embed = _seconds(lambda: how.run(backbone.eval(), images), how) / batch
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    embeddings = 4 * backbone.num_features * rows["train"]
+    disk = {"faces": build.missing_bytes(config, manifest), "embeddings": embeddings, "checkpoint": 4 * parameters}
+    return {"embed": embed, "fits": seconds, "rows": rows, "disk": disk}
+
+
+def _step(network: Network, fit: Fit, images: Tensor, labels: Tensor, how: Pass) -> Callable[[], None]:
+    """A training step without the optimizer's part, which is small."""
+    how.place(network).train()
+    train_last_blocks(network.backbone, fit.train_blocks)
+    keep_frozen_in_eval(network)
+
+    def step() -> None:
+        losses = how.run(lambda x: network(x, labels).per_sample, images)
+        torch.autograd.backward(losses.mean())
+
+    return step
+
+
+def _seconds(step: Callable[[], Any], how: Pass) -> float:
+    """Median seconds of a step."""
+    step()
+    times: list[float] = []
+    while sum(times) < SECONDS:
+        begin = time.perf_counter()
+        step()
+        if how.device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begin)
+    return sorted(times)[len(times) // 2]

@@ -1,0 +1,147 @@
+"""FERModule: how a network with a loss head is trained and validated. Nothing about data, stages or files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
+
+from fer_lightning.contracts import HeadOutput
+from fer_lightning.freeze import keep_frozen_in_eval
+from fer_lightning.losses.center_term import CenterTermHead
+from fer_lightning.losses.softmax import at_least_float32
+from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.network import Network
+from fer_lightning.optim import BuildOptimizer
+
+MONITOR = "minival/macro_recall"
+"""What checkpoints are chosen by."""
+
+
+class FERModule(LightningModule):
+    """Trains a network by mean_i( w[y_i] * per_sample_i ) + penalty.
+
+    Args:
+        network: backbone, neck and head.
+        class_weights: w (C,).
+        optimizer: builds optimizer and schedule from parameters and the number of steps.
+        card: what a checkpoint tells about its network: plain values only.
+        channels_last: memory format of pictures and kernels.
+        frozen_backbone: the one whose cached embeddings the network is fed with; checkpoints carry it along.
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        network: Network,
+        class_weights: Tensor,
+        optimizer: BuildOptimizer,
+        *,
+        card: dict[str, Any] | None = None,
+        channels_last: bool = False,
+        frozen_backbone: Backbone | None = None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("class_weights", class_weights)
+        self.build_optimizer = optimizer
+        self.card = card or {}
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            network.to(memory_format=torch.channels_last)
+        # in a list, so that it does not become a part of this module
+        self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
+        self.train_loss = MeanMetric()
+        classes = len(class_weights)
+        self.minival = MetricCollection(
+            {
+                "macro_recall": MulticlassRecall(classes, average="macro"),
+                "accuracy": MulticlassAccuracy(classes, average="micro"),
+            },
+            prefix="minival/",
+        )
+        self.minival_loss = MeanMetric()
+        self.train()  # Lightning keeps the modes it finds: without this, frozen BatchNorm would train
+
+    def train(self, mode: bool = True) -> FERModule:
+        """Training mode for what is trained; what is frozen stays in eval mode."""
+        super().train(mode)
+        keep_frozen_in_eval(self.network)
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Class probabilities (N, C)."""
+        output: HeadOutput = self.network(images)
+        return at_least_float32(output.logits).softmax(1)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Bring pictures into the kernels' memory format."""
+        images, labels = batch
+        return images.contiguous(memory_format=self.memory_format), labels
+
+    def _loss(self, per_sample: Tensor, labels: Tensor, penalty: Tensor | float) -> Tensor:
+        return (self.class_weights.index_select(0, labels) * per_sample).mean() + penalty
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Tensor]:
+        """The loss of a batch, and its embeddings for whoever watches them."""
+        images, labels = batch
+        embeddings = self.network.embed(images)
+        output = self.network.head(embeddings, labels)
+        loss = self._loss(output.per_sample, labels, output.penalty)
+        if isinstance(self.network.head, CenterTermHead):
+            self.network.head.observe(embeddings, labels, self.class_weights)
+        self.train_loss.update(loss.detach(), len(labels))
+        return {"loss": loss, "embeddings": embeddings.detach(), "labels": labels}
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        loss = self.train_loss.compute()
+        self.train_loss.reset()
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"the training loss is {loss.item()} in epoch {self.current_epoch}: "
+                "lower optimizer.lr or loss.weight"
+            )
+        self.log("train/loss", loss)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Count a batch of the minival."""
+        images, labels = batch
+        output = self.network(images, labels)
+        self.minival.update(at_least_float32(output.logits).softmax(1), labels)
+        self.minival_loss.update(self._loss(output.per_sample, labels, output.penalty), len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the minival's metrics, over all ranks."""
+        self.log_dict(self.minival.compute(), prog_bar=True)
+        self.log("minival/loss", self.minival_loss.compute())
+        self.minival.reset()
+        self.minival_loss.reset()
+
+    def configure_optimizers(self) -> Any:
+        """One optimizer over all that is trained but the centers, with its schedule by step."""
+        centers = getattr(self.network.head, "centers", None)
+        parameters = [parameter for parameter in self.parameters() if parameter is not centers]
+        optimizer, schedule = self.build_optimizer(parameters, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The optimizer's step, then the centers' own."""
+        super().optimizer_step(*args, **kwargs)
+        if isinstance(self.network.head, CenterTermHead):
+            self.network.head.step_centers()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write down what rebuilds the network without this code's configuration."""
+        checkpoint["fer_lightning"] = self.card
+        for backbone in self._frozen_backbones:
+            checkpoint["state_dict"] |= backbone.state_dict(prefix="network.backbone.")

@@ -1,0 +1,226 @@
+"""One cell: data, stages, test, result. A process of its own: ``python -m fer_lightning.run OVERRIDE...``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fer_lightning import build, metrics, results
+from fer_lightning.cache import write_atomic
+from fer_lightning.config import check, compose
+from fer_lightning.contracts import ClassStats
+from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.errors import UserError, report
+from fer_lightning.features import Pass, center_drift, class_means, state_hash
+from fer_lightning.freeze import train_last_blocks
+from fer_lightning.inference import load_model
+from fer_lightning.losses.center_term import CenterTermHead
+from fer_lightning.losses.cluster import ClusterHead
+from fer_lightning.losses.softmax import at_least_float32
+from fer_lightning.measure import measure
+from fer_lightning.models.network import Network
+from fer_lightning.progress import Line
+from fer_lightning.stages import is_first_rank
+from fer_lightning.training import Cell, Training
+
+log = logging.getLogger("fer_lightning.run")  # not __name__, which is __main__ where this is started
+
+
+def set_up(config: dict[str, Any]) -> Cell:
+    """Load the backbone's weights, prepare the faces, and find out which cell this is.
+
+    Raises:
+        UserError: something the user can mend; nothing has been trained.
+    """
+    settings = build.trainer(config)
+    torch.set_num_threads(settings.threads)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
+    fits = build.fits(config)
+    backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
+    classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))
+    for _, fit in fits:  # both refuse numbers that make no sense, before the data is touched
+        train_last_blocks(backbone, fit.train_blocks)
+        build.network(config, fit, backbone, backbone.num_features, classes)
+    faces = build.store(config, Line("faces"))
+    data = build.data(config, faces)
+    protocol = build.protocol(config, faces, minival_hash(data), backbone)
+    how = Pass(settings.device, settings.precision, settings.channels_last)
+    return Cell(config, backbone, state_hash(backbone), data, protocol, how)
+
+
+def minival_hash(data: FaceDataModule) -> str:
+    """SHA-256 of the rows that are held out."""
+    return hashlib.sha256(data.minival_rows.tobytes()).hexdigest()
+
+
+def tell_data(data: FaceDataModule) -> None:
+    """Say what is trained on, and what was left out of it."""
+    meta = data.store.meta
+    counts = ", ".join(f"{name} {n}" for name, n in zip(meta.classes, data.class_stats.counts, strict=True))
+    log.info("training on %s", counts)
+    log.info("minival %d, test %d", len(data.minival_rows), sum(meta.counts["test"].values()))
+    if dropped := sum(meta.dropped_leaks.values()):
+        log.info("%d training images dropped: each is pixel-identical to a test image", dropped)
+    for fault in meta.faults[:5]:
+        log.info("set aside: %s: %s, %s", fault.path, fault.kind, fault.detail)
+    if len(meta.faults) > 5:
+        log.info("and %d more set aside; %s names all", len(meta.faults) - 5, data.store.folder / "store.json")
+
+
+def test(network: Network, data: FaceDataModule, how: Pass) -> Tensor:
+    """Class probabilities (N, C) in float64 of the test set: every picture once, on one device."""
+    how.place(network).eval()
+    logits = how.over(data.in_order("test"), lambda images: at_least_float32(network(images).logits), "testing")
+    return logits.double().softmax(1)
+
+
+def watch_centers(training: Training, network: Network) -> dict[str, Any]:
+    """Where the centers are after the last epoch: their drift by class and, for cluster loss, D_k."""
+    head = network.head
+    if not isinstance(head, CenterTermHead):
+        return {}
+    names = training.cell.stats.names
+    embeddings, labels = training.train_embeddings(network)
+    means = class_means(embeddings.double(), labels, len(names))
+    centers = head.centers.detach().cpu().double()
+    drift = center_drift(centers, means, embeddings.double().mean(0))
+    told: dict[str, Any] = {"center_drift": dict(zip(names, drift.tolist(), strict=True))}
+    if isinstance(head, ClusterHead):
+        told["center_spread"] = dict(zip(names, head.spread(centers).tolist(), strict=True))
+    return told
+
+
+def finish(directory: Path, network: Network, cell: Cell, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
+    """Test a network and write the cell's predictions and result.json."""
+    probabilities = test(network, cell.data, cell.how)
+    faces = cell.data.store.split("test")
+    measured = metrics.evaluate(probabilities, torch.from_numpy(faces.labels), cell.data.store.classes)
+    assert sum(map(sum, measured["confusion"])) == len(faces)
+    meta = cell.data.store.meta
+    result = {
+        **measured,
+        "classes": list(meta.classes),
+        "protocol": cell.protocol,
+        "provenance": {
+            "versions": results.versions(),
+            "machine": {
+                "processor": _processor(),
+                "device": _device(cell.how),
+                "threads": torch.get_num_threads(),
+            },
+            "paths": {"data": cell.config["data"]["root"], "faces": str(cell.data.store.folder)},
+        },
+        "data": {
+            "train": dict(zip(cell.stats.names, cell.stats.counts, strict=True)),
+            "minival": len(cell.data.minival_rows),
+            "test": meta.counts["test"],
+            "dropped_leaks": meta.dropped_leaks,
+            "set_aside": len(meta.faults),
+        },
+        **extra,
+        "config": cell.config,
+        "seed": cell.config["seed"],
+        "seconds": round(time.monotonic() - begin, 2),
+    }
+    results.write(directory, result, faces.ids, faces.labels, probabilities.numpy())
+    return result
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _device(how: Pass) -> str:
+    return torch.cuda.get_device_name() if how.device.type == "cuda" else "cpu"
+
+
+def train(config: dict[str, Any], directory: Path | None, base: Path) -> Path:
+    """Train and test a cell, unless that was done. Returns its folder.
+
+    Args:
+        config: as from ``compose``.
+        directory: the cell's folder; None: a readable name in ``base``.
+        base: folder of cells.
+
+    Raises:
+        UserError: something the user can mend.
+    """
+    begin = time.monotonic()
+    cell = set_up(config)
+    directory = directory or base / results.cell_name(config, cell.protocol)
+    if is_first_rank() and (there := results.read(directory)):
+        if results.identity(there["config"], there["protocol"]) != results.identity(config, cell.protocol):
+            raise UserError(f"{directory} holds the result of another cell; choose another folder or delete it")
+        log.info("complete: %s was there, nothing to do", directory)
+        return directory
+    tell_data(cell.data)
+    training = Training(cell, directory)
+    network = training.run()
+    if not is_first_rank():
+        return directory
+    extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
+    extra |= watch_centers(training, network)
+    best = load_model(directory / results.CHECKPOINT)
+    result = finish(directory, best.network, cell, begin, extra)
+    numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
+    log.info("test: %s; %s", numbers, directory)
+    return directory
+
+
+def hush_lightning() -> None:
+    """Leave its hints about devices and products, and what is on purpose here, out of what a user reads."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one cell from the command line; see ``fer train --help`` for the overrides."""
+    parser = argparse.ArgumentParser(prog="python -m fer_lightning.run", description=__doc__)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--config-dir", help="a folder with further options")
+    parser.add_argument("--directory", type=Path, help="the cell's folder")
+    parser.add_argument("--base", type=Path, default=Path("runs/adhoc"), help="or the folder to make it in")
+    parser.add_argument("--protocol", type=Path, help="only set up, and write here what the cell is")
+    parser.add_argument("--measure", type=Path, help="only measure steps, and write what they cost here")
+    parser.add_argument("--faces", action="store_true", help="only prepare the faces")
+    options = parser.parse_args(words)
+    with report() as outcome:
+        hush_lightning()
+        config = compose(options.overrides, options.config_dir)
+        os.environ["OMP_NUM_THREADS"] = str(config["trainer"].get("threads", 1))  # for the ranks started from here
+        check(config)
+        if options.faces:
+            tell_data(build.data(config, build.store(config, Line("faces"))))
+        elif options.measure:
+            cost = measure(config)
+            prepared = cost["disk"]["faces"] == 0
+            write_atomic(
+                options.measure, json.dumps({**cost, "protocol": set_up(config).protocol if prepared else None})
+            )
+        elif options.protocol:
+            cell = set_up(config)
+            tell_data(cell.data)
+            write_atomic(options.protocol, json.dumps(cell.protocol))
+        else:
+            train(config, options.directory, options.base)
+    return outcome.code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

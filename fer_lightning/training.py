@@ -1,0 +1,151 @@
+"""The training of a cell: its stages in order, each starting from the weights of the one before."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+from torch import Tensor, nn
+
+from fer_lightning import build, guards, results
+from fer_lightning.cache import content_hash
+from fer_lightning.callbacks import CenterMonitor
+from fer_lightning.contracts import ClassStats
+from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
+from fer_lightning.freeze import train_last_blocks
+from fer_lightning.losses.center_term import CenterTermHead
+from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.network import Network
+from fer_lightning.module import FERModule
+from fer_lightning.stages import Fit, FitResult, run_fit, shared_fit
+
+log = logging.getLogger(__name__)
+
+State = dict[str, Tensor]
+
+
+@dataclass
+class Cell:
+    """What a cell needs before anything is trained.
+
+    Attributes:
+        config: resolved and checked.
+        backbone: with the weights that the first stage starts from.
+        pretrained: hash of those weights.
+        data: the faces and their split.
+        protocol: what must be equal for numbers to be comparable.
+        how: device and precision of passes outside a Trainer.
+    """
+
+    config: dict[str, Any]
+    backbone: Backbone
+    pretrained: str
+    data: FaceDataModule
+    protocol: dict[str, Any]
+    how: Pass
+
+    @property
+    def stats(self) -> ClassStats:
+        """The classes and their counts."""
+        return self.data.class_stats
+
+
+class Training:
+    """The fits of a cell, one after the other."""
+
+    def __init__(self, cell: Cell, directory: Path) -> None:
+        self.cell = cell
+        self.config = cell.config
+        self.directory = directory
+        self.settings = build.trainer(cell.config)
+        self.weights = build.class_weights(cell.config, cell.stats)
+        self.card = build.card(cell.config, cell.backbone, cell.stats, cell.protocol)
+        self.results: list[FitResult] = []
+        self.notices: list[str] = []
+        self.state: State = {}
+
+    def run(self) -> Network:
+        """Train all fits. Returns the last one's network, as it is after the last epoch."""
+        fits = build.fits(self.config)
+        for number, (name, fit) in enumerate(fits):
+            last = number == len(fits) - 1
+            log.info("stage %d of %d: %s, %d epochs", number + 1, len(fits), name, fit.epochs)
+            if last:
+                network, self.state, result = self._fit(name, fit, self.directory)
+            else:
+                key = self._key(name, fit, number)
+                self.state, result = shared_fit(key, partial(self._train, name, fit))
+            self.results.append(result)
+        return network
+
+    def _train(self, name: str, fit: Fit, directory: Path) -> tuple[State, FitResult]:
+        _, state, result = self._fit(name, fit, directory)
+        return state, result
+
+    def _key(self, name: str, fit: Fit, number: int) -> str:
+        """Hash of all that enters a stage: the config but the later stages and, where it is not used, the loss."""
+        config = {key: value for key, value in self.config.items() if key not in ("stage", "choices")}
+        if fit.loss == "softmax":
+            del config["loss"]
+        before = [asdict(earlier) for _, earlier in build.fits(self.config)[: number + 1]]
+        version = results.versions()
+        return content_hash([name, before, results.identity(config, self.cell.protocol), version])
+
+    def _fit(self, name: str, fit: Fit, directory: Path) -> tuple[Network, State, FitResult]:
+        cell = self.cell
+        backbone = cell.backbone if fit.pretrained else build.backbone(self.config, pretrained=False)
+        train_last_blocks(backbone, fit.train_blocks)
+        frozen = fit.train_blocks == 0
+        base = nn.Identity() if frozen else backbone
+        network = build.network(self.config, fit, base, backbone.num_features, cell.stats)
+        start = Network(backbone, network.neck, network.head)
+        _load_what_fits(start, self.state)
+        self._notice(network, fit)
+        data = cell.data
+        if frozen:
+            raw = {part: self._raw(backbone, part) for part in ("train", "minival")}
+            data = EmbeddingDataModule(cell.data, raw)
+        callbacks: list[Callback] = []
+        if isinstance(network.head, CenterTermHead):
+            network.head.init_centers(class_means(*self.train_embeddings(start), cell.stats.num_classes))
+            callbacks.append(CenterMonitor(cell.stats.names))
+        module = FERModule(
+            network,
+            self.weights,
+            build.optimizer(self.config, fit),
+            card=self.card,
+            frozen_backbone=backbone if frozen else None,
+            channels_last=self.settings.channels_last and not frozen,
+        )
+        logger = build.logger(self.config, self.directory, name)
+        trainer = self.settings.trainer(fit, name, directory, logger, callbacks)
+        state, result = run_fit(name, fit, module, data, trainer, self.config["seed"])
+        return Network(backbone, network.neck, network.head), state, result
+
+    def _raw(self, backbone: Backbone, part: str) -> Tensor:
+        keep = state_hash(backbone) == self.cell.pretrained  # other cells will ask for these again
+        return backbone_embeddings(backbone, self.cell.data, part, self.cell.how, keep=keep)
+
+    def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
+        """Embeddings (N, D) of the training part under the test transform, and labels (N,)."""
+        assert isinstance(network.backbone, Backbone)
+        embeddings = through(network.neck, self._raw(network.backbone, "train"), self.cell.how)
+        return embeddings, torch.from_numpy(self.cell.data.labels("train"))
+
+    def _notice(self, network: Network, fit: Fit) -> None:
+        for text in guards.notices(network, fit):
+            log.warning("note: %s", text)
+            self.notices.append(text)
+
+
+def _load_what_fits(network: Network, state: State) -> None:
+    """Load the weights of the stage before: backbone, neck, and the classifier where shapes agree."""
+    own = network.state_dict()
+    given = {key.removeprefix("network."): value for key, value in state.items()}
+    network.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
