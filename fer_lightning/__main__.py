@@ -1,0 +1,5 @@
+"""``python -m fer_lightning`` is ``fer``."""
+
+from fer_lightning.cli import main
+
+raise SystemExit(main())

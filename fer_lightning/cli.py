@@ -1,0 +1,80 @@
+"""``fer``: one command with sub-commands. Imports nothing heavy before it must."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from fer_lightning import __version__
+from fer_lightning.errors import UserError, report
+
+Command = Callable[[list[str]], int]
+
+
+def _train(words: list[str]) -> int:
+    from fer_lightning.train import train
+
+    return train(words)
+
+
+def _prepare(words: list[str]) -> int:
+    from fer_lightning import launch
+
+    return launch.wait(launch.child("run", ["--faces", *words]))
+
+
+def _evaluate(words: list[str]) -> int:
+    from fer_lightning.evaluate import evaluate
+
+    return evaluate(words)
+
+
+def _table(words: list[str]) -> int:
+    from fer_lightning.table.command import table
+
+    return table(words)
+
+
+COMMANDS: dict[str, tuple[Command, str]] = {
+    "train": (_train, "train one cell, or with -m a sweep of cells"),
+    "prepare": (_prepare, "read a data set and prepare its faces, without training"),
+    "evaluate": (_evaluate, "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]"),
+    "table": (_table, "run, plan or show a table of experiments: fer table run embedded"),
+}
+
+
+def usage() -> str:
+    """The text of ``fer --help``: the commands, and every group with its choices."""
+    from fer_lightning.layout import groups, tables
+
+    lines = ["usage: fer COMMAND ...", "", "commands:"]
+    lines += [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    lines += ["", "choices of train, prepare and evaluate (group=option):"]
+    lines += [f"  {group:<14} {', '.join(options)}" for group, options in groups().items()]
+    lines += ["", f"tables: {', '.join(tables())}", "", "`fer COMMAND --help` says more."]
+    return "\n".join(lines)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run ``fer``. Returns the exit code: 0, 1 where a cell failed, 2 after a user's mistake, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if words is None else words)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"fer_lightning {__version__}")
+        return 0
+    code = 0
+    try:
+        with report() as outcome:
+            if words[0] not in COMMANDS:
+                raise UserError(f"no command {words[0]!r}; there is {', '.join(COMMANDS)}")
+            code = COMMANDS[words[0]][0](words[1:])
+    except KeyboardInterrupt:
+        print("fer: stopped; the same command goes on where this one ended", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return outcome.code or code

@@ -1,0 +1,112 @@
+"""Cells as child processes: each trains in a process tree of its own, and is done when its result is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from fer_lightning import results
+from fer_lightning.config import compose
+from fer_lightning.errors import UserError
+
+_OF_ANOTHER_RUN = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
+
+_DECIDES = ("data", "backbone", "stage", "trainer")
+
+
+def child(module: str, words: Sequence[str], output: IO[str] | None = None) -> subprocess.Popen[str]:
+    """Start ``python -m fer_lightning.<module>`` with an environment that knows of no other run's ranks.
+
+    Args:
+        module: which.
+        words: its command line.
+        output: where its stdout and stderr go; None: to this process's.
+    """
+    environment = {key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_RUN}
+    command = [sys.executable, "-m", f"fer_lightning.{module}", *words]
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True)
+
+
+def wait(process: subprocess.Popen[str]) -> int:
+    """The exit code of a child; where we are interrupted, it is ended first."""
+    try:
+        return process.wait()
+    except BaseException:
+        end(process)
+        raise
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Ask a child to end, and insist after ten seconds."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Launcher:
+    """Knows cells by their content: what they are is asked once for each choice of data and backbone.
+
+    Args:
+        config_dir: a user's folder with further options.
+    """
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        self.config_dir = config_dir
+        self.options = ["--config-dir", config_dir] if config_dir else []
+        self._answers: dict[str, dict[str, Any]] = {}
+
+    def directory(self, overrides: Sequence[str], base: Path) -> Path:
+        """The folder of a cell in ``base``; prepares its faces and pre-trained weights where they are missing.
+
+        Raises:
+            UserError: the configuration is wrong, or the child that sets up said so and ended.
+        """
+        return base / results.cell_name(*self._cell(overrides))
+
+    def setting(self, overrides: Sequence[str]) -> str:
+        """``results.setting`` of the result that a cell will have."""
+        config, protocol = self._cell(overrides)
+        return results.setting({"config": config, "protocol": protocol})
+
+    def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""
+        config = compose(overrides, self.config_dir)
+        return self._ask("--measure", overrides, [config[group] for group in _DECIDES])
+
+    def is_complete(self, overrides: Sequence[str], base: Path) -> bool:
+        """Whether a cell's result is there; where its faces are not even prepared, it is not."""
+        protocol = self.measure(overrides)["protocol"]
+        if protocol is None:
+            return False
+        config = compose(overrides, self.config_dir)
+        return results.read(base / results.cell_name(config, protocol)) is not None
+
+    def _cell(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        config = compose(overrides, self.config_dir)
+        return config, self._ask("--protocol", overrides, [config[group] for group in _DECIDES])
+
+    def _ask(self, what: str, overrides: Sequence[str], decides: Any) -> dict[str, Any]:
+        """The answer of a child that imports what this process must not; asked once for what decides it."""
+        key = json.dumps([what, decides], sort_keys=True)
+        if key not in self._answers:
+            with tempfile.TemporaryDirectory() as folder:
+                answer = Path(folder) / "answer.json"
+                if wait(child("run", [what, str(answer), *self.options, *overrides])) != 0 or not answer.exists():
+                    raise UserError("nothing was trained: data or configuration need mending, see the line above")
+                self._answers[key] = json.loads(answer.read_text())
+        return self._answers[key]
+
+    def start(
+        self, overrides: Sequence[str], directory: Path, output: IO[str] | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a cell in its folder."""
+        return child("run", ["--directory", str(directory), *self.options, *overrides], output)

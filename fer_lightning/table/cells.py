@@ -1,0 +1,67 @@
+"""The cells of a folder, and whether they may stand in one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fer_lightning import results
+from fer_lightning.errors import UserError
+
+_NEEDED = {"metrics", "per_class_recall", "confusion", "classes", "protocol", "provenance", "config", "seed"}
+
+
+class Cell(NamedTuple):
+    """The name of a cell's folder and its result.json."""
+
+    folder: str
+    result: dict[str, Any]
+
+
+def read_cells(directory: Path) -> list[Cell]:
+    """All complete cells of a folder, sorted by folder name.
+
+    Raises:
+        UserError: there are none, or one lacks what a table needs.
+    """
+    cells = []
+    for path in sorted(directory.glob(f"*/{results.RESULT}")):
+        result = results.read(path.parent) or {}
+        if missing := _NEEDED - result.keys():
+            raise UserError(f"{path}: has no {', '.join(sorted(missing))}; delete it to run the cell again")
+        cells.append(Cell(path.parent.name, result))
+    if not cells:
+        raise UserError(f"{directory}: no results; train cells into it first, or name another folder")
+    return cells
+
+
+def refuse_mixed_protocols(directory: Path, cells: list[Cell]) -> None:
+    """Hold the cells of a table to one protocol.
+
+    Raises:
+        UserError: two differ; the message names the first key that does, its values and the folders.
+    """
+    protocols = [cell.result["protocol"] for cell in cells]
+    keys = dict.fromkeys(key for protocol in protocols for key in protocol)
+    differing = [key for key in keys if any(p.get(key) != protocols[0].get(key) for p in protocols)]
+    if not differing:
+        return
+    folders: dict[str, list[str]] = {}
+    for cell in cells:
+        folders.setdefault(_shown(cell.result["protocol"].get(differing[0])), []).append(cell.folder)
+    told = "; ".join(
+        f"{value} in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for value, names in folders.items()
+    )
+    also = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
+    raise UserError(
+        f"{directory}: results of different protocols do not belong in one table: {differing[0]}{also} differs: "
+        f"{told}; move one kind to a folder of its own"
+    )
+
+
+def _shown(value: Any) -> str:
+    """A protocol's value as it reads in an error message; long hashes cut."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value[:12] if isinstance(value, str) else str(value)

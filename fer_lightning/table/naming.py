@@ -1,0 +1,60 @@
+"""Names for rows that no table file names: by loss and class weights, and by what else tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fer_lightning import results
+
+Config = dict[str, Any]
+
+
+def is_plain(choices: dict[str, str]) -> bool:
+    """Softmax without class weights, each image drawn once an epoch: the baseline of every comparison."""
+    return (
+        choices.get("loss") == "softmax"
+        and choices.get("class_weights") == "none"
+        and choices.get("sampler", "shuffle") == "shuffle"
+    )
+
+
+def label(config: Config) -> str:
+    """``softmax``, or with class weights ``softmax x min_over_count``."""
+    loss, weights = config["choices"]["loss"], config["choices"]["class_weights"]
+    return loss if weights == "none" else f"{loss} x {weights}"
+
+
+def labels(configs: Sequence[Config]) -> list[str]:
+    """A label for each config; those that share one get the keys they differ in appended."""
+    short = [label(config) for config in configs]
+    found = []
+    for name, config in zip(short, configs, strict=True):
+        same = [other for other_name, other in zip(short, configs, strict=True) if other_name == name]
+        found.append(", ".join([name, *_distinct(config, same)]))
+    return found
+
+
+def _distinct(config: Config, group: Sequence[Config]) -> list[str]:
+    """``key=value`` for every key in which the configs of a group differ; an option stands for its own keys."""
+    flat = [_flatten(results.identity({k: v for k, v in c.items() if k != "seed"}, {})["config"]) for c in group]
+    keys = dict.fromkeys(key for values in flat for key in values)
+    columns = {key: [values.get(key) for values in flat] for key in keys}
+    differing = {key: column for key, column in columns.items() if any(value != column[0] for value in column)}
+    chosen = {key.removeprefix("choices.") for key in differing if key.startswith("choices.")}
+    own = next(values for values, other in zip(flat, group, strict=True) if other is config)
+    words = []
+    for key, column in differing.items():
+        name = key.removeprefix("choices.")
+        parent, _, leaf = key.rpartition(".")
+        repeated = differing.get(f"{parent.rpartition('.')[0]}.{leaf}") == column
+        if name != key or not (key.split(".")[0] in chosen or repeated):
+            words.append(f"{name}={own.get(key)}")
+    return words
+
+
+def _flatten(value: Config, prefix: str = "") -> Config:
+    flat: Config = {}
+    for key, item in value.items():
+        flat |= _flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return flat

@@ -1,0 +1,134 @@
+"""A table's file: which cells it has, where they lie, and which are missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ValidationError
+
+from fer_lightning import results
+from fer_lightning.cache import write_atomic
+from fer_lightning.config import compose
+from fer_lightning.errors import UserError
+from fer_lightning.launch import Launcher
+from fer_lightning.layout import shipped, tables
+
+
+class RowPlan(BaseModel, frozen=True, extra="forbid"):
+    """A row: its name, what makes it different, and whether the paper's abstract compares it."""
+
+    method: str
+    overrides: list[str]
+    abstract: bool = False
+
+
+class TablePlan(BaseModel, frozen=True, extra="forbid"):
+    """What a file of experiments/ says.
+
+    Attributes:
+        name: of the file.
+        title: of the table.
+        rows: in their order.
+        seeds: every row is run with each.
+        metrics: columns of the printed table.
+        overrides: of all cells.
+        notes: printed at its foot.
+    """
+
+    title: str
+    rows: list[RowPlan]
+    seeds: list[int]
+    metrics: list[str]
+    overrides: list[str] = []
+    notes: list[str] = []
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a table, with the folder it is or will be in."""
+
+    row: RowPlan
+    seed: int
+    overrides: tuple[str, ...]
+    directory: Path
+
+    @property
+    def label(self) -> str:
+        """For the lines a person reads."""
+        return f"{self.row.method}, seed {self.seed}"
+
+    def result(self) -> dict[str, Any] | None:
+        """Its result, once it is complete."""
+        return results.read(self.directory)
+
+
+def load(name: str) -> TablePlan:
+    """Read a table's file: a name from experiments/, or a path.
+
+    Raises:
+        UserError: there is no such file, or something in it is wrong.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("experiments") / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"table {name}: no such file {path}; there is {', '.join(tables())}, or give a path")
+    try:
+        said = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        plan = TablePlan.model_validate(said)
+    except OmegaConfBaseException as error:
+        raise UserError(f"table {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"table {path}: {where}: {first['msg']}") from error
+    return plan.model_copy(update={"name": path.stem})
+
+
+def cells(plan: TablePlan, overrides: Sequence[str], launcher: Launcher, base: Path) -> list[PlannedCell]:
+    """All cells, seed by seed; sets up data and pre-trained weights where they are missing.
+
+    Raises:
+        UserError: an override does not fit the configuration.
+    """
+    planned = []
+    for seed in plan.seeds:
+        for row in plan.rows:
+            words = (*plan.overrides, *row.overrides, *overrides, f"seed={seed}")
+            planned.append(PlannedCell(row, seed, words, launcher.directory(words, base)))
+    return planned
+
+
+def note_down(plan: TablePlan, planned: Sequence[PlannedCell], launcher: Launcher, base: Path) -> None:
+    """Write table.json: what the table consists of, for whoever shows it later."""
+    rows = []
+    for row in plan.rows:
+        mine = [cell for cell in planned if cell.row is row]
+        settings = {launcher.setting(cell.overrides) for cell in mine}
+        rows.append(
+            {"method": row.method, "abstract": row.abstract, "overrides": row.overrides, "settings": [*settings]}
+        )
+    told = {
+        "name": plan.name,
+        "title": plan.title,
+        "notes": plan.notes,
+        "rows": rows,
+        "seeds": plan.seeds,
+        "metrics": plan.metrics,
+    }
+    write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
+
+
+def validate(plan: TablePlan, overrides: Sequence[str], config_dir: str | None) -> None:
+    """Compose every row once, so that a misspelt one is found before anything is done.
+
+    Raises:
+        UserError: one does not fit the configuration.
+    """
+    for row in plan.rows:
+        compose([*plan.overrides, *row.overrides, *overrides], config_dir)

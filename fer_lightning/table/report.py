@@ -1,0 +1,211 @@
+"""A table as CSV, Markdown, LaTeX, plain text and picture. Every number in them is one of ``stats``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fer_lightning.cache import write_atomic
+from fer_lightning.table import words
+from fer_lightning.table.picture import picture as picture
+from fer_lightning.table.stats import METRICS, Row, Table, difference, load
+from fer_lightning.table.words import DAGGER, MISSING, cell, percent
+
+HEADINGS = {
+    "accuracy": "Accuracy",
+    "macro_recall": "Macro recall",
+    "macro_f1": "Macro F1",
+    "cohen_kappa": "Kappa",
+    "krippendorff_alpha": "Alpha",
+    "auroc": "AUROC",
+    "average_precision": "AP",
+    "ece": "ECE",
+}
+_TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
+_TEXT_WIDTH = 100
+_LOWER_IS_BETTER = {"ece"}
+
+
+def write(directory: Path, out: Path) -> list[Path]:
+    """Write table.csv, table.md, table.tex and table.svg of a folder of cells; returns their paths.
+
+    Raises:
+        UserError: see ``stats.load``.
+    """
+    table = load(directory)
+    made = {"table.csv": to_csv(table), "table.md": to_markdown(table), "table.tex": to_latex(table)}
+    for name, text in made.items():
+        write_atomic(out / name, text)
+    picture(table, out / "table.svg")
+    return [out / name for name in (*made, "table.svg")]
+
+
+def to_csv(table: Table) -> str:
+    """All metrics in full precision, for programs; a value that is not there is an empty cell."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
+    writer.writerow(["method", "loss", "class_weights", "stage", "seeds", *columns])
+    for row in table.rows:
+        numbers = [number for metric in METRICS for number in (row.mean(metric), row.std(metric))]
+        shown = ["" if math.isnan(number) else repr(number) for number in numbers]
+        writer.writerow([row.method, row.loss, row.class_weights, row.stage, len(row.seeds), *shown])
+    return stream.getvalue()
+
+
+def to_markdown(table: Table) -> str:
+    """The table with what it shows said above it and what a reader has to know below it."""
+    head, body = _columns(table, _md, lambda text: f"**{text}**")
+    parts = [f"# {_md(table.title)}", _md(words.verdict(table))]
+    if table.substitute:
+        parts.append(_md(table.substitute))
+    parts.append(_md_table(head, body))
+    if recall := _recall_by_class(table):
+        parts += ["Recall by class, mean over the seeds, in percent:", _md_table(recall[0], recall[1:])]
+    parts.append("\n".join(f"- {_md(line)}" for line in words.foot(table)))
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: Table) -> str:
+    """The same table for a paper; needs the package booktabs."""
+    head, body = _columns(table, _tex, lambda text: rf"\textbf{{{text}}}")
+    rows = [rf"{' & '.join(line)} \\" for line in (head, *body)]
+    caption = " ".join(filter(None, (f"{table.title.rstrip('.')}.", words.verdict(table), table.substitute)))
+    notes = "\n".join(rf"{_tex(line)}\par" for line in words.foot(table))
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(caption)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\medskip\footnotesize\raggedright",
+            notes,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def to_text(table: Table) -> str:
+    """A compact table of at most 100 characters a line for the terminal; long labels are wrapped."""
+    head = ["", "seeds", *(HEADINGS[metric].lower() for metric in _TEXT_METRICS)]
+    body = [[_seeds(table, row), *(cell(row, metric) for metric in _TEXT_METRICS)] for row in table.rows]
+    widths = [max(len(line[k]) for line in (head[1:], *body)) for k in range(len(head) - 1)]
+    room = _TEXT_WIDTH - sum(widths) - 2 * len(widths)
+    labels = [textwrap.wrap(_method(row), room) or [""] for row in table.rows]
+    longest = max(len("method"), *(len(line) for label in labels for line in label))
+    lines = []
+    for label, numbers in zip([["method"], *labels], [head[1:], *body], strict=True):
+        aligned = "".join(f"  {number:>{width}}" for number, width in zip(numbers, widths, strict=True))
+        lines += [f"{label[0]:<{longest}}{aligned}", *label[1:]]
+    return "\n".join(lines)
+
+
+def _columns(
+    table: Table, escape: Callable[[str], str], bold: Callable[[str], str]
+) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of the printed table, escaped."""
+    base = table.baseline
+    best = {metric: _clearly_best(table, metric) for metric in table.metrics}
+    head = ["Method", *(HEADINGS[metric] for metric in table.metrics), "Seeds"]
+    body = []
+    for row in table.rows:
+        numbers = [escape(cell(row, metric)) for metric in table.metrics]
+        marked = [bold(n) if best[m] is row else n for m, n in zip(table.metrics, numbers, strict=True)]
+        body.append([escape(_method(row)), *marked, escape(_seeds(table, row))])
+    if base and len(table.present) > 1:
+        head.insert(-1, escape("Over baseline [95 %]"))
+        for line, row in zip(body, table.rows, strict=True):
+            line.insert(-1, escape(_over(row, base)))
+    return head, body
+
+
+def _over(row: Row, base: Row) -> str:
+    """Paired difference from the baseline in points, with its interval where there is one."""
+    if row is base:
+        return "baseline"
+    if not row.seeds:
+        return MISSING
+    gap = difference(row, base)
+    bounds = "" if math.isnan(gap.low) else f" [{percent(gap.low, sign=True)}, {percent(gap.high, sign=True)}]"
+    return f"{percent(gap.mean, sign=True)}{bounds}"
+
+
+def _clearly_best(table: Table, metric: str) -> Row | None:
+    """The best row of a column where five seeds or more show it to differ from the next one."""
+    sign = -1 if metric in _LOWER_IS_BETTER else 1
+    ranked = sorted(table.present, key=lambda row: sign * row.mean(metric), reverse=True)
+    if len(ranked) < 2 or not words.marks(table):
+        return None
+    return ranked[0] if difference(ranked[0], ranked[1], metric).shown else None
+
+
+def _recall_by_class(table: Table) -> list[list[str]]:
+    """Lines of the recall by class: heading, training images, one line a row."""
+    if not table.present:
+        return []
+    names = list(table.present[0].class_recall)
+    lines = [["Method", *names]]
+    if table.train_counts:
+        lines.append(["training images", *(f"{table.train_counts.get(name, 0):,}" for name in names)])
+    for row in table.present:
+        recall = row.mean_class_recall()
+        lines.append([_md(_method(row)), *(percent(recall[name]) for name in names)])
+    return lines
+
+
+def _method(row: Row) -> str:
+    return f"{row.method} {DAGGER}" if row.abstract else row.method
+
+
+def _seeds(table: Table, row: Row) -> str:
+    return str(len(row.seeds)) if len(row.seeds) == len(table.seeds) else f"{len(row.seeds)} of {len(table.seeds)}"
+
+
+def _md(text: str) -> str:
+    return re.sub(r"([|*<`])", r"\\\1", text)
+
+
+def _md_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *body))
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "[": "{[}",
+    "]": "{]}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "λ": r"$\lambda$",
+    DAGGER: r"\textdagger{}",
+}
+
+
+def _tex(text: str) -> str:
+    return "".join(_TEX.get(letter, letter) for letter in text)

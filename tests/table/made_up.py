@@ -1,0 +1,122 @@
+"""Folders of made-up cells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_lightning import results
+from fer_lightning.table.stats import METRICS
+
+CLASSES = ["neutral", "happy", "fear"]
+PROTOCOL = {
+    "data": "made up",
+    "classes": CLASSES,
+    "manifest": "a" * 64,
+    "size": 64,
+    "backbone": "tiny",
+    "backbone_weights": "0123456789abcdef",
+}
+
+
+def config(loss: str = "softmax", class_weights: str = "none", seed: int = 0, /, **groups: Any) -> dict[str, Any]:
+    """A resolved config, with as much in it as a table reads."""
+    return {
+        "seed": seed,
+        "loss": {"_target_": f"losses.{loss}"},
+        "class_weights": {"_target_": class_weights},
+        "stage": {"epochs": 3, "fine_tuning": {"epochs": 3, "lr_scale": 1.0}},
+        "backbone": {"weights": "/somewhere/weights.pt", "size": 64},
+        "logger": {"_target_": "csv"},
+        "choices": {
+            "loss": loss,
+            "class_weights": class_weights,
+            "stage": "two_stage",
+            "backbone": "tiny",
+            "data": "made_up",
+            "sampler": "shuffle",
+            "logger": "csv",
+        },
+        **groups,
+    }
+
+
+def result(recall: float, said: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """A result whose macro recall is ``recall``, the other metrics a little beside it."""
+    return {
+        "metrics": {name: recall + 0.01 * (METRICS.index(name) - 1) for name in METRICS},
+        "per_class_recall": {"neutral": recall + 0.1, "happy": recall, "fear": recall - 0.1},
+        "confusion": [[80, 10, 10], [20, 70, 10], [10, 10, 20]],
+        "classes": CLASSES,
+        "protocol": PROTOCOL,
+        "provenance": {
+            "versions": {"python": "3.12.1", "torch": "2.11.0"},
+            "machine": {"processor": "CPU X", "device": "cpu", "threads": 1},
+            "paths": {"data": "/home/someone/data"},
+        },
+        "data": {
+            "train": {"neutral": 1234, "happy": 500, "fear": 40},
+            "dropped_leaks": {"neutral": 5, "fear": 2},
+            "set_aside": 3,
+        },
+        "config": said,
+        "seed": said["seed"],
+        "seconds": 100.0,
+        **other,
+    }
+
+
+def put(folder: Path, name: str, content: dict[str, Any]) -> None:
+    """Write a cell."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / results.RESULT).write_text(json.dumps(content))
+
+
+def fill(folder: Path, rows: dict[tuple[str, str], list[float]]) -> None:
+    """A cell for each (loss, class weights) and seed, with the macro recall given."""
+    for (loss, weights), values in rows.items():
+        for seed, value in enumerate(values):
+            put(folder, f"{loss}-{weights}-s{seed}", result(value, config(loss, weights, seed)))
+
+
+def declare(folder: Path, rows: list[tuple[str, str, str]], **other: Any) -> None:
+    """Write table.json for rows of (method, loss, class weights)."""
+    settings = [results.setting(result(0.0, config(loss, weights))) for _, loss, weights in rows]
+    told = {
+        "title": "A made-up table",
+        "notes": ["Lambda is untuned."],
+        "substitute": None,
+        "rows": [
+            {"method": name, "abstract": loss != "softmax", "overrides": [f"loss={loss}"], "settings": [key]}
+            for (name, loss, _), key in zip(rows, settings, strict=True)
+        ],
+        "seeds": [0, 1, 2],
+        "metrics": ["accuracy", "macro_recall", "macro_f1", "cohen_kappa"],
+        **other,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.json").write_text(json.dumps(told))
+
+
+SEVEN = [
+    ("softmax", "softmax", "none"),
+    ("weighted softmax", "softmax", "min_over_count"),
+    ("center", "center", "none"),
+    ("weighted center", "center", "min_over_count"),
+    ("cluster", "cluster", "none"),
+    ("weighted cluster", "cluster", "min_over_count"),
+    ("weighted cluster, exact centers", "exact", "min_over_count"),
+]
+
+
+def seven_rows(folder: Path, spread: float = 0.01) -> None:
+    """Seven methods by three seeds, as the shipped table has them."""
+    draw = np.random.default_rng(4)
+    for k, (_, loss, weights) in enumerate(SEVEN):
+        for seed in range(3):
+            value = 0.6 + 0.008 * k + spread * draw.standard_normal()
+            put(folder, f"{loss}-{weights}-s{seed}", result(value, config(loss, weights, seed)))
+    declare(folder, SEVEN)

@@ -1,0 +1,235 @@
+"""A table as it is shown."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import pytest
+from made_up import SEVEN, config, declare, fill, put, result, seven_rows
+
+from fer_lightning.table import report
+from fer_lightning.table.stats import METRICS, load
+from fer_lightning.table.words import duration, percent, verdict
+
+PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seven")
+    seven_rows(folder)
+    return load(folder)
+
+
+def shown(folder, rows):
+    fill(folder, rows)
+    return load(folder)
+
+
+def read_csv(table):
+    return list(csv.DictReader(io.StringIO(report.to_csv(table))))
+
+
+def test_csv_has_exactly_these_columns(seven):
+    columns = ["method", "loss", "class_weights", "stage", "seeds"]
+    columns += [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
+    assert list(read_csv(seven)[0]) == columns
+
+
+def test_csv_is_in_full_precision(seven):
+    for line, row, (name, loss, weights) in zip(read_csv(seven), seven.rows, SEVEN, strict=True):
+        assert (line["method"], line["loss"], line["class_weights"]) == (name, loss, weights)
+        assert (line["stage"], line["seeds"]) == ("two_stage", "3")
+        assert float(line["ece_mean"]) == row.mean("ece")
+        assert float(line["macro_recall_std"]) == row.std("macro_recall")
+
+
+def test_csv_leaves_empty_what_is_not_there(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    one, none = read_csv(load(tmp_path))
+    assert (one["seeds"], one["accuracy_mean"], one["accuracy_std"]) == ("1", "0.59", "")
+    assert (none["seeds"], none["accuracy_mean"], none["accuracy_std"]) == ("0", "", "")
+
+
+def test_markdown_worked_by_hand(tmp_path):
+    table = shown(tmp_path, {PLAIN: [0.50, 0.54, 0.52]})
+    line = next(line for line in report.to_markdown(table).splitlines() if line.startswith("| softmax"))
+    # accuracy is 0.51 +- 0.02, macro recall 0.52 +- 0.02, kappa 0.54 +- 0.02
+    assert line.startswith("| softmax | 51.0 ± 2.0 | 52.0 ± 2.0 | 53.0 ± 2.0 | 0.540 ± 0.020 |")
+    assert line.endswith("| 3 |")
+
+
+def test_markdown_has_an_equal_number_of_cells_in_every_line(seven):
+    lines = [line for line in report.to_markdown(seven).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {8, 5}
+    assert "| center † |" in lines[4]
+    assert "| training images | 1,234 | 500 | 40 |" in lines
+
+
+def test_foot_says_what_a_reader_has_to_know(seven):
+    text = report.to_markdown(seven)
+    for part in (
+        "- Lambda is untuned.",
+        "† One of the three methods that the abstract of Ngo & Yoon",
+        "Seeds: 0, 1, 2.",
+        "Fewer than 5 seeds: no value is marked as best.",
+        "From the 240 test images alone macro recall has a standard error of 3.3 points.",
+        "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
+        "copies of test images: 7. Files set aside as unusable: 3.",
+        "Versions: python 3.12.1, torch 2.11.0.",
+        "Run time of all 21 cells: 35 min.",
+    ):
+        assert part in text
+    assert re.search(r"Protocol [0-9a-f]{8}:", text)
+    assert "/home/" not in text
+
+
+def test_random_weights_are_called_so(tmp_path):
+    random = {"data": "x", "classes": ["neutral", "happy", "fear"], "backbone_weights": None}
+    put(tmp_path, "a", result(0.5, config(), protocol=random))
+    assert "(random weights)" in report.to_markdown(load(tmp_path))
+
+
+def test_mixed_provenance_is_listed(tmp_path):
+    fill(tmp_path, {PLAIN: [0.5, 0.6]})
+    other = {"versions": {"torch": "2.12.0"}, "machine": {"device": "cuda"}}
+    put(tmp_path, "other", result(0.5, config("softmax", "none", 2), provenance=other))
+    text = report.to_markdown(load(tmp_path))
+    assert "Versions: mixed. 2 cells with python 3.12.1, torch 2.11.0; 1 cell with torch 2.12.0." in text
+    assert "Machine: mixed." in text
+
+
+def test_missing_seeds_are_shown(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    text = report.to_markdown(load(tmp_path))
+    assert "So far (2 of 6 cells)." in text
+    assert "| cluster † | – | – | – | – | 0 of 3 |" in text
+    assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
+    report.picture(load(tmp_path), tmp_path / "partial.svg")
+
+
+def test_plain_baseline_that_wins_is_said_first(tmp_path):
+    table = shown(tmp_path, {PLAIN: [0.64, 0.66, 0.65], CLUSTER: [0.60, 0.62, 0.611]})
+    first = report.to_markdown(table).split("\n\n")[1]
+    assert first.startswith("No row is above the plain baseline: softmax")
+    assert "4.0 points above the next row, cluster x min_over_count. On these test images" in first
+
+
+def test_difference_that_the_seeds_show(tmp_path):
+    said = verdict(shown(tmp_path, {PLAIN: [0.60, 0.61, 0.62], CLUSTER: [0.65, 0.661, 0.671]}))
+    assert said.startswith("Highest mean macro recall: cluster x min_over_count, 66.1 %, 5.1 points above")
+    assert "more than the seeds explain" in said
+    assert "over 3 paired seeds: 4.9 to 5.2 points" in said
+
+
+def test_difference_above_two_standard_errors_may_be_undecided(tmp_path):
+    said = verdict(shown(tmp_path, {PLAIN: [0.58, 0.61, 0.59], CLUSTER: [0.61, 0.66, 0.60]}))
+    assert "Undecided: no difference larger than 8.0 points could be shown (2.6 standard errors;" in said
+    assert "−2.0 to 8.0 points" in said
+
+
+def test_one_seed_says_nothing(tmp_path):
+    assert verdict(shown(tmp_path, {PLAIN: [0.6], CLUSTER: [0.7]})).endswith("; one seed: nothing can be said.")
+
+
+def test_without_a_plain_row(tmp_path):
+    table = shown(tmp_path, {CLUSTER: [0.6], ("center", "none"): [0.7]})
+    assert "no row of softmax without class weights to compare it with" in verdict(table)
+    assert "baseline" not in report.to_markdown(table)
+
+
+def test_one_row(tmp_path):
+    assert "no other row" in verdict(shown(tmp_path, {CLUSTER: [0.6, 0.7]}))
+
+
+def test_bold_needs_five_seeds_and_a_difference(tmp_path):
+    low, high = [0.60, 0.61, 0.62, 0.63, 0.60], [0.651, 0.66, 0.67, 0.68, 0.65]
+    four = shown(tmp_path / "four", {PLAIN: low[:4], CLUSTER: high[:4]})
+    five = shown(tmp_path / "five", {PLAIN: low, CLUSTER: high})
+    same = shown(tmp_path / "same", {PLAIN: low, CLUSTER: low[::-1]})
+    assert "**" not in report.to_markdown(four)
+    assert "**" not in report.to_markdown(same)
+    text = report.to_markdown(five)
+    assert "| cluster x min_over_count | **65.2 ± 1.3** |" in text
+    assert re.search(
+        r"\| softmax \|[^\n]* \| \*\*0.672 ± 0.013\*\* \| baseline \|", text
+    )  # a low ECE is the better one
+    assert r"\textbf{65.2 $\pm$ 1.3}" in report.to_latex(five)
+
+
+def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
+    fill(tmp_path, {CLUSTER: [0.6, 0.61]})
+    declare(
+        tmp_path, [("50% {a_b} & ~#$^\\ [x]", *CLUSTER)], seeds=[0, 1], title="T & U", substitute="Stand-in_set."
+    )
+    text = report.to_latex(load(tmp_path))
+    escaped = r"50\% \{a\_b\} \& \textasciitilde{}\#\$\textasciicircum{}\textbackslash{} {[}x{]} \textdagger{}"
+    assert f"{escaped} & 59.5 $\\pm$ 0.7 & 60.5 $\\pm$ 0.7 & 61.5 $\\pm$ 0.7 & 0.625 $\\pm$ 0.007 & 2 \\\\" in text
+    assert r"\caption{T \& U. Mean macro recall" in text
+    assert r"Stand-in\_set." in text
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert text.count("{") == text.count("}")
+
+
+def test_markdown_escapes_what_would_break_the_table(tmp_path):
+    fill(tmp_path, {CLUSTER: [0.6]})
+    declare(tmp_path, [("a|b*", *CLUSTER)], substitute="Stands in for AffectNet.")
+    text = report.to_markdown(load(tmp_path))
+    assert r"| a\|b\* †" in text
+    assert "\n\nStands in for AffectNet.\n\n" in text
+
+
+def test_text_is_aligned_and_narrow(tmp_path):
+    fill(tmp_path, {CLUSTER: [0.6, 0.61], PLAIN: [0.5]})
+    declare(tmp_path, [("a method with a name " * 5, *CLUSTER), ("softmax", *PLAIN)])
+    lines = report.to_text(load(tmp_path)).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len(lines[0]) == len(lines[1]) == len(lines[-1])
+    assert lines[0].split() == ["method", "seeds", "accuracy", "macro", "recall", "macro", "f1", "kappa"]
+    assert lines[1].endswith("2 of 3  59.5 ± 0.7    60.5 ± 0.7  61.5 ± 0.7  0.625 ± 0.007")
+    assert lines[-1].split()[:6] == ["softmax", "1", "of", "3", "49.0", "±"]
+
+
+def test_numbers():
+    assert [percent(0.1234), percent(-0.0004, sign=True), percent(-0.02), percent(0.02, sign=True)] == [
+        "12.3",
+        "0.0",
+        "−2.0",
+        "+2.0",
+    ]
+    assert [duration(59), duration(240), duration(3600 + 120)] == ["59 s", "4 min", "1 h 02 min"]
+
+
+def test_write_and_picture(tmp_path):
+    seven_rows(tmp_path)
+    paths = report.write(tmp_path, tmp_path / "out")
+    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "table.svg"]
+    assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
+    texts = [node.text for node in ET.parse(paths[-1]).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in report.write(tmp_path, tmp_path / "out")] == before
+
+
+def test_nan_metric_is_a_dash(tmp_path):
+    made = result(0.5, config())
+    made["metrics"]["krippendorff_alpha"] = float("nan")
+    put(tmp_path, "a", json.loads(json.dumps(made)))
+    assert " | – | " in report.to_markdown(load(tmp_path))
+
+
+def test_nothing_heavy_is_imported(tmp_path):
+    seven_rows(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from fer_lightning.table import report;"
+        "report.write(Path(sys.argv[1]), Path(sys.argv[1]));"
+        "print({'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

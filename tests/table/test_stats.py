@@ -1,0 +1,209 @@
+"""Rows from results, and the numbers taken over seeds."""
+
+import math
+
+import numpy as np
+import pytest
+from made_up import PROTOCOL, SEVEN, config, declare, fill, put, result, seven_rows
+from scipy import stats as scipy_stats
+
+from fer_lightning.errors import UserError
+from fer_lightning.table.stats import METRICS, difference, interval, load, standard_error_over_images
+
+
+def test_metrics_are_those_of_a_result():
+    from fer_lightning import metrics
+
+    assert metrics.METRICS == METRICS
+
+
+def test_row_worked_by_hand(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.50, 0.54, 0.52]})
+    row = load(tmp_path).rows[0]
+    assert row.seeds == (0, 1, 2)
+    assert row.mean("macro_recall") == pytest.approx(0.52)
+    assert row.std("macro_recall") == pytest.approx(0.02)  # sqrt((0.02^2 + 0.02^2) / 2)
+    assert row.mean_class_recall() == pytest.approx({"neutral": 0.62, "happy": 0.52, "fear": 0.42})
+
+
+def test_std_of_one_seed_is_nan(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.5]})
+    row = load(tmp_path).rows[0]
+    assert math.isnan(row.std("accuracy"))
+    assert all(map(math.isnan, interval(row.values["accuracy"])))
+
+
+def test_class_without_test_image_is_nan(tmp_path):
+    lacking = {"neutral": 0.5, "happy": 0.5, "fear": None}
+    put(tmp_path, "a", result(0.5, config(), per_class_recall=lacking))
+    assert math.isnan(load(tmp_path).rows[0].mean_class_recall()["fear"])
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+def test_interval_is_scipys(level):
+    values = [0.61, 0.64, 0.60, 0.63]
+    expected = scipy_stats.ttest_1samp(values, 0).confidence_interval(level)
+    assert interval(values, level) == pytest.approx(tuple(expected))
+
+
+def test_difference_is_the_paired_t_test(tmp_path):
+    first, second = [0.61, 0.66, 0.60], [0.58, 0.61, 0.59]
+    fill(tmp_path, {("softmax", "none"): second, ("cluster", "none"): first})
+    table = load(tmp_path)
+    expected = scipy_stats.ttest_rel(first, second)
+    gap = difference(table.rows[1], table.rows[0])
+    assert (gap.low, gap.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert gap.mean / gap.error == pytest.approx(expected.statistic)
+    assert gap.mean / gap.error > 2  # more than two standard errors, yet three seeds cannot show it
+    assert not gap.shown
+    assert gap.bound == gap.high
+
+
+def test_difference_pairs_equal_seeds_only(tmp_path):
+    for seed, value in {0: 0.50, 1: 0.51, 2: 0.52}.items():
+        put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed)))
+    for seed, value in {1: 0.61, 2: 0.63, 7: 0.99}.items():
+        put(tmp_path, f"b{seed}", result(value, config("cluster", "none", seed)))
+    plain, cluster = load(tmp_path).rows
+    gap = difference(cluster, plain)
+    assert gap.seeds == 2
+    assert gap.mean == pytest.approx(0.105)
+
+
+def test_standard_error_over_images_by_hand():
+    # recalls 0.8 of 100 and 0.5 of 50; the third class has no image
+    confusion = [[80, 20, 0], [25, 25, 0], [0, 0, 0]]
+    assert standard_error_over_images(confusion) == pytest.approx(math.sqrt(0.16 / 100 + 0.25 / 50) / 2)
+
+
+def test_standard_error_over_images_is_that_of_redrawn_images():
+    recall, sizes = np.array([0.9, 0.6, 0.3]), np.array([400, 80, 20])
+    hits = np.random.default_rng(0).binomial(sizes, recall, size=(40_000, 3))
+    simulated = (hits / sizes).mean(1).std()
+    right = recall * sizes
+    confusion = np.diag(right) + np.roll(np.diag(sizes - right), 1, axis=1)
+    assert standard_error_over_images(confusion) == pytest.approx(simulated, rel=0.02)
+
+
+def test_rows_follow_the_tables_file(tmp_path):
+    seven_rows(tmp_path)
+    table = load(tmp_path)
+    assert [row.method for row in table.rows] == [name for name, _, _ in SEVEN]
+    assert [row.plain for row in table.rows] == [True] + 6 * [False]
+    assert [row.abstract for row in table.rows[:3]] == [False, False, True]
+    assert table.baseline is table.rows[0]
+    assert (table.cells, table.images, table.left_out) == ((21, 21), 240, (7, 3))
+
+
+def test_missing_seeds_are_no_error(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.6, 0.61]})
+    declare(tmp_path, [("softmax", "softmax", "none"), ("ours", "cluster", "none")])
+    table = load(tmp_path)
+    assert [row.seeds for row in table.rows] == [(0, 1), ()]
+    assert table.cells == (2, 6)
+    assert table.rows[1].loss == "cluster"  # from its overrides
+    assert math.isnan(table.rows[1].mean("accuracy"))
+
+
+def test_results_of_no_row_are_left_out_and_counted(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.6, 0.6, 0.6, 0.9], ("center", "none"): [0.9]})
+    declare(tmp_path, [("softmax", "softmax", "none")])
+    table = load(tmp_path)
+    assert table.rows[0].seeds == (0, 1, 2)
+    assert table.strays == 2
+
+
+def test_no_results(tmp_path):
+    with pytest.raises(UserError, match="no results; train cells"):
+        load(tmp_path)
+    fill(tmp_path, {("center", "none"): [0.5]})
+    declare(tmp_path, [("softmax", "softmax", "none")])
+    with pytest.raises(UserError, match="no results of this table"):
+        load(tmp_path)
+
+
+def test_mixed_protocols_are_refused(tmp_path):
+    put(tmp_path, "small", result(0.5, config()))
+    put(tmp_path, "large", result(0.5, config("center"), protocol={**PROTOCOL, "size": 112}))
+    with pytest.raises(UserError, match="size differs: 64 in small; 112 in large; move"):
+        load(tmp_path)
+
+
+def test_mixed_protocols_name_all_keys_and_few_folders(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.5] * 5})
+    put(tmp_path, "other", result(0.5, config("center"), protocol={**PROTOCOL, "classes": ["a"], "size": 1}))
+    with pytest.raises(UserError, match=r"classes \(and size\) differs: neutral.* and 2 more; a in other"):
+        load(tmp_path)
+
+
+def test_two_results_of_a_seed_are_refused(tmp_path):
+    put(tmp_path, "a", result(0.5, config()))
+    put(tmp_path, "b", result(0.6, config()))
+    with pytest.raises(UserError, match="a and b both hold seed 0 of softmax; delete one"):
+        load(tmp_path)
+
+
+def test_result_without_confusion_is_refused(tmp_path):
+    lacking = result(0.5, config())
+    del lacking["confusion"]
+    put(tmp_path, "a", lacking)
+    with pytest.raises(UserError, match=r"has no confusion; delete it"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "not a table.json"), ("{}", "missing"), ("[]", "not a table.json")]
+)
+def test_broken_tables_file(tmp_path, text, says):
+    fill(tmp_path, {("softmax", "none"): [0.5]})
+    (tmp_path / "table.json").write_text(text)
+    with pytest.raises(UserError, match=says):
+        load(tmp_path)
+
+
+def test_unknown_metric(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.5]})
+    declare(tmp_path, [("softmax", "softmax", "none")], metrics=["accuracy", "uar"])
+    with pytest.raises(UserError, match="no such metric: uar; there are accuracy"):
+        load(tmp_path)
+
+
+def test_labels_without_a_tables_file(tmp_path):
+    fill(tmp_path, {("cluster", "min_over_count"): [0.7], ("softmax", "none"): [0.5], ("center", "none"): [0.6]})
+    assert [row.method for row in load(tmp_path).rows] == ["softmax", "center", "cluster x min_over_count"]
+
+
+def test_equal_labels_get_the_keys_they_differ_in(tmp_path):
+    for k, (update, epochs) in enumerate([("exact", 3), ("running", 3), ("running", 5)]):
+        stage = {"epochs": epochs, "fine_tuning": {"epochs": epochs, "lr_scale": 1.0}}
+        put(tmp_path, str(k), result(0.5, config("cluster", loss={"center_update": update}, stage=stage)))
+    assert [row.method for row in load(tmp_path).rows] == [
+        "cluster, loss.center_update=exact, stage.epochs=3",
+        "cluster, loss.center_update=running, stage.epochs=3",
+        "cluster, loss.center_update=running, stage.epochs=5",
+    ]
+
+
+def test_another_option_stands_for_its_keys(tmp_path):
+    tuned = config()
+    frozen = config(stage={"epochs": 5, "feature_extraction": {"epochs": 5}})
+    frozen["choices"]["stage"] = "feature_extraction"
+    put(tmp_path, "a", result(0.5, tuned))
+    put(tmp_path, "b", result(0.5, frozen))
+    assert {row.method for row in load(tmp_path).rows} == {
+        "softmax, stage=two_stage",
+        "softmax, stage=feature_extraction",
+    }
+
+
+def test_seeds_and_paths_make_no_row(tmp_path):
+    put(tmp_path, "a", result(0.5, config()))
+    put(tmp_path, "b", result(0.5, config("softmax", "none", 1, backbone={"weights": "/elsewhere", "size": 64})))
+    assert [row.seeds for row in load(tmp_path).rows] == [(0, 1)]
+
+
+def test_another_sampler_is_not_plain(tmp_path):
+    balanced = config()
+    balanced["choices"]["sampler"] = "balanced"
+    put(tmp_path, "a", result(0.5, balanced))
+    assert load(tmp_path).baseline is None
