@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 import re
 import typing
@@ -14,10 +15,10 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from hydra.utils import get_object
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
+from yaml import YAMLError
 
 from fer_lightning.errors import UserError
 from fer_lightning.layout import groups, shipped
@@ -39,7 +40,8 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir {config_dir}: no such folder")
-        words.append(f"hydra.searchpath=['file://{Path(config_dir).resolve()}']")
+        quoted = str(Path(config_dir).resolve()).replace("'", "\\'")
+        words.append(f"hydra.searchpath=['file://{quoted}']")
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
@@ -50,7 +52,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str
         OmegaConf.set_struct(config, False)
         del config["hydra"]
         plain = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(_one_line(error, overrides, config_dir)) from error
     assert isinstance(plain, dict)
     typed: dict[str, Any] = {str(key): value for key, value in plain.items()}
@@ -93,6 +95,8 @@ def check(config: dict[str, Any]) -> None:
     for key in config:
         if key not in known:
             raise UserError(f"config key {key!r}: there is no such group or number{_did_you_mean(key, known)}")
+    for key in sorted(known - config.keys()):
+        raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
     _check_value("seed", config["seed"], int)
     _check_data(config["data"])
     _check_leaf("class_weights", config["class_weights"], {"counts"}, also=_normalise_hint())
@@ -120,7 +124,8 @@ def target(group: str, node: Any) -> Callable[..., Any]:
     if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(f"{group}: the config says no _target_; choose one of {group}'s options")
     try:
-        found: Callable[..., Any] = get_object(node["_target_"])
+        module, _, name = str(node["_target_"]).rpartition(".")
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except Exception as error:
         raise UserError(f"{group}: {node['_target_']!r} cannot be imported: {error}") from error
     return found

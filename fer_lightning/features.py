@@ -29,7 +29,7 @@ class Pass:
     def __init__(self, device: str, precision: str, channels_last: bool) -> None:
         self.device = torch.device(device)
         self.dtype = torch.float64 if precision.startswith("64") else torch.float32
-        self.autocast = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
+        self.autocast = torch.bfloat16 if precision == "bf16-mixed" else None
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.identity = {
             "device": self.device.type,

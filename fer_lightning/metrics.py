@@ -13,7 +13,6 @@ from torchmetrics.functional.classification import (
     multiclass_cohen_kappa,
     multiclass_confusion_matrix,
     multiclass_f1_score,
-    multiclass_recall,
 )
 
 METRICS = (
@@ -65,12 +64,12 @@ def evaluate(probabilities: Tensor, labels: Tensor, classes: tuple[str, ...]) ->
     probabilities = probabilities.double()
     confusion = multiclass_confusion_matrix(probabilities, labels, count)
     present = confusion.sum(1) > 0
-    recall = multiclass_recall(probabilities, labels, count, average="none")
+    recall = confusion.diag().double() / confusion.sum(1)
     f1 = multiclass_f1_score(probabilities, labels, count, average="none")
     auroc = multiclass_auroc(probabilities, labels, count, average="none")
     precision = multiclass_average_precision(probabilities, labels, count, average="none")
     values: dict[str, Tensor | float] = {
-        "accuracy": confusion.trace() / confusion.sum(),
+        "accuracy": confusion.trace().double() / confusion.sum(),
         "macro_recall": recall[present].mean(),
         "macro_f1": f1[present].mean(),
         "cohen_kappa": multiclass_cohen_kappa(probabilities, labels, count),

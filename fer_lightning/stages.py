@@ -75,7 +75,7 @@ class TrainerSettings:
         devices: ranks a node.
         nodes: how many.
         strategy: ``auto`` for one device, ``ddp`` for several.
-        precision: a Trainer precision: 32-true, 64-true, bf16-mixed, ...
+        precision: of the Trainer. float16 is not among them: its loss scaling would reach the centers' own steps.
         threads: CPU threads a rank; part of what must be equal for equal digits.
         channels_last: memory format of pictures and kernels.
         gradient_clip: largest norm of the gradient; None: no clipping.
@@ -90,7 +90,7 @@ class TrainerSettings:
         devices: int,
         nodes: int,
         strategy: str,
-        precision: str,
+        precision: Literal["32-true", "64-true", "bf16-mixed"],
         threads: int,
         channels_last: bool,
         gradient_clip: float | None,

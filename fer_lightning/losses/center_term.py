@@ -49,7 +49,7 @@ class CenterTermHead(SoftmaxHead):
         center_rate: float = 0.5,
     ) -> None:
         super().__init__(feature_dim, class_stats)
-        if weight < 0:
+        if not weight >= 0:  # also where it is not a number
             raise ValueError(f"weight must not be negative, got {weight}")
         if center_update not in get_args(CenterUpdate):
             raise ValueError(

@@ -1,0 +1,181 @@
+"""Real command lines on a small drawn set: what a user types, and what must lie there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fer_lightning import cli
+from fer_lightning import run as run_module
+from fer_lightning.inference import load_model
+from fer_lightning.labels import EMOTIONS
+from fer_lightning.layout import groups, shipped
+from fer_lightning.metrics import METRICS
+
+SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
+CELL = [*SMALL, "loss=cluster", "class_weights=min_over_count", "seed=3", "stage.fine_tuning.epochs=4"]
+
+
+def fer(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``fer`` as a user would, in a process of its own."""
+    command = [sys.executable, "-m", "fer_lightning", *words]
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def numbers(folder: Path) -> tuple:
+    told = result(folder)
+    return told["metrics"], told["confusion"], told["per_class_recall"]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one trained cell."""
+    folder = tmp_path_factory.mktemp("single") / "cell"
+    done = fer("train", *CELL, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that holds the same cell, and one with another loss and seed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    words = [word for word in CELL if not word.startswith(("loss", "seed"))]
+    done = fer("train", "-m", *words, "loss=cluster,softmax", "seed=3", f"hydra.sweep.dir={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_help_is_quick_and_names_every_choice() -> None:
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        done = fer("--help")
+        times.append(time.perf_counter() - begin)
+    assert min(times) < 0.5
+    for group, options in groups().items():
+        assert group in done.stdout
+        assert ", ".join(options) in done.stdout
+
+
+def test_train_help_names_every_choice() -> None:
+    done = fer("train", "--help")
+    assert done.returncode == 0
+    for group, options in groups().items():
+        assert group in done.stdout
+        assert all(option in done.stdout for option in options)
+
+
+def test_a_cell_leaves_what_the_readme_promises(single: Path) -> None:
+    told = result(single)
+    assert set(METRICS) == set(told["metrics"])
+    assert told["classes"] == list(EMOTIONS)
+    assert set(told["per_class_recall"]) == set(EMOTIONS)
+    assert {"protocol", "provenance", "config", "seed", "seconds", "center_drift", "center_spread"} <= set(told)
+    assert sum(map(sum, told["confusion"])) == sum(told["data"]["test"].values()) == 2400
+    assert [sum(row) for row in told["confusion"]] == [300] * 8
+    table = pq.read_table(single / "predictions.parquet")
+    assert table.column_names == ["id", "label", "prediction", *(f"p_{name}" for name in EMOTIONS)]
+    rows = table.to_pylist()
+    assert len(rows) == 2400
+    right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
+    assert right == pytest.approx(told["metrics"]["accuracy"], abs=1e-12)
+    assert all(abs(sum(row[f"p_{name}"] for name in EMOTIONS) - 1) < 1e-9 for row in rows[:50])
+
+
+def test_running_centers_stay_near_their_class_means(single: Path) -> None:
+    assert all(drift < 1 for drift in result(single)["center_drift"].values())
+
+
+def test_the_epochs_are_logged_with_the_centers(single: Path) -> None:
+    text = (single / "logs" / "fine_tuning" / "metrics.csv").read_text()
+    header = text.splitlines()[0].split(",")
+    assert {"train/loss", "minival/macro_recall", "center_drift/fear", "center_spread/fear"} <= set(header)
+
+
+def test_the_checkpoint_is_readable_without_running_code_in_it(single: Path) -> None:
+    checkpoint = torch.load(single / "best.ckpt", weights_only=True)
+    assert checkpoint["fer_lightning"]["head"]["class"] == "cluster.ClusterHead"
+    model = load_model(single / "best.ckpt")
+    probabilities = model(torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8))
+    assert model.classes == EMOTIONS
+    assert torch.allclose(probabilities.sum(1), torch.ones(2))
+
+
+def test_a_cell_of_a_sweep_equals_the_single_run_to_the_last_digit(single: Path, sweep: Path) -> None:
+    (cell,) = sweep.glob("cluster-*")
+    assert cell.name.startswith("cluster-min_over_count-two_stage-s3-")
+    assert numbers(cell) == numbers(single)
+
+
+def test_cells_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
+    (other,) = sweep.glob("softmax-*")
+    assert result(other)["stages"][0]["shared"]
+
+
+def test_a_complete_sweep_is_not_trained_again(sweep: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    words = [word for word in CELL if not word.startswith(("loss", "seed"))]
+    done = fer("train", "-m", *words, "loss=cluster,softmax", "seed=3", f"hydra.sweep.dir={sweep}")
+    assert done.returncode == 0
+    assert done.stdout.count("nothing to do") == 2
+    assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")} == before
+
+
+def test_a_folder_with_another_cells_result_is_not_overwritten(
+    single: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (single / "result.json").read_bytes()
+    assert run_module.main(["--directory", str(single), *CELL, "loss.weight=0.5"]) == 2
+    assert "holds the result of another cell" in capsys.readouterr().err
+    assert (single / "result.json").read_bytes() == before
+
+
+def test_evaluate_gives_the_result_again_from_the_checkpoint(single: Path, tmp_path: Path) -> None:
+    words = ["evaluate", str(single / "best.ckpt"), "data=synthetic", f"hydra.run.dir={tmp_path / 'again'}"]
+    assert cli.main(words) == 0
+    assert numbers(tmp_path / "again") == numbers(single)
+    assert result(tmp_path / "again")["protocol"] == result(single)["protocol"]
+
+
+def test_two_ranks_test_every_picture_once(single: Path, tmp_path: Path) -> None:
+    words = [*CELL, "trainer=ddp_cpu", "data.minival=0.11"]
+    done = fer("train", *words, f"hydra.run.dir={tmp_path / 'ddp'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = result(tmp_path / "ddp")
+    assert sum(map(sum, told["confusion"])) == 2400
+    assert done.stdout.count("test: accuracy") == 1
+
+
+def test_from_a_wheel_in_an_empty_folder(single: Path, tmp_path: Path) -> None:
+    source = shipped("conf").parent
+    dist, site, empty = tmp_path / "dist", tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(source)]
+    made = subprocess.run(build, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (wheel,) = dist.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    assert (site / "fer_lightning" / "conf" / "config.yaml").is_file()
+    assert (site / "fer_lightning" / "experiments" / "embedded.yaml").is_file()
+    assert not (site / "fer_lightning" / "experiments" / "results").exists()
+    code = "import fer_lightning; print(fer_lightning.__file__)"
+    here = {**os.environ, "PYTHONPATH": str(site)}
+    where = subprocess.run([sys.executable, "-c", code], cwd=empty, env=here, capture_output=True, text=True)
+    assert where.stdout.startswith(str(site))
+    done = fer("train", *SMALL, cwd=empty, PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(empty.glob("runs/adhoc/softmax-none-two_stage-s0-*/result.json"))) == 1
