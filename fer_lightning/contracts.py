@@ -8,6 +8,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+METRICS = (
+    "accuracy",
+    "macro_recall",
+    "macro_f1",
+    "cohen_kappa",
+    "krippendorff_alpha",
+    "auroc",
+    "average_precision",
+    "ece",
+)
+"""Names of the metrics of a result, in the order they are shown."""
+
 
 @dataclass(frozen=True)
 class ClassStats:

@@ -15,17 +15,7 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-METRICS = (
-    "accuracy",
-    "macro_recall",
-    "macro_f1",
-    "cohen_kappa",
-    "krippendorff_alpha",
-    "auroc",
-    "average_precision",
-    "ece",
-)
-"""Names of the metrics of a result."""
+from fer_lightning.contracts import METRICS
 
 
 def krippendorff_alpha(confusion: Tensor) -> float:

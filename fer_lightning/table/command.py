@@ -16,7 +16,7 @@ from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.layout import tables
 from fer_lightning.table import plan as planning
-from fer_lightning.table import report
+from fer_lightning.table import report, words
 from fer_lightning.table.plan import PlannedCell, TablePlan
 from fer_lightning.table.stats import load
 
@@ -25,13 +25,13 @@ log = logging.getLogger(__name__)
 LOG = "log.txt"
 
 
-def table(words: Sequence[str]) -> int:
-    """Run ``fer table`` with these words. Returns the exit code.
+def table(arguments: Sequence[str]) -> int:
+    """Run ``fer table`` with these arguments. Returns the exit code.
 
     Raises:
         UserError: something the user can mend.
     """
-    options = _parser().parse_intermixed_args(words)
+    options = _parser().parse_intermixed_args(arguments)
     if options.action == "show":
         return _show(Path(options.name), options.out)
     if options.overrides and options.overrides[0].startswith("-"):
@@ -145,7 +145,9 @@ class Run:
         if len(self.failed) == len(planned):
             raise UserError(f"every cell failed; the first one's log is {self.failed[0].directory / LOG}")
         table = load(self.base)
-        print(f"\n{report.to_text(table)}")
+        print(f"\n{table.title}\n{report.to_text(table)}\n{words.verdict(table)}")
+        for line in words.contrasts(table):
+            print(f"- {line}")
         for path in report.write(self.base, self.base):
             print(path)
         for cell in self.failed:

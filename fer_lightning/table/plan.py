@@ -39,6 +39,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
         metrics: columns of the printed table.
         overrides: of all cells.
         notes: printed at its foot.
+        contrasts: pairs of methods whose comparison the table is made for.
     """
 
     title: str
@@ -47,6 +48,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
     metrics: list[str]
     overrides: list[str] = []
     notes: list[str] = []
+    contrasts: list[tuple[str, str]] = []
     name: str = ""
 
 
@@ -87,6 +89,9 @@ def load(name: str) -> TablePlan:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"table {path}: {where}: {first['msg']}") from error
+    methods = {row.method for row in plan.rows}
+    if unknown := {method for pair in plan.contrasts for method in pair} - methods:
+        raise UserError(f"table {path}: contrasts: there is no row {', '.join(sorted(unknown))}")
     return plan.model_copy(update={"name": path.stem})
 
 
@@ -120,6 +125,7 @@ def note_down(plan: TablePlan, planned: Sequence[PlannedCell], launcher: Launche
         "rows": rows,
         "seeds": plan.seeds,
         "metrics": plan.metrics,
+        "contrasts": plan.contrasts,
     }
     write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fer_lightning.cache import write_atomic
+from fer_lightning.contracts import METRICS
 from fer_lightning.table import words
 from fer_lightning.table.picture import picture as picture
-from fer_lightning.table.stats import METRICS, Row, Table, difference, load
+from fer_lightning.table.stats import Row, Table, difference, load
 from fer_lightning.table.words import DAGGER, MISSING, cell, percent
 
 HEADINGS = {
@@ -26,19 +27,25 @@ HEADINGS = {
     "average_precision": "AP",
     "ece": "ECE",
 }
+CONTRASTS = "The comparisons this table was made for, in macro recall:"
 _TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
 _TEXT_WIDTH = 100
 _LOWER_IS_BETTER = {"ece"}
 
 
 def write(directory: Path, out: Path) -> list[Path]:
-    """Write table.csv, table.md, table.tex and table.svg of a folder of cells; returns their paths.
+    """Write table.csv, table.md, table.tex, table.svg and cells.csv of a folder of cells; returns their paths.
 
     Raises:
         UserError: see ``stats.load``.
     """
     table = load(directory)
-    made = {"table.csv": to_csv(table), "table.md": to_markdown(table), "table.tex": to_latex(table)}
+    made = {
+        "table.csv": to_csv(table),
+        "table.md": to_markdown(table),
+        "table.tex": to_latex(table),
+        "cells.csv": to_cells_csv(table),
+    }
     for name, text in made.items():
         write_atomic(out / name, text)
     picture(table, out / "table.svg")
@@ -47,15 +54,33 @@ def write(directory: Path, out: Path) -> list[Path]:
 
 def to_csv(table: Table) -> str:
     """All metrics in full precision, for programs; a value that is not there is an empty cell."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
-    writer.writerow(["method", "loss", "class_weights", "stage", "seeds", *columns])
+    lines = [["method", "loss", "class_weights", "stage", "seeds", *columns]]
     for row in table.rows:
         numbers = [number for metric in METRICS for number in (row.mean(metric), row.std(metric))]
         shown = ["" if math.isnan(number) else repr(number) for number in numbers]
-        writer.writerow([row.method, row.loss, row.class_weights, row.stage, len(row.seeds), *shown])
+        lines.append([row.method, row.loss, row.class_weights, row.stage, str(len(row.seeds)), *shown])
+    return _csv(lines)
+
+
+def _csv(lines: Sequence[Sequence[str]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(lines)
     return stream.getvalue()
+
+
+def to_cells_csv(table: Table) -> str:
+    """Every cell on a line of its own: all metrics, recall and center drift by class, in full precision."""
+    classes = table.protocol["classes"]
+    head = ["method", "seed", *METRICS, *(f"recall_{n}" for n in classes), *(f"center_drift_{n}" for n in classes)]
+    lines = []
+    for row in table.present:
+        drift = [row.center_drift.get(name) for name in classes]
+        for k, seed in enumerate(row.seeds):
+            numbers = [*(row.values[m] for m in METRICS), *(row.class_recall[n] for n in classes), *drift]
+            shown = ["" if values is None else repr(float(values[k])) for values in numbers]
+            lines.append([row.method, str(seed), *shown])
+    return _csv([head, *lines])
 
 
 def to_markdown(table: Table) -> str:
@@ -67,7 +92,9 @@ def to_markdown(table: Table) -> str:
     parts.append(_md_table(head, body))
     if recall := _recall_by_class(table):
         parts += ["Recall by class, mean over the seeds, in percent:", _md_table(recall[0], recall[1:])]
-    parts.append("\n".join(f"- {_md(line)}" for line in words.foot(table)))
+    if contrasts := words.contrasts(table):
+        parts += [CONTRASTS, "\n".join(f"- {_md(line)}" for line in contrasts)]
+    parts += ["Notes:", "\n".join(f"- {_md(line)}" for line in words.foot(table))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,7 +103,7 @@ def to_latex(table: Table) -> str:
     head, body = _columns(table, _tex, lambda text: rf"\textbf{{{text}}}")
     rows = [rf"{' & '.join(line)} \\" for line in (head, *body)]
     caption = " ".join(filter(None, (f"{table.title.rstrip('.')}.", words.verdict(table), table.substitute)))
-    notes = "\n".join(rf"{_tex(line)}\par" for line in words.foot(table))
+    notes = "\n".join(rf"{_tex(line)}\par" for line in (*words.contrasts(table), *words.foot(table)))
     return "\n".join(
         [
             "% needs \\usepackage{booktabs}",

@@ -15,23 +15,12 @@ import numpy.typing as npt
 from scipy import stats
 
 from fer_lightning import results
+from fer_lightning.contracts import METRICS
 from fer_lightning.errors import UserError
 from fer_lightning.table import naming
 from fer_lightning.table.cells import Cell, read_cells, refuse_mixed_protocols
 
 FloatArray = npt.NDArray[np.float64]
-
-METRICS = (
-    "accuracy",
-    "macro_recall",
-    "macro_f1",
-    "cohen_kappa",
-    "krippendorff_alpha",
-    "auroc",
-    "average_precision",
-    "ece",
-)
-"""As in fer_lightning.metrics, which needs torch; a test holds them equal."""
 
 TABLE = "table.json"
 
@@ -50,6 +39,7 @@ class Row:
         plain: softmax without class weights and with an ordinary sampler.
         values: of each metric, in the order of ``seeds``.
         class_recall: of each class, in the order of ``seeds``; NaN where the class has no test image.
+        center_drift: likewise; empty where the head has no centers.
     """
 
     method: str
@@ -61,6 +51,7 @@ class Row:
     plain: bool
     values: dict[str, FloatArray]
     class_recall: dict[str, FloatArray]
+    center_drift: dict[str, FloatArray]
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds; NaN without any."""
@@ -87,6 +78,7 @@ class Table:
         substitute: what the data stand in for; None where they are the ones meant.
         rows: in the order of the table's file, else plain rows first.
         metrics: columns.
+        contrasts: pairs of methods whose comparison the table is made for.
         seeds: those that every row should have.
         protocol: what all results share.
         provenance: ``versions`` and ``machine`` of each result.
@@ -103,6 +95,7 @@ class Table:
     substitute: str | None
     rows: tuple[Row, ...]
     metrics: tuple[str, ...]
+    contrasts: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
     protocol: dict[str, Any]
     provenance: list[dict[str, Any]]
@@ -195,6 +188,7 @@ class _Plan:
     rows: list[dict[str, Any]]
     seeds: list[int]
     metrics: Sequence[str] = METRICS
+    contrasts: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     substitute: str | None = None
 
@@ -217,20 +211,21 @@ def load(directory: Path) -> Table:
     if not cells:
         raise UserError(f"{directory}: no results of this table; train its cells first, or name another folder")
     refuse_mixed_protocols(directory, cells)
-    first = cells[0].result
-    data = first.get("data", {})
+    one = cells[0].result
+    data = one.get("data", {})
     return Table(
         title=plan.title,
         notes=tuple(plan.notes),
         substitute=plan.substitute,
         rows=tuple(_row(directory, spec, group) for spec, group in zip(plan.rows, chosen, strict=True)),
         metrics=tuple(plan.metrics),
+        contrasts=tuple((first, second) for first, second in plan.contrasts),
         seeds=tuple(plan.seeds),
-        protocol=first["protocol"],
+        protocol=one["protocol"],
         provenance=[cell.result["provenance"] for cell in cells],
         train_counts=data.get("train", {}),
         left_out=(sum(data.get("dropped_leaks", {}).values()), data.get("set_aside", 0)),
-        images=int(np.sum(first["confusion"])),
+        images=int(np.sum(one["confusion"])),
         image_error=float(np.mean([standard_error_over_images(cell.result["confusion"]) for cell in cells])),
         seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),
         strays=sum(map(len, by_setting.values())) - len(cells),
@@ -287,5 +282,9 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell]) -> Row:
         class_recall={
             name: np.array([recall[name] for recall in recalls], dtype=np.float64)
             for name in (found[0].result["classes"] if found else ())
+        },
+        center_drift={
+            name: np.array([cell.result["center_drift"][name] for cell in found], dtype=np.float64)
+            for name in (found[0].result.get("center_drift", ()) if found else ())
         },
     )

@@ -63,12 +63,19 @@ def verdict(table: Table) -> str:
     return f"{start}, {_compared(best, base, 'the plain baseline')}"
 
 
-def _compared(row: Row, other: Row, role: str) -> str:
+def contrasts(table: Table) -> list[str]:
+    """The comparisons that the table was made for, each with what the seeds show of it."""
+    rows = {row.method: row for row in table.present}
+    pairs = [(rows[a], rows[b]) for a, b in table.contrasts if a in rows and b in rows]
+    return [f"{row.method}: {_compared(row, other)}" for row, other in pairs]
+
+
+def _compared(row: Row, other: Row, role: str = "") -> str:
     """How far a row is above another one, and whether the seeds show it."""
     gap = difference(row, other)
     side = "below" if gap.mean < 0 else "above"
     where = "" if row.seeds == other.seeds or not gap.seeds else "on the seeds they share "
-    distance = f"{where}{percent(abs(gap.mean))} points {side} {role}, {other.method}"
+    distance = f"{where}{percent(abs(gap.mean))} points {side} {role}{', ' if role else ''}{other.method}"
     if gap.seeds < 2:
         return f"{distance}; {'one seed' if gap.seeds else 'no seed in common'}: nothing can be said."
     errors = f"{abs(gap.mean) / gap.error:.1f} standard errors; " if gap.error > 0 else ""

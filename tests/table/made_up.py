@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fer_lightning import results
-from fer_lightning.table.stats import METRICS
+from fer_lightning.contracts import METRICS
 
 CLASSES = ["neutral", "happy", "fear"]
 PROTOCOL = {

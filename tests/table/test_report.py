@@ -11,9 +11,10 @@ import xml.etree.ElementTree as ET
 import pytest
 from made_up import SEVEN, config, declare, fill, put, result, seven_rows
 
+from fer_lightning.contracts import METRICS
 from fer_lightning.table import report
-from fer_lightning.table.stats import METRICS, load
-from fer_lightning.table.words import duration, percent, verdict
+from fer_lightning.table.stats import load
+from fer_lightning.table.words import contrasts, duration, percent, verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
 
@@ -209,7 +210,7 @@ def test_numbers():
 def test_write_and_picture(tmp_path):
     seven_rows(tmp_path)
     paths = report.write(tmp_path, tmp_path / "out")
-    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "table.svg"]
+    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "cells.csv", "table.svg"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
     texts = [node.text for node in ET.parse(paths[-1]).iter("{http://www.w3.org/2000/svg}text")]
     assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
@@ -233,3 +234,30 @@ def test_nothing_heavy_is_imported(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_contrast_says_what_the_seeds_show_of_it(tmp_path):
+    fill(
+        tmp_path, {PLAIN: [0.50, 0.51, 0.52], CLUSTER: [0.60, 0.61, 0.62], ("center", "none"): [0.50, 0.51, 0.53]}
+    )
+    rows = [("softmax", *PLAIN), ("cluster", *CLUSTER), ("center", "center", "none")]
+    declare(tmp_path, rows, contrasts=[["cluster", "softmax"], ["center", "softmax"], ["center", "not run"]])
+    decided, undecided = contrasts(load(tmp_path))
+    assert decided.startswith("cluster: 10.0 points above softmax. On these test images that is more than")
+    assert undecided.startswith(
+        "center: 0.3 points above softmax. Undecided: no difference larger than 1.8 points"
+    )
+    for text in (report.to_markdown(load(tmp_path)), report.to_latex(load(tmp_path))):
+        assert "cluster: 10.0 points above softmax" in text
+
+
+def test_cells_csv_has_a_line_a_cell(tmp_path):
+    drift = {"neutral": 0.1, "happy": 0.2, "fear": 0.3}
+    put(tmp_path, "a", result(0.5, config("center", "none", 1), center_drift=drift))
+    put(tmp_path, "b", result(0.6, config("softmax", "none", 0)))
+    lines = list(csv.DictReader(io.StringIO(report.to_cells_csv(load(tmp_path)))))
+    softmax, center = lines
+    assert (center["method"], center["seed"], center["center_drift_fear"]) == ("center", "1", "0.3")
+    assert (softmax["method"], softmax["seed"], softmax["center_drift_fear"]) == ("softmax", "0", "")
+    assert float(softmax["macro_recall"]) == pytest.approx(0.6)
+    assert float(softmax["recall_happy"]) == pytest.approx(0.6)

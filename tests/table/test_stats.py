@@ -8,13 +8,7 @@ from made_up import PROTOCOL, SEVEN, config, declare, fill, put, result, seven_r
 from scipy import stats as scipy_stats
 
 from fer_lightning.errors import UserError
-from fer_lightning.table.stats import METRICS, difference, interval, load, standard_error_over_images
-
-
-def test_metrics_are_those_of_a_result():
-    from fer_lightning import metrics
-
-    assert metrics.METRICS == METRICS
+from fer_lightning.table.stats import difference, interval, load, standard_error_over_images
 
 
 def test_row_worked_by_hand(tmp_path):
