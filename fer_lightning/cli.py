@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 
@@ -66,6 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"fer_lightning {__version__}")
         return 0
     code = 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that children are ended, as after Ctrl-C
     try:
         with report() as outcome:
             if words[0] not in COMMANDS:

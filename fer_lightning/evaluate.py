@@ -17,7 +17,7 @@ from fer_lightning.errors import UserError
 from fer_lightning.features import Pass
 from fer_lightning.inference import Model, load_model
 from fer_lightning.progress import Line
-from fer_lightning.run import finish, hush_lightning, minival_hash, tell_data
+from fer_lightning.run import finish, hush, minival_hash, tell_data
 from fer_lightning.training import Cell
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def evaluate(words: Sequence[str]) -> int:
         print("usage: fer evaluate CHECKPOINT [data=... data.root=... trainer=... hydra.run.dir=FOLDER]")
         return 0 if words else 2
     begin = time.monotonic()
-    hush_lightning()
+    hush()
     path, overrides = Path(words[0]), list(words[1:])
     directory = [word.partition("=")[2] for word in overrides if word.startswith("hydra.run.dir=")]
     overrides = [word for word in overrides if not word.startswith("hydra.")]

@@ -46,5 +46,5 @@ def wandb(directory: Path, fit: str, config: dict[str, Any], *, project: str, of
         group=directory.parent.name,
         job_type=fit,
         config=config,
-        settings=client.Settings(silent=True),
+        settings=client.Settings(silent=True, disable_git=True),
     )

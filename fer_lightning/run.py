@@ -183,10 +183,13 @@ def train(config: dict[str, Any], directory: Path | None, base: Path) -> Path:
     return directory
 
 
-def hush_lightning() -> None:
-    """Leave its hints about devices and products, and what is on purpose here, out of what a user reads."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+def hush() -> None:
+    """Leave out what a user need not read: Lightning's hints, and what the first rank says already."""
+    for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
+    if not is_first_rank():
+        logging.getLogger("fer_lightning").setLevel(logging.ERROR)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -201,7 +204,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
     options = parser.parse_args(words)
     with report() as outcome:
-        hush_lightning()
+        hush()
         config = compose(options.overrides, options.config_dir)
         os.environ["OMP_NUM_THREADS"] = str(config["trainer"].get("threads", 1))  # for the ranks started from here
         check(config)

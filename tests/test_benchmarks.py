@@ -1,0 +1,48 @@
+"""The benchmarks run: a dry run of each on the CPU, with numbers that mean nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
+
+
+def run(script: str, *words: str) -> str:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(BENCHMARKS / script), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_throughput_on_the_cpu() -> None:
+    words = [
+        "--device",
+        "cpu",
+        "--backbone",
+        "resnet18",
+        "--size",
+        "32",
+        "--batch",
+        "8",
+        "--steps",
+        "2",
+        "--rounds",
+        "1",
+    ]
+    text = run("throughput.py", *words)
+    told = json.loads(text[text.index("{") :])
+    assert told["device"] == "cpu"
+    assert told["fer_lightning_images_per_second"] > 0
+    ratio = told["fer_lightning_images_per_second"] / told["bare_loop_images_per_second"]
+    assert abs(told["ratio"] - ratio) < 0.01
+
+
+def test_heads() -> None:
+    text = run("heads.py", "--rounds", "3", "--batch", "16", "--features", "32")
+    assert "softmax" in text
+    assert "cluster, exact" in text

@@ -1,0 +1,47 @@
+"""What needs a CUDA device: skipped without one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fer_lightning import run as run_module
+from fer_lightning.contracts import ClassStats
+from fer_lightning.labels import EMOTIONS
+from fer_lightning.losses.center import CenterHead
+from fer_lightning.losses.cluster import ClusterHead
+from fer_lightning.losses.softmax import SoftmaxHead
+
+pytestmark = pytest.mark.gpu
+
+SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
+
+
+@pytest.mark.parametrize("head", [SoftmaxHead, CenterHead, ClusterHead])
+def test_a_head_on_the_gpu_equals_the_cpu(head: type[SoftmaxHead]) -> None:
+    torch.manual_seed(0)
+    here = head(16, ClassStats(EMOTIONS, tuple(range(1, 9)))).double()
+    there = head(16, ClassStats(EMOTIONS, tuple(range(1, 9)))).double()
+    there.load_state_dict(here.state_dict())
+    there.cuda()
+    features, labels = torch.randn(32, 16, dtype=torch.float64), torch.randint(0, 8, (32,))
+    expected = here(features, labels).per_sample
+    found = there(features.cuda(), labels.cuda()).per_sample
+    assert torch.allclose(found.cpu(), expected, atol=1e-9)
+
+
+def test_a_cell_in_bfloat16_and_channels_last(tmp_path: Path) -> None:
+    words = [*SMALL, "trainer=gpu", "loss=cluster", "class_weights=min_over_count"]
+    assert run_module.main(["--directory", str(tmp_path / "cell"), *words]) == 0
+    told = json.loads((tmp_path / "cell" / "result.json").read_text())
+    assert sum(map(sum, told["confusion"])) == 2400
+    assert told["provenance"]["machine"]["device"] != "cpu"
+
+
+def test_nccl_with_every_gpu_there_is(tmp_path: Path) -> None:
+    words = [*SMALL, "trainer=ddp", f"trainer.devices={torch.cuda.device_count()}", "data.batch_size=64"]
+    assert run_module.main(["--directory", str(tmp_path / "cell"), *words]) == 0
+    assert sum(map(sum, json.loads((tmp_path / "cell" / "result.json").read_text())["confusion"])) == 2400
