@@ -39,6 +39,7 @@ from fer_lightning.data.drawing.shots import (
     plan_training,
     take,
 )
+from fer_lightning.data.readers.affectnet import COLUMNS
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
@@ -53,17 +54,6 @@ Progress: TypeAlias = Callable[[int, int], None]
 TEST_PER_CLASS = 300
 INTENSITY = 1.1
 LABEL_NOISE = 0.15
-_COLUMNS = (
-    "subDirectory_filePath",
-    "face_x",
-    "face_y",
-    "face_width",
-    "face_height",
-    "facial_landmarks",
-    "expression",
-    "valence",
-    "arousal",
-)
 _LISTS, _PICTURES = "Manually_Annotated_file_lists", "Manually_Annotated_Images"
 _QUALITY = 95
 _CHUNK = 64
@@ -190,7 +180,7 @@ def _write_list(path: Path, lines: Iterable[Sequence[str]]) -> None:
     path.parent.mkdir(exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(_COLUMNS)
+        writer.writerow(COLUMNS)
         writer.writerows(lines)
 
 
