@@ -22,7 +22,7 @@ def _train(words: list[str]) -> int:
 def _prepare(words: list[str]) -> int:
     from fer_lightning import launch
 
-    return launch.wait(launch.child("run", ["--faces", *words]))
+    return launch.wait(launch.child(["--faces", *words]))
 
 
 def _evaluate(words: list[str]) -> int:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from fer_lightning import results
 from fer_lightning.config import compose
@@ -17,23 +17,27 @@ from fer_lightning.errors import UserError
 
 _OF_ANOTHER_RUN = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
+Child: TypeAlias = "subprocess.Popen[str]"
+
 _DECIDES = ("data", "backbone", "stage", "trainer")
 
 
-def child(module: str, words: Sequence[str], output: IO[str] | None = None) -> subprocess.Popen[str]:
-    """Start ``python -m fer_lightning.<module>`` with an environment that knows of no other run's ranks.
+def child(words: Sequence[str], output: IO[str] | None = None, errors: IO[str] | int | None = None) -> Child:
+    """Start ``python -m fer_lightning.run`` with an environment that knows of no other run's ranks.
 
     Args:
-        module: which.
         words: its command line.
-        output: where its stdout and stderr go; None: to this process's.
+        output: where its stdout goes; None: to this process's.
+        errors: likewise its stderr.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_RUN}
-    command = [sys.executable, "-m", f"fer_lightning.{module}", *words]
-    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True)
+    # threads that wait for one another must not keep the cores busy: cells run side by side
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    command = [sys.executable, "-m", "fer_lightning.run", *words]
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=errors, text=True)
 
 
-def wait(process: subprocess.Popen[str]) -> int:
+def wait(process: Child) -> int:
     """The exit code of a child; where we are interrupted, it is ended first."""
     try:
         return process.wait()
@@ -42,7 +46,7 @@ def wait(process: subprocess.Popen[str]) -> int:
         raise
 
 
-def end(process: subprocess.Popen[str]) -> None:
+def end(process: Child) -> None:
     """Ask a child to end, and insist after ten seconds."""
     process.terminate()
     try:
@@ -99,14 +103,17 @@ class Launcher:
         key = json.dumps([what, decides], sort_keys=True)
         if key not in self._answers:
             with tempfile.TemporaryDirectory() as folder:
-                answer = Path(folder) / "answer.json"
-                if wait(child("run", [what, str(answer), *self.options, *overrides])) != 0 or not answer.exists():
-                    raise UserError("nothing was trained: data or configuration need mending, see the line above")
+                answer, said = Path(folder) / "answer.json", Path(folder) / "stderr.txt"
+                with said.open("w") as errors:
+                    wait(child([what, str(answer), *self.options, *overrides], errors=errors))
+                if not answer.exists():
+                    last = (
+                        said.read_text().strip().splitlines() or ["the process that sets up cells was killed"]
+                    )[-1]
+                    raise UserError(last.removeprefix("fer: "))
                 self._answers[key] = json.loads(answer.read_text())
         return self._answers[key]
 
-    def start(
-        self, overrides: Sequence[str], directory: Path, output: IO[str] | None = None
-    ) -> subprocess.Popen[str]:
-        """Start a cell in its folder."""
-        return child("run", ["--directory", str(directory), *self.options, *overrides], output)
+    def start(self, overrides: Sequence[str], directory: Path, output: IO[str] | None = None) -> Child:
+        """Start a cell in its folder; ``output`` takes what it says, as in ``child``."""
+        return child(["--directory", str(directory), *self.options, *overrides], output, output)

@@ -57,6 +57,7 @@ def set_up(config: dict[str, Any]) -> Cell:
         build.network(config, fit, backbone, backbone.num_features, classes)
     faces = build.store(config, Line("faces"))
     data = build.data(config, faces)
+    backbone.complete()
     protocol = build.protocol(config, faces, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
     return Cell(config, backbone, state_hash(backbone), data, protocol, how)

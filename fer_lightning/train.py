@@ -42,15 +42,17 @@ def train(words: Sequence[str]) -> int:
         UserError: an override does not fit the configuration.
     """
     if any(word in HYDRA_ONLY for word in words):
-        return _hydra(words)
+        return _hydra(words, launch.Launcher())
     config_dir, overrides, multirun = _split(words)
-    validate(overrides, config_dir, multirun=multirun)
     if multirun:
-        return _hydra(words)
+        launcher = launch.Launcher(config_dir)
+        launcher.setting(first_of_sweep(overrides, config_dir))  # data that is wrong is said once, and now
+        return _hydra(words, launcher)
+    compose(_own(overrides), config_dir)
     directory = [word.partition("=")[2] for word in overrides if word.startswith("hydra.run.dir=")]
     place = ["--directory", directory[-1]] if directory else []
     options = ["--config-dir", config_dir] if config_dir else []
-    return launch.wait(launch.child("run", [*place, *options, *_own(overrides)]))
+    return launch.wait(launch.child([*place, *options, *_own(overrides)]))
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[str], bool]:
@@ -74,8 +76,8 @@ def _own(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if not word.startswith("hydra.")]
 
 
-def validate(overrides: Sequence[str], config_dir: str | None, *, multirun: bool) -> None:
-    """Compose every choice of a sweep once, so that a misspelt one is found before anything trains.
+def first_of_sweep(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """A sweep's first choices, after composing every other once: a misspelt one is found before anything trains.
 
     Raises:
         UserError: one of them does not exist.
@@ -84,9 +86,6 @@ def validate(overrides: Sequence[str], config_dir: str | None, *, multirun: bool
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
-    if not multirun:
-        compose(_own(overrides), config_dir)
-        return
     choices = [
         [f"{override.get_key_element()}={choice}" for choice in override.sweep_string_iterator()]
         if override.is_choice_sweep() or override.is_range_sweep()
@@ -98,19 +97,21 @@ def validate(overrides: Sequence[str], config_dir: str | None, *, multirun: bool
     for place, options in enumerate(choices):
         for option in options:
             compose([*firsts[:place], option, *firsts[place + 1 :]], config_dir)
+    return firsts
 
 
-def _hydra(words: Sequence[str]) -> int:
+def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
     failed: list[str] = []
-    launchers: dict[str | None, launch.Launcher] = {}
 
     def cell(config: DictConfig) -> None:
         """One job of a sweep: a child process in the cell's own folder."""
         job = HydraConfig.get()
         overrides = list(job.overrides.task)
-        config_dir = _split(words)[0]
-        launcher = launchers.setdefault(config_dir, launch.Launcher(config_dir))
-        directory = launcher.directory(overrides, Path(job.sweep.dir))
+        try:
+            directory = launcher.directory(overrides, Path(job.sweep.dir))
+        except UserError as error:
+            failed.append(f"{' '.join(overrides)}: {error}")
+            return
         if results.read(directory):
             log.info("complete: %s was there, nothing to do", directory)
             return
@@ -125,6 +126,6 @@ def _hydra(words: Sequence[str]) -> int:
         hydra.main(config_path=str(shipped("conf").resolve()), config_name="config", version_base="1.3")(cell)()
     finally:
         sys.argv = argv
-    for directory in failed:
-        log.error("failed: %s", directory)
+    for cell_and_reason in failed:
+        log.error("failed: %s", cell_and_reason)
     return 1 if failed else 0

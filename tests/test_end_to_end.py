@@ -154,6 +154,13 @@ def test_evaluate_gives_the_result_again_from_the_checkpoint(single: Path, tmp_p
     assert result(tmp_path / "again")["protocol"] == result(single)["protocol"]
 
 
+def test_a_sweep_over_data_that_is_not_there_says_so_once() -> None:
+    done = fer("train", "-m", "data=affectnet", "data.root=/nowhere", "loss=softmax,center")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "/nowhere" in done.stderr
+
+
 def test_two_ranks_test_every_picture_once(single: Path, tmp_path: Path) -> None:
     words = [*CELL, "trainer=ddp_cpu", "data.minival=0.11"]
     done = fer("train", *words, f"hydra.run.dir={tmp_path / 'ddp'}")

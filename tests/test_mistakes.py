@@ -24,7 +24,7 @@ class Mistake:
         self.folder = folder
         monkeypatch.chdir(folder)
 
-        def no_child(*_: object) -> subprocess.Popen[str]:
+        def no_child(*_: object, **__: object) -> subprocess.Popen[str]:
             raise AssertionError("a child process was started")
 
         monkeypatch.setattr("fer_lightning.launch.child", no_child)

@@ -73,6 +73,18 @@ class Backbone(nn.Module):
         embeddings: Tensor = self.network(pixels)
         return embeddings
 
+    def load(self, path: Path) -> None:
+        """Start from the weights in a local file.
+
+        Raises:
+            UserError: see ``load_weights``.
+        """
+        load_weights(self.network, path)
+        self.weights_hash = self.spec["weights_hash"] = file_hash(path)
+
+    def complete(self) -> None:
+        """Whatever takes long before its weights are there; called once the data is known to be right."""
+
     def blocks(self) -> list[list[str]]:
         """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping."""
         groups = group_parameters(self.network, self.network.group_matcher(coarse=True))
@@ -152,8 +164,6 @@ def local_weights(
         return Backbone(name, arguments=arguments, mean=mean, std=std)
     if weights is None:
         raise UserError(f"backbone.weights is not set: {name} starts from a local file; {source}")
-    path = Path(weights).expanduser()
     backbone = Backbone(name, arguments=arguments, mean=mean, std=std)
-    load_weights(backbone.network, path)
-    backbone.weights_hash = backbone.spec["weights_hash"] = file_hash(path)
+    backbone.load(Path(weights).expanduser())
     return backbone

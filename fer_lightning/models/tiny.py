@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning.cache import atomic_path, content_hash, file_hash, home, locked
+from fer_lightning.cache import atomic_path, content_hash, home, locked
 from fer_lightning.data.synthetic import VERSION, identities
-from fer_lightning.models.backbone import Backbone, load_weights
+from fer_lightning.models.backbone import Backbone, local_weights
 
 log = logging.getLogger(__name__)
 
@@ -57,56 +56,80 @@ def tiny(
     Raises:
         UserError: the given file is not there or does not fit.
     """
+    if not pretrained or weights:
+        return local_weights(
+            name, weights=weights, pretrained=pretrained, mean=mean, std=std, source="", arguments=arguments
+        )
     recipe = {"name": name, "arguments": dict(arguments), "people": people, "pictures": pictures, "epochs": epochs}
     recipe |= {"batch_size": batch_size, "lr": lr, "size": size, "seed": seed, "drawing": VERSION}
-    backbone = Backbone(name, arguments=arguments, mean=mean, std=std)
-    if not pretrained:
-        return backbone
-    if weights:
-        path = Path(weights).expanduser()
-    else:
-        path = home() / "weights" / f"tiny-{content_hash(recipe)[:16]}.safetensors"
+    return TinyBackbone(recipe, arguments=arguments, mean=mean, std=std)
+
+
+class TinyBackbone(Backbone):
+    """A backbone whose pre-training is still to be done or found.
+
+    Args:
+        recipe: what decides its weights.
+        arguments: see Backbone.
+        mean: see Backbone.
+        std: see Backbone.
+    """
+
+    def __init__(
+        self,
+        recipe: Mapping[str, Any],
+        *,
+        arguments: Mapping[str, Any],
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__(recipe["name"], arguments=arguments, mean=mean, std=std)
+        self.recipe = recipe
+
+    def complete(self) -> None:
+        """Load the pre-trained weights from the cache; train them first where they are not there."""
+        path = home() / "weights" / f"tiny-{content_hash(self.recipe)[:16]}.safetensors"
         with locked(path):
             if not path.exists():
-                log.info("pre-training the tiny backbone on %d drawn people (once, kept in the cache)", people)
-                _identify(backbone, recipe)
-                state = {key: value.contiguous() for key, value in backbone.network.state_dict().items()}
+                log.info("pre-training the tiny backbone on %d drawn people (once)", self.recipe["people"])
                 with atomic_path(path) as partial:
-                    save_file(state, partial)
-    load_weights(backbone.network, path)
-    backbone.weights_hash = backbone.spec["weights_hash"] = file_hash(path)
-    return backbone
+                    save_file(self._identified(), partial)
+        self.load(path)
+
+    def _identified(self) -> dict[str, Tensor]:
+        """Weights after the recipe's training; nothing enters them but the recipe, not even the cell's seed."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)  # wherever this runs: their number decides the last digits
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe["seed"])
+            spec = self.spec
+            fresh = Backbone(spec["name"], arguments=spec["arguments"], mean=spec["mean"], std=spec["std"])
+            _identify(fresh, self.recipe)
+        torch.set_num_threads(threads)
+        return {key: value.contiguous() for key, value in fresh.network.state_dict().items()}
 
 
 def _identify(backbone: Backbone, recipe: Mapping[str, Any]) -> None:
-    """Train ``backbone`` to tell the recipe's people apart.
-
-    On two threads wherever it runs: the number of threads decides the last digits.
-    """
+    """Train ``backbone`` to tell the recipe's people apart."""
     pictures, people = identities(recipe["people"], recipe["pictures"], recipe["size"], recipe["seed"])
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     labels = torch.from_numpy(people)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe["seed"])
-        backbone = backbone.to(memory_format=torch.channels_last)
-        classifier = nn.Linear(backbone.num_features, recipe["people"])
-        parameters = [*backbone.parameters(), *classifier.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=recipe["lr"])
-        batches = len(images) // recipe["batch_size"]
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], recipe["epochs"] * batches)
-        backbone.train()
-        for epoch in range(recipe["epochs"]):
-            right = 0
-            for batch in torch.randperm(len(images))[: batches * recipe["batch_size"]].view(batches, -1):
-                logits = classifier(backbone(images[batch].contiguous(memory_format=torch.channels_last)))
-                loss = F.cross_entropy(logits, labels[batch])
-                optimizer.zero_grad()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                schedule.step()
-                right += int((logits.argmax(1) == labels[batch]).sum())
-            accuracy = right / (batches * recipe["batch_size"])
-            log.info("  epoch %d of %d: %.0f %% identified", epoch + 1, recipe["epochs"], 100 * accuracy)
-    torch.set_num_threads(threads)
+    torch.manual_seed(recipe["seed"])
+    backbone = backbone.to(memory_format=torch.channels_last)
+    classifier = nn.Linear(backbone.num_features, recipe["people"])
+    optimizer = torch.optim.AdamW([*backbone.parameters(), *classifier.parameters()], lr=recipe["lr"])
+    batches = len(images) // recipe["batch_size"]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], recipe["epochs"] * batches)
+    backbone.train()
+    for epoch in range(recipe["epochs"]):
+        right = 0
+        for batch in torch.randperm(len(images))[: batches * recipe["batch_size"]].view(batches, -1):
+            logits = classifier(backbone(images[batch].contiguous(memory_format=torch.channels_last)))
+            loss = F.cross_entropy(logits, labels[batch])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            schedule.step()
+            right += int((logits.argmax(1) == labels[batch]).sum())
+        accuracy = right / (batches * recipe["batch_size"])
+        log.info("  epoch %d of %d: %.0f %% identified", epoch + 1, recipe["epochs"], 100 * accuracy)

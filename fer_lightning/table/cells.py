@@ -43,7 +43,8 @@ def refuse_mixed_protocols(directory: Path, cells: list[Cell]) -> None:
     """
     protocols = [cell.result["protocol"] for cell in cells]
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    differing = [key for key in keys if any(p.get(key) != protocols[0].get(key) for p in protocols)]
+    said = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}  # None: random weights
+    differing = [key for key, values in said.items() if any(value != values[0] for value in values)]
     if not differing:
         return
     folders: dict[str, list[str]] = {}

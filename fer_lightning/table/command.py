@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -127,7 +126,7 @@ class Run:
         self.base = base
         self.launcher = launch.Launcher(config_dir)
         self.jobs = jobs or _jobs(compose([*plan.overrides, *overrides], config_dir))
-        self.running: dict[subprocess.Popen[str], tuple[PlannedCell, float]] = {}
+        self.running: dict[launch.Child, tuple[PlannedCell, float]] = {}
         self.failed: list[PlannedCell] = []
         self.finished = 0
 
@@ -173,7 +172,7 @@ class Run:
         with (cell.directory / LOG).open("w") as output:
             self.running[self.launcher.start(cell.overrides, cell.directory, output)] = cell, time.monotonic()
 
-    def _done(self, process: subprocess.Popen[str], begin: float) -> None:
+    def _done(self, process: launch.Child, begin: float) -> None:
         cell, started = self.running.pop(process)
         self.finished += 1
         result = cell.result()

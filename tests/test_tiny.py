@@ -1,0 +1,42 @@
+"""The pre-trained tiny backbone depends on its recipe alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from fer_lightning import build
+from fer_lightning.config import compose
+from fer_lightning.features import state_hash
+
+RECIPE = ["backbone.people=4", "backbone.pictures=40", "backbone.epochs=1"]
+
+
+def completed(cache: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> str:
+    monkeypatch.setenv("FER_CACHE", str(cache))
+    backbone = build.backbone(compose([*RECIPE, *overrides]))
+    torch.randn(7)
+    backbone.complete()
+    assert backbone.weights_hash == backbone.spec["weights_hash"] is not None
+    return state_hash(backbone)
+
+
+def test_the_cells_seed_does_not_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = completed(tmp_path / "a", monkeypatch, "seed=0")
+    assert completed(tmp_path / "b", monkeypatch, "seed=5") == first
+    assert completed(tmp_path / "c", monkeypatch, "backbone.seed=1") != first
+
+
+def test_it_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = completed(tmp_path, monkeypatch)
+    monkeypatch.setattr("fer_lightning.models.tiny.identities", None)
+    assert completed(tmp_path, monkeypatch) == first
+
+
+def test_random_weights_follow_the_cells_seed() -> None:
+    hashes = [
+        state_hash(build.backbone(compose([*RECIPE, f"seed={seed}"]), pretrained=False)) for seed in (0, 0, 1)
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
