@@ -98,9 +98,9 @@ def network(config: Config, fit: Fit, base: nn.Module, feature_dim: int, stats: 
 
 def class_weights(config: Config, stats: ClassStats) -> Tensor:
     """w (C,) of the training part, scaled as the config says."""
-    node = dict(config["class_weights"])
+    node = {key: value for key, value in config["class_weights"].items() if key != "from_epoch"}
     how = node.pop("normalise")
-    weights = _make("class_weights", node, stats.counts)
+    weights = torch.as_tensor(_make("class_weights", node, stats.counts))
     return weighting.normalise(weights, stats.counts, how)
 
 

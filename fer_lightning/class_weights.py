@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Normalise = Literal["as_is", "expected_one"]
+Normalise = Literal["as_is", "mean_one", "expected_one"]
 
 
 def _tensor(weights: Tensor) -> Tensor:
@@ -51,6 +51,23 @@ def sqrt_inverse(counts: Sequence[int] | Tensor) -> Tensor:
     return inverse(counts).sqrt()
 
 
+def power(counts: Sequence[int] | Tensor, gamma: float = 0.5) -> Tensor:
+    """``inverse`` to the power gamma (C,): 0 is none, 0.5 sqrt_inverse, 1 inverse.
+
+    Raises:
+        ValueError: gamma is negative.
+    """
+    if not gamma >= 0:
+        raise ValueError(f"gamma must not be negative, got {gamma}")
+    return inverse(counts) ** gamma
+
+
+def median_frequency(counts: Sequence[int] | Tensor) -> Tensor:
+    """median(N) / N_k (C,) (Eigen & Fergus, ICCV 2015); a constant away from inverse and min_over_count."""
+    values = _positive(counts)
+    return _tensor(values.quantile(0.5) / values)
+
+
 def effective_number(counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
     """(1 - beta) / (1 - beta^N_k) (C,), scaled to sum C (Cui et al., CVPR 2019, eq. 2 and section 4.1).
 
@@ -65,17 +82,20 @@ def effective_number(counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Te
 
 
 def normalise(weights: Tensor, counts: Sequence[int] | Tensor, how: Normalise) -> Tensor:
-    """Scale weights (C,): ``as_is`` leaves them; ``expected_one`` makes sum_k p_k w_k = 1.
+    """Scale weights (C,): ``as_is`` leaves them, ``mean_one`` makes their mean 1, ``expected_one`` makes
+    sum_k p_k w_k = 1.
 
-    Over a batch the weights then average to one, so that a scheme changes which images count, and not how far
-    the optimizer walks: N_min / N_k as it stands multiplies the learning rate by 0.10 on AffectNet.
+    With the last, weights average to one over a batch, so that a scheme changes which images count, and not how
+    far the optimizer walks: N_min / N_k as it stands multiplies the learning rate by 0.10 on AffectNet.
 
     Raises:
         ValueError: how is unknown.
     """
     if how == "as_is":
         return weights
+    if how == "mean_one":
+        return weights / weights.mean()
     if how == "expected_one":
         values = _positive(counts)
         return _tensor(weights * values.sum() / (values * weights).sum())
-    raise ValueError(f"class_weights.normalise must be as_is or expected_one, got {how}")
+    raise ValueError(f"class_weights.normalise must be as_is, mean_one or expected_one, got {how}")

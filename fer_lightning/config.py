@@ -99,7 +99,11 @@ def check(config: dict[str, Any]) -> None:
         raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
     _check_value("seed", config["seed"], int)
     _check_data(config["data"])
-    _check_leaf("class_weights", config["class_weights"], {"counts"}, also=_normalise_hint())
+    _check_leaf("class_weights", config["class_weights"], {"counts"}, also=_hints_for_weights())
+    for key in _hints_for_weights().keys() - config["class_weights"].keys():
+        raise UserError(f"class_weights.{key}: is not set, and every scheme needs it")
+    if config["class_weights"]["from_epoch"] < 0:
+        raise UserError("class_weights.from_epoch: must not be negative; it counts the epochs of all stages")
     _check_stage(config["stage"])
     supplied: dict[str, set[str]] = {
         "transform": set(),
@@ -163,10 +167,10 @@ def _check_data(node: Any) -> None:
     _check_leaf("data", node, {"progress"}, also=hints)
 
 
-def _normalise_hint() -> dict[str, Any]:
+def _hints_for_weights() -> dict[str, Any]:
     from fer_lightning.class_weights import Normalise
 
-    return {"normalise": Normalise}
+    return {"normalise": Normalise, "from_epoch": int}
 
 
 def _check_stage(node: Any) -> None:

@@ -27,14 +27,17 @@ class FERModule(LightningModule):
 
     Args:
         network: backbone, neck and head.
-        class_weights: w (C,).
+        class_weights: w (C,); also a buffer: what is in force in the present epoch.
         optimizer: builds optimizer and schedule from parameters and the number of steps.
         card: what a checkpoint tells about its network: plain values only.
         channels_last: memory format of pictures and kernels.
         frozen_backbone: the one whose cached embeddings the network is fed with; checkpoints carry it along.
+        weights_from_epoch: before that epoch of this fit all weights are one: deferred re-weighting (Cao et al.,
+            NeurIPS 2019).
     """
 
     class_weights: Tensor
+    full_class_weights: Tensor
 
     def __init__(
         self,
@@ -45,10 +48,13 @@ class FERModule(LightningModule):
         card: dict[str, Any] | None = None,
         channels_last: bool = False,
         frozen_backbone: Backbone | None = None,
+        weights_from_epoch: int = 0,
     ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("class_weights", class_weights)
+        self.weights_from_epoch = weights_from_epoch
+        self.register_buffer("full_class_weights", class_weights, persistent=False)
+        self.register_buffer("class_weights", class_weights.clone())
         self.build_optimizer = optimizer
         self.card = card or {}
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -84,15 +90,24 @@ class FERModule(LightningModule):
         images, labels = batch
         return images.contiguous(memory_format=self.memory_format), labels
 
-    def _loss(self, per_sample: Tensor, labels: Tensor, penalty: Tensor | float) -> Tensor:
-        return (self.class_weights.index_select(0, labels) * per_sample).mean() + penalty
+    def _loss(self, output: HeadOutput, labels: Tensor) -> Tensor:
+        """mean_i( (q_i . w) per_sample_i ) + penalty; q_i is the one-hot label, or a soft one."""
+        w, losses = self.class_weights, output.per_sample
+        assert losses is not None
+        weights = w.index_select(0, labels) if labels.ndim == 1 else labels.to(w.dtype) @ w
+        return (weights * losses).mean() + output.penalty
+
+    def on_train_epoch_start(self) -> None:
+        """Put the class weights in force, or ones before their epoch."""
+        in_force = self.current_epoch >= self.weights_from_epoch
+        self.class_weights.copy_(self.full_class_weights if in_force else torch.ones_like(self.class_weights))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Tensor]:
         """The loss of a batch, and its embeddings for whoever watches them."""
         images, labels = batch
         embeddings = self.network.embed(images)
         output = self.network.head(embeddings, labels)
-        loss = self._loss(output.per_sample, labels, output.penalty)
+        loss = self._loss(output, labels)
         if isinstance(self.network.head, CenterTermHead):
             self.network.head.observe(embeddings, labels, self.class_weights)
         self.train_loss.update(loss.detach(), len(labels))
@@ -118,7 +133,7 @@ class FERModule(LightningModule):
         images, labels = batch
         output = self.network(images, labels)
         self.minival.update(at_least_float32(output.logits).softmax(1), labels)
-        self.minival_loss.update(self._loss(output.per_sample, labels, output.penalty), len(labels))
+        self.minival_loss.update(self._loss(output, labels), len(labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log the minival's metrics, over all ranks."""

@@ -99,6 +99,7 @@ class Training:
 
     def _fit(self, name: str, fit: Fit, directory: Path) -> tuple[Network, State, FitResult]:
         cell = self.cell
+        epochs_before = sum(result.epochs for result in self.results)
         backbone = cell.backbone if fit.pretrained else build.backbone(self.config, pretrained=False)
         train_last_blocks(backbone, fit.train_blocks)
         frozen = fit.train_blocks == 0
@@ -122,6 +123,7 @@ class Training:
             card=self.card,
             frozen_backbone=backbone if frozen else None,
             channels_last=self.settings.channels_last and not frozen,
+            weights_from_epoch=self.config["class_weights"]["from_epoch"] - epochs_before,
         )
         logger = build.logger(self.config, self.directory, name)
         trainer = self.settings.trainer(fit, name, directory, logger, callbacks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, distributed, nn
@@ -20,23 +20,29 @@ class CenterTermHead(SoftmaxHead):
 
     Centers start at zero until ``init_centers`` is given class means. They never move in ``forward``: after
     each optimizer step the training loop calls ``step_centers`` once, having shown every micro-batch of that
-    step to ``observe``.
+    step to ``observe``. A loss between the centers themselves is ``between``: it becomes the penalty.
 
     Args:
         feature_dim: D.
         class_stats: the C classes.
         weight: lambda, the factor of the term in per_sample.
         center_update: how a center c_j moves. ``running``: by rate * sum_{y_i=j} (x_i - c_j) / (1 + n_j) over the
-            global batch (Wen et al. 2016, eq. 4); ``exact``: by -rate times the exact gradient of
-            mean_i w_{y_i} term_i, without lambda; ``gradient``: by -rate times the gradient that autograd leaves,
-            which carries lambda and w (plain SGD, no momentum, no decay).
+            global batch (Wen et al. 2016, eq. 4), and by -rate / (2 (C - 1)) times the gradient of ``between``
+            (Cai et al. 2018); ``exact``: by -rate times the exact gradient of mean_i w_{y_i} term_i +
+            between, without lambda; ``gradient``: by -rate times the gradient that autograd leaves, which carries
+            lambda and w (plain SGD, no momentum, no decay).
         center_rate: that rate.
+
+    Attributes:
+        pushes_centers_apart: whether ``running`` does so; ``exact`` and ``gradient`` do what the formula says.
 
     Raises:
         ValueError: weight is negative, center_rate outside (0, 1] for ``running`` or not positive, or an unknown
             center_update.
     """
 
+    soft_labels: ClassVar[bool] = False
+    pushes_centers_apart: ClassVar[bool] = False
     centers: Tensor
 
     def __init__(
@@ -71,6 +77,14 @@ class CenterTermHead(SoftmaxHead):
     def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """The term (N,) of features (N, D) and labels (N,) at centers (C, D); without lambda and class weights."""
 
+    def between(self, centers: Tensor) -> Tensor | None:
+        """What the loss has of the centers (C, D) alone, a scalar without lambda; None: nothing."""
+        return None
+
+    def offsets(self, features: Tensor, labels: Tensor) -> Tensor:
+        """What draws centers in ``running``, (N, D): x_i - c_{y_i}."""
+        return features - self.centers.index_select(0, labels)
+
     def forward(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
         """Logits (N, C) and, given labels (N,), per_sample = cross-entropy + lambda * term."""
         output = super().forward(features, labels)
@@ -79,6 +93,8 @@ class CenterTermHead(SoftmaxHead):
         weighted_term = self.weight * self.term(at_least_float32(features), labels, self.centers)
         output.terms["center_term"] = weighted_term
         output.per_sample = output.per_sample + weighted_term
+        if (between := self.between(self.centers)) is not None:
+            output.penalty = self.weight * between
         return output
 
     @torch.no_grad()
@@ -107,10 +123,10 @@ class CenterTermHead(SoftmaxHead):
         self._observed = seen if self._observed is None else self._observed + seen
 
     def _sums_and_counts(self, features: Tensor, labels: Tensor) -> Tensor:
-        """(C, D + 1): by class the sum of x_i - c_j, and n_j. A product, since it repeats to the last digit."""
+        """(C, D + 1): by class the sum of the offsets, and n_j. A product, since it repeats to the last digit."""
         members = F.one_hot(labels, len(self.centers)).to(features.dtype).T
-        counts = members.sum(1, keepdim=True)
-        return torch.cat([members @ features - counts * self.centers, counts], 1)
+        with torch.no_grad():
+            return torch.cat([members @ self.offsets(features, labels), members.sum(1, keepdim=True)], 1)
 
     def _gradient_and_size(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """(C, D + 1): the gradient of sum_i w_{y_i} term_i in the centers, and N in the last column."""
@@ -135,7 +151,16 @@ class CenterTermHead(SoftmaxHead):
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(seen)
         moves, size = seen[:, :-1], seen[:, -1:]
+        apart = self._gradient_between()
         if self.center_update == "running":
-            self.centers += self.center_rate * moves / (1 + size)
+            others = max(len(self.centers) - 1, 1)
+            self.centers += self.center_rate * (moves / (1 + size) - apart / (2 * others))
         else:
-            self.centers -= self.center_rate * moves / size
+            self.centers -= self.center_rate * (moves / size + apart)
+
+    def _gradient_between(self) -> Tensor | float:
+        """The gradient (C, D) of ``between`` at the centers."""
+        with torch.enable_grad():
+            centers = self.centers.detach().clone().requires_grad_()
+            value = self.between(centers)
+            return 0.0 if value is None else torch.autograd.grad(value, centers)[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,29 +17,62 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 class SoftmaxHead(nn.Module):
-    """Linear classifier with softmax cross-entropy, -log p_i[y_i].
+    """Linear classifier with softmax cross-entropy, -log p_i[y_i] (torch's own, unreduced).
+
+    Other heads override ``logits``, ``training_logits`` or ``losses``.
 
     Args:
         feature_dim: D, the size of an embedding.
         class_stats: the C classes.
+        label_smoothing: epsilon; the target is (1 - epsilon) one-hot + epsilon / C (Szegedy et al., CVPR 2016).
+
+    Attributes:
+        soft_labels: whether labels may be distributions (N, C).
+        uses_class_counts: whether the loss itself corrects for the classes' sizes.
+
+    Raises:
+        ValueError: label_smoothing is outside [0, 1).
     """
 
-    def __init__(self, feature_dim: int, class_stats: ClassStats) -> None:
+    soft_labels: ClassVar[bool] = True
+    uses_class_counts: ClassVar[bool] = False
+
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, label_smoothing: float = 0.0) -> None:
         super().__init__()
-        self.classifier = nn.Linear(feature_dim, class_stats.num_classes)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+        self.classifier = self.new_classifier(feature_dim, class_stats.num_classes)
+
+    def new_classifier(self, feature_dim: int, classes: int) -> nn.Linear:
+        """The layer from embeddings to classes."""
+        return nn.Linear(feature_dim, classes)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """What classes are predicted from, (N, C)."""
+        logits: Tensor = self.classifier(features)
+        return logits
+
+    def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """What the loss sees in place of the logits (N, C): margins and priors come in here."""
+        return logits
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Losses (N,) of training logits (N, C) that are at least float32."""
+        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
 
     def forward(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
-        """Logits (N, C) of features (N, D) and, given labels (N,) as class indices, the losses (N,).
+        """Logits (N, C) of features (N, D) and, given labels (N,) or soft labels (N, C), the losses (N,).
 
         Raises:
-            ValueError: labels are not one class index a sample.
+            ValueError: labels are neither a class index a sample nor, where the head takes them, a distribution.
         """
-        logits = self.classifier(features)
+        logits = self.logits(features)
         if labels is None:
             return HeadOutput(logits)
-        if labels.ndim != 1:
-            raise ValueError(
-                f"{type(self).__name__} takes labels (N,) as class indices, not {tuple(labels.shape)}"
-            )
-        losses = F.cross_entropy(at_least_float32(logits), labels, reduction="none")
+        soft = self.soft_labels and labels.shape == logits.shape and labels.is_floating_point()
+        if labels.ndim != 1 and not soft:
+            kinds = "labels (N,) as class indices" + (" or (N, C) as distributions" if self.soft_labels else "")
+            raise ValueError(f"{type(self).__name__} takes {kinds}, not {tuple(labels.shape)}")
+        losses = self.losses(self.training_logits(at_least_float32(logits), labels), labels)
         return HeadOutput(logits, losses, {"cross_entropy": losses})

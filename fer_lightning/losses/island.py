@@ -1,0 +1,57 @@
+"""Island loss: center loss, and centers that point in different directions."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fer_lightning.contracts import ClassStats
+from fer_lightning.losses.center import CenterHead
+from fer_lightning.losses.center_term import CenterUpdate
+
+
+class IslandHead(CenterHead):
+    """Cross-entropy + lambda * ( 1/2 ||x_i - c_{y_i}||^2 + lambda_1 sum_{j != k} (cos(c_j, c_k) + 1) ).
+
+    Source: Cai et al., "Island Loss for Learning Discriminative Features in Facial Expression Recognition",
+    FG 2018. The sum over the centers is ``penalty``: it belongs to no sample, and has no class weight.
+
+    Args:
+        feature_dim: D.
+        class_stats: the C classes.
+        weight: lambda. 0.01 is our untuned default.
+        island_weight: lambda_1. 10 is our untuned default.
+        center_update: see CenterTermHead; the paper's rule is ``running``.
+        center_rate: the paper's alpha.
+
+    Raises:
+        ValueError: island_weight is negative.
+    """
+
+    pushes_centers_apart = True
+
+    def __init__(
+        self,
+        feature_dim: int,
+        class_stats: ClassStats,
+        *,
+        weight: float = 0.01,
+        island_weight: float = 10.0,
+        center_update: CenterUpdate = "running",
+        center_rate: float = 0.5,
+    ) -> None:
+        super().__init__(
+            feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
+        )
+        if not island_weight >= 0:
+            raise ValueError(f"island_weight must not be negative, got {island_weight}")
+        self.island_weight = island_weight
+
+    def between(self, centers: Tensor) -> Tensor:
+        """lambda_1 sum_{j != k} (cos(c_j, c_k) + 1), a scalar; a center at zero is at right angles to all."""
+        lengths = centers.square().sum(1, keepdim=True)
+        there = lengths > 1e-12
+        units = torch.where(there, centers, 0) * torch.where(there, lengths, 1).rsqrt()
+        cosines = units @ units.T
+        others = len(centers) * (len(centers) - 1)
+        return self.island_weight * (cosines.sum() - cosines.diagonal().sum() + others)

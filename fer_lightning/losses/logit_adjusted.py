@@ -1,0 +1,44 @@
+"""Logit-adjusted loss: the classes' shares inside the softmax while training, and left out when predicting."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fer_lightning.contracts import ClassStats
+from fer_lightning.losses.softmax import SoftmaxHead
+
+
+class LogitAdjustedHead(SoftmaxHead):
+    """Cross-entropy of z + tau * log pi, where pi_k = N_k / N.
+
+    Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10.
+
+    Args:
+        feature_dim: D.
+        class_stats: the C classes and their counts N_k.
+        tau: 1 is the balanced softmax; 0 is softmax.
+
+    Raises:
+        ValueError: tau is negative, or a class has no images.
+    """
+
+    uses_class_counts: ClassVar[bool] = True
+    log_prior: Tensor
+
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, tau: float = 1.0) -> None:
+        super().__init__(feature_dim, class_stats)
+        if not tau >= 0:
+            raise ValueError(f"tau must not be negative, got {tau}")
+        if 0 in class_stats.counts:
+            raise ValueError(f"every class needs an image for its share, got counts {class_stats.counts}")
+        self.tau = tau
+        counts = torch.tensor(class_stats.counts, dtype=torch.float64)
+        log_prior = (counts / counts.sum()).log().to(torch.get_default_dtype())
+        self.register_buffer("log_prior", log_prior, persistent=False)
+
+    def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """z + tau * log pi, (N, C)."""
+        return logits + self.tau * self.log_prior

@@ -1,0 +1,65 @@
+"""Sparse center loss of DACL: center loss whose dimensions are weighted by an attention of the sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from fer_lightning.contracts import ClassStats
+from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
+
+
+class SparseCenterHead(CenterTermHead):
+    """Cross-entropy + lambda * 1/2 sum_d a_i[d] (x_i[d] - c_{y_i}[d])^2, a_i in (0, 1)^D computed from the sample.
+
+    Source: Farzaneh & Qi, "Facial Expression Recognition in the Wild via Deep Attentive Center Loss", WACV 2021.
+    The attention is trained by this loss, and weighs the centers' ``running`` step too. Two differences: it reads
+    the embedding, where the paper's reads the last feature map, so its layers are smaller; and LayerNorm stands in
+    for BatchNorm, so that a step does not depend on how a batch is split over ranks. Nothing in the formula keeps
+    a_i from shrinking: the term may fall because of that alone.
+
+    Args:
+        feature_dim: D.
+        class_stats: the C classes.
+        weight: lambda; 0.01 in the paper.
+        center_update: see CenterTermHead; the paper's rule is ``running``.
+        center_rate: 0.5 in the paper.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        class_stats: ClassStats,
+        *,
+        weight: float = 0.01,
+        center_update: CenterUpdate = "running",
+        center_rate: float = 0.5,
+    ) -> None:
+        super().__init__(
+            feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
+        )
+        self.context = nn.Sequential(
+            nn.Linear(feature_dim, 512),
+            nn.LayerNorm(512),
+            nn.ReLU(),
+            nn.Linear(512, 64),
+            nn.LayerNorm(64),
+            nn.Tanh(),
+        )
+        self.attend = nn.Linear(64, 2 * feature_dim)  # for each dimension: in, or out
+
+    def attention(self, features: Tensor) -> Tensor:
+        """a (N, D): the softmax of in against out for each dimension, which is a sigmoid of their difference."""
+        with torch.autocast(features.device.type, enabled=False):
+            pairs: Tensor = self.attend(self.context(features.to(self.attend.weight.dtype)))
+        inside, outside = pairs.chunk(2, dim=1)
+        return (inside - outside).sigmoid().to(features.dtype)
+
+    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+        """(N,): half the squared distance to the own center, weighted by dimension."""
+        offsets = features - centers.index_select(0, labels)
+        return 0.5 * (self.attention(features) * offsets.square()).sum(1)
+
+    def offsets(self, features: Tensor, labels: Tensor) -> Tensor:
+        """a_i (x_i - c_{y_i}), (N, D)."""
+        return self.attention(features) * super().offsets(features, labels)
