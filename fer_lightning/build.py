@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
+from fer_lightning.data.samplers import Draw
 from fer_lightning.data.store import Store
 from fer_lightning.errors import UserError
 from fer_lightning.losses.softmax import SoftmaxHead
@@ -65,15 +67,22 @@ def _stores(config: Config) -> Path:
     return Path(config["data"]["store"] or home() / "stores").expanduser()
 
 
+def sampler(config: Config) -> Draw:
+    """What draws an epoch's pictures, tried on one of each class: wrong numbers are found before any training."""
+    draw: Draw = partial(target("sampler", config["sampler"]), **arguments(config["sampler"]))
+    try:
+        draw(np.arange(len(config["data"]["classes"])), np.random.default_rng(0), 0.0)
+    except ValueError as error:
+        raise UserError(f"sampler: {error}") from error
+    return draw
+
+
 def data(config: Config, faces: Store) -> FaceDataModule:
     """The datamodule over prepared faces."""
     options = data_parts(config["data"])["batches"]
-    draw = target("sampler", config["sampler"])
-    if own := arguments(config["sampler"]):
-        draw = partial(draw, **own)
     augment = _make("transform", config["transform"])
     try:
-        return FaceDataModule(faces, **options, draw=draw, augment=augment, seed=config["seed"])
+        return FaceDataModule(faces, **options, draw=sampler(config), augment=augment, seed=config["seed"])
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 

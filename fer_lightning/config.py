@@ -107,7 +107,7 @@ def check(config: dict[str, Any]) -> None:
     _check_stage(config["stage"])
     supplied: dict[str, set[str]] = {
         "transform": set(),
-        "sampler": {"labels", "generator"},
+        "sampler": {"labels", "generator", "progress"},
         "backbone": {"pretrained"},
         "neck": {"feature_dim"},
         "loss": {"feature_dim", "class_stats"},

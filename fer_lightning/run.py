@@ -49,10 +49,11 @@ def set_up(config: dict[str, Any]) -> Cell:
     torch.set_num_threads(settings.threads)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
+    build.sampler(config)  # it and the fits refuse numbers that make no sense, before the data is touched
     fits = build.fits(config)
     backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))
-    for _, fit in fits:  # both refuse numbers that make no sense, before the data is touched
+    for _, fit in fits:
         train_last_blocks(backbone, fit.train_blocks)
         build.network(config, fit, backbone, backbone.num_features, classes)
     faces = build.store(config, Line("faces"))

@@ -112,6 +112,11 @@ def test_a_wrong_value(mistake: Mistake, word: str, said: str) -> None:
 
 
 @pytest.mark.usefixtures("no_data")
+def test_a_samplers_wrong_number(mistake: Mistake) -> None:
+    assert "q must be in [0, 1], got 7" in mistake.cell(*SMALL, "sampler=power", "sampler.q=7")
+
+
+@pytest.mark.usefixtures("no_data")
 def test_misspelt_key_in_a_users_yaml(mistake: Mistake) -> None:
     options = mistake.folder / "mine" / "loss"
     options.mkdir(parents=True)

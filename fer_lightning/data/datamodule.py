@@ -129,7 +129,9 @@ class FaceDataModule(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented, this rank's slice of each global batch."""
         rank, ranks = self._rank
-        batches = GlobalBatches(self.labels("train"), self.draw, self.batch_size, self.seed, rank, ranks)
+        epochs = (self.trainer.max_epochs or 1) if self.trainer else 1
+        labels = self.labels("train")
+        batches = GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs)
         return self._loader(self.dataset("train", training=True), batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:

@@ -1,4 +1,9 @@
-"""Which training pictures an epoch shows, in which order, split over ranks."""
+"""Which training pictures an epoch shows, in which order, split over ranks.
+
+A sampler is a function (labels, generator, progress) -> indices into labels, and a YAML in conf/sampler. Progress
+goes from 0 in the first epoch of a fit to 1 in the last. All epochs must be equally long, since the number of
+steps is asked for beforehand.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +14,106 @@ import numpy.typing as npt
 from torch.utils.data import Sampler
 
 Labels = npt.NDArray[np.int64]
-Draw = Callable[[Labels, np.random.Generator], npt.NDArray[np.int64]]
+Indices = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Draw = Callable[[Labels, np.random.Generator, float], Indices]
 
 
-def shuffle(labels: Labels, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+def shuffle(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
     """Every picture once, in random order: indices (N,) into ``labels``."""
     return generator.permutation(len(labels))
+
+
+def balanced(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
+    """Every class equally often, p_k = 1 / C: indices (N,); see ``power``."""
+    return power(labels, generator, progress, q=0.0)
+
+
+def sqrt(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
+    """p_k proportional to sqrt(N_k), half way from ``shuffle`` to ``balanced``: indices (N,); see ``power``."""
+    return power(labels, generator, progress, q=0.5)
+
+
+def power(labels: Labels, generator: np.random.Generator, progress: float, *, q: float) -> Indices:
+    """p_k proportional to N_k^q (Kang et al., ICLR 2020, eq. 1): 0 is ``balanced``, 1 shows each picture once.
+
+    Args:
+        labels: class indices (N,).
+        generator: of this epoch.
+        progress: makes no difference.
+        q: how much of the imbalance is kept.
+
+    Returns:
+        Indices (N,).
+
+    Raises:
+        ValueError: q is outside [0, 1]; a class has no picture (all but ``shuffle`` alike).
+    """
+    if not 0 <= q <= 1:
+        raise ValueError(f"q must be in [0, 1], got {q}")
+    shares = _counts(labels) ** q
+    return _drawn(labels, len(labels) * shares / shares.sum(), generator)
+
+
+def progressive(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
+    """p = (1 - t) p_natural + t p_balanced, t = progress (Kang et al., ICLR 2020, eq. 2): indices (N,)."""
+    counts = _counts(labels)
+    return _drawn(labels, (1 - progress) * counts + progress * counts.mean(), generator)
+
+
+def repeat_factor(labels: Labels, generator: np.random.Generator, progress: float, *, threshold: float) -> Indices:
+    """Each picture r_k = max(1, sqrt(threshold / f_k)) times, f_k = N_k / N (Gupta et al., CVPR 2019, LVIS).
+
+    Args:
+        labels: class indices (N,).
+        generator: of this epoch.
+        progress: makes no difference.
+        threshold: the share of the images below which a class is repeated.
+
+    Returns:
+        Indices (round(sum_k r_k N_k),): an epoch is longer than the training part.
+
+    Raises:
+        ValueError: threshold is outside (0, 1].
+    """
+    if not 0 < threshold <= 1:
+        raise ValueError(f"threshold must be in (0, 1], got {threshold}")
+    counts = _counts(labels)
+    repeats: Floats = np.maximum(1, np.sqrt(threshold * len(labels) / counts))
+    return _drawn(labels, repeats * counts, generator)
+
+
+def shown(labels: Labels, draw: Draw, progress: float) -> Floats:
+    """How often an epoch shows a picture of class k (C,), on average over the class's pictures.
+
+    Counted in one draw: from epoch to epoch, those of this module differ by one picture a class.
+    """
+    order = draw(labels, np.random.default_rng(0), progress)
+    counts = _counts(labels)
+    return np.bincount(labels[order], minlength=len(counts)) / counts
+
+
+def _counts(labels: Labels) -> Indices:
+    """N_k (C,)."""
+    counts = np.bincount(labels)
+    if not counts.all():
+        raise ValueError(f"class {counts.argmin()} has no picture to show")
+    return counts
+
+
+def _drawn(labels: Labels, expected: Floats, generator: np.random.Generator) -> Indices:
+    """Indices in random order: round(sum of ``expected``) of them, of class k on average expected[k] an epoch.
+
+    Systematic rounding: the classes lie end to end on a line, one uniform offset shifts the whole numbers on it,
+    and a class is drawn as often as it holds one. Its pictures are shown equally often, give or take one.
+    """
+    total = round(expected.sum())
+    ends = np.floor(expected.cumsum() * (total / expected.sum()) + generator.random())
+    ends[-1] = total  # as it is, but for float error
+    draws = np.diff(ends, prepend=0).astype(np.int64)
+    # np.resize repeats the permuted class from its start until there are n
+    parts = [np.resize(generator.permutation(np.flatnonzero(labels == k)), n) for k, n in enumerate(draws)]
+    return generator.permutation(np.concatenate(parts))
 
 
 class GlobalBatches(Sampler[list[tuple[int, int]]]):
@@ -31,21 +130,26 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         seed: of the order.
         rank: this process.
         ranks: how many there are.
+        epochs: of the fit.
 
     Raises:
-        ValueError: the ranks do not divide the batch, or there are fewer pictures than one batch.
+        ValueError: the ranks do not divide the batch, or an epoch has fewer pictures than one batch.
     """
 
-    def __init__(self, labels: Labels, draw: Draw, batch_size: int, seed: int, rank: int, ranks: int) -> None:
+    def __init__(
+        self, labels: Labels, draw: Draw, batch_size: int, seed: int, rank: int, ranks: int, epochs: int = 1
+    ) -> None:
         if batch_size % ranks:
             raise ValueError(f"data.batch_size={batch_size} (global) cannot be split evenly over {ranks} ranks")
-        if len(labels) < batch_size:
-            raise ValueError(f"data.batch_size={batch_size}, but the training part has {len(labels)} pictures")
+        self.draws = len(draw(labels, np.random.default_rng(seed), 0.0))
+        if self.draws < batch_size:
+            raise ValueError(f"data.batch_size={batch_size}, but an epoch shows {self.draws} pictures")
         self.labels = labels
         self.draw = draw
         self.batch_size = batch_size
         self.seed = seed
         self.share = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
+        self.epochs = epochs
         self.epoch = 0
 
     @property
@@ -58,9 +162,12 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.labels) // self.batch_size
+        return self.draws // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = self.draw(self.labels, np.random.default_rng([self.seed, self.epoch]))
+        progress = self.epoch / (self.epochs - 1) if self.epochs > 1 else 0.0
+        order = self.draw(self.labels, np.random.default_rng([self.seed, self.epoch]), progress)
+        if len(order) != self.draws:
+            raise ValueError(f"the sampler drew {len(order)} pictures for epoch {self.epoch}, not {self.draws}")
         for batch in order[: len(self) * self.batch_size].reshape(len(self), self.batch_size):
             yield [(self.epoch, int(index)) for index in batch[self.share]]

@@ -244,7 +244,7 @@ def first_batch(case: str) -> tuple[FERModule, Tensor, Tensor]:
     """The module before training, and embeddings and labels of the first 32 pictures of the order."""
     module, data = build(case)
     module.double().eval()
-    order = shuffle(data.labels("train"), np.random.default_rng([4, 0]))[:BATCH]
+    order = shuffle(data.labels("train"), np.random.default_rng([4, 0]), 0.0)[:BATCH]
     images, labels = zip(*[data.dataset("train")[int(index)] for index in order], strict=True)
     with torch.no_grad():
         return module, torch.cat([module.network.embed(image[None]) for image in images]), torch.stack(labels)
