@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fer_lightning.cache import atomic_path, content_hash, home, locked
 from fer_lightning.data.datamodule import Batch, FaceDataModule
+from fer_lightning.data.samplers import Pick
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.progress import track
 
@@ -117,8 +118,8 @@ class EmbeddingDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> Batch:
-        index = item[1] if isinstance(item, tuple) else item
+    def __getitem__(self, item: int | Pick) -> Batch:
+        index = item.index if isinstance(item, Pick) else item
         return self.embeddings[index], self.labels[index]
 
 

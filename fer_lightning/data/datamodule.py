@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fer_lightning.contracts import ClassStats
-from fer_lightning.data.samplers import Draw, GlobalBatches
+from fer_lightning.data.samplers import Draw, GlobalBatches, Pick
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store import Store, StoreSplit
 from fer_lightning.data.transforms import Augmentation
@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FaceDataset(Dataset[Batch]):
-    """Rows of a store as (uint8 picture (3, H, W), class index); augmented when asked as (epoch, index)."""
+    """Rows of a store as (uint8 picture (3, H, W), class index); augmented when asked for a Pick."""
 
     def __init__(
         self, faces: StoreSplit, rows: npt.NDArray[np.int64], augment: Augmentation | None = None, seed: int = 0
@@ -36,11 +36,11 @@ class FaceDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, item: int | tuple[int, int]) -> Batch:
-        epoch, index = item if isinstance(item, tuple) else (None, item)
+    def __getitem__(self, item: int | Pick) -> Batch:
+        index = item.index if isinstance(item, Pick) else item
         image = self.faces.image(int(self.rows[index]))
-        if self.augment is not None and epoch is not None:
-            image = self.augment(image, np.random.SeedSequence([self.seed, epoch, index]))
+        if self.augment is not None and isinstance(item, Pick):
+            image = self.augment(image, np.random.SeedSequence([self.seed, item.epoch, index, item.showing]))
         return torch.tensor(image).permute(2, 0, 1), self.labels[index]
 
 

@@ -8,6 +8,7 @@ steps is asked for beforehand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -116,12 +117,23 @@ def _drawn(labels: Labels, expected: Floats, generator: np.random.Generator) -> 
     return generator.permutation(np.concatenate(parts))
 
 
-class GlobalBatches(Sampler[list[tuple[int, int]]]):
-    """This rank's part of each global batch, as (epoch, index) pairs; whole batches only.
+class Pick(NamedTuple):
+    """What a data set needs to know of a drawn picture: where it is, and what its augmentation depends on.
+
+    The epoch travels with the index because the data set's copies in loader workers do not learn of it otherwise.
+    """
+
+    index: int
+    epoch: int
+    showing: int
+    """How often this epoch has shown the picture before."""
+
+
+class GlobalBatches(Sampler[list[Pick]]):
+    """This rank's part of each global batch; whole batches only.
 
     All ranks draw the same order from (seed, epoch) and take their own slice of each global batch, so the same
-    pictures meet in a step for any number of ranks. The epoch travels with the index because the data set's
-    copies in loader workers do not learn of it otherwise.
+    pictures meet in a step for any number of ranks.
 
     Args:
         labels: class indices (N,) of the training part.
@@ -164,10 +176,20 @@ class GlobalBatches(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.draws // self.batch_size
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Pick]]:
         progress = self.epoch / (self.epochs - 1) if self.epochs > 1 else 0.0
         order = self.draw(self.labels, np.random.default_rng([self.seed, self.epoch]), progress)
         if len(order) != self.draws:
             raise ValueError(f"the sampler drew {len(order)} pictures for epoch {self.epoch}, not {self.draws}")
-        for batch in order[: len(self) * self.batch_size].reshape(len(self), self.batch_size):
-            yield [(self.epoch, int(index)) for index in batch[self.share]]
+        picks = np.stack([order, _showings(order)], 1)[: len(self) * self.batch_size]
+        for batch in picks.reshape(len(self), self.batch_size, 2):
+            yield [Pick(int(index), self.epoch, int(showing)) for index, showing in batch[self.share]]
+
+
+def _showings(order: Indices) -> Indices:
+    """How often each entry (N,) of a draw occurred before."""
+    by_index = np.argsort(order, kind="stable")
+    _, first, counts = np.unique(order[by_index], return_index=True, return_counts=True)
+    showings = np.empty_like(order)
+    showings[by_index] = np.arange(len(order)) - np.repeat(first, counts)
+    return showings

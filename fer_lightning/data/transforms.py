@@ -1,4 +1,4 @@
-"""Augmentations: albumentations pipelines whose draws are a pure function of (seed, epoch, index)."""
+"""Augmentations: albumentations pipelines whose draws are a pure function of (seed, epoch, index, showing)."""
 
 from __future__ import annotations
 

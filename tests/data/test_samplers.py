@@ -18,14 +18,14 @@ from torch.utils.data import DataLoader
 from fer_lightning import build
 from fer_lightning.config import compose
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.data.samplers import Draw, GlobalBatches, shown, shuffle
+from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, balanced, shown, shuffle
 from fer_lightning.errors import UserError
 from fer_lightning.layout import groups
 
 LABELS = np.arange(50) % 7
 BATCH = 12
 
-Batches = list[list[tuple[int, int]]]
+Batches = list[list[Pick]]
 
 
 def sampler(rank: int = 0, ranks: int = 1, *, seed: int = 0, epoch: int = 0) -> GlobalBatches:
@@ -49,13 +49,13 @@ def test_the_ranks_slices_joined_are_the_global_batches(ranks: int) -> None:
 def test_an_epoch_is_whole_batches_of_pictures_shown_once() -> None:
     found = batches()
     assert [len(batch) for batch in found] == [BATCH] * (len(LABELS) // BATCH)
-    counts = Counter(index for batch in found for _, index in batch)
+    counts = Counter(index for batch in found for index, _, _ in batch)
     assert set(counts.values()) == {1}
     assert set(counts) <= set(range(len(LABELS)))
 
 
 def test_the_pictures_left_out_of_an_epoch_change() -> None:
-    shown = [{index for batch in batches(epoch=epoch) for _, index in batch} for epoch in range(30)]
+    shown = [{index for batch in batches(epoch=epoch) for index, _, _ in batch} for epoch in range(30)]
     left = [set(range(50)) - indices for indices in shown]
     assert all(len(missing) == 2 for missing in left)
     assert len(set().union(*left)) > 20
@@ -68,12 +68,12 @@ def test_the_length_is_the_number_of_batches(ranks: int) -> None:
 
 
 def test_each_index_travels_with_its_epoch() -> None:
-    assert {epoch for batch in batches(epoch=5) for epoch, _ in batch} == {5}
+    assert {epoch for batch in batches(epoch=5) for _, epoch, _ in batch} == {5}
 
 
 def test_another_epoch_or_seed_is_another_order_and_the_same_are_the_same() -> None:
     def order(seed: int, epoch: int) -> list[int]:
-        return [index for batch in batches(seed=seed, epoch=epoch) for _, index in batch]
+        return [index for batch in batches(seed=seed, epoch=epoch) for index, _, _ in batch]
 
     assert order(1, 2) == order(1, 2)
     assert len({tuple(order(seed, epoch)) for seed in range(4) for epoch in range(4)}) == 16
@@ -94,11 +94,11 @@ def test_the_order_does_not_touch_numpys_global_generator() -> None:
 
 
 def test_a_loader_takes_it_as_batch_sampler() -> None:
-    class Pairs:
-        def __getitem__(self, item: tuple[int, int]) -> tuple[int, int]:
+    class Picks:
+        def __getitem__(self, item: Pick) -> Pick:
             return item
 
-    loader = DataLoader(Pairs(), batch_sampler=sampler(1, 2), collate_fn=list)
+    loader = DataLoader(Picks(), batch_sampler=sampler(1, 2), collate_fn=list)
     assert list(loader) == batches(rank=1, ranks=2)
 
 
@@ -159,7 +159,7 @@ def faces_sampler(name: str, rank: int = 0, ranks: int = 1, *, seed: int = 0, ep
 
 
 def flat(batches: GlobalBatches) -> list[int]:
-    return [index for batch in batches for _, index in batch]
+    return [index for batch in batches for index, _, _ in batch]
 
 
 @every_sampler
@@ -208,7 +208,7 @@ def test_classes_are_mixed(name: str) -> None:
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_ranks_share_out_one_draw(name: str, ranks: int) -> None:
     parts = [faces_sampler(name, rank, ranks) for rank in range(ranks)]
-    joined = [index for batches in zip(*parts, strict=True) for batch in batches for _, index in batch]
+    joined = [index for batches in zip(*parts, strict=True) for batch in batches for index, _, _ in batch]
     draw = drawer(f"sampler={name}")(FACES, np.random.default_rng([0, 3]), 0.75)
     assert joined == draw[: len(draw) // BATCH * BATCH].tolist()
     assert {len(part) for part in parts} == {len(list(parts[0]))} == {len(draw) // BATCH}
@@ -368,3 +368,13 @@ def test_a_resumed_fit_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
     times = np.array([np.bincount(FACES[rows], minlength=C) for rows in whole.values()])
     assert (np.diff(times[:, 0]) < 0).all()  # fewer of the largest class, epoch by epoch
     assert np.ptp(times[3]) <= BATCH  # balanced in the end, but for those left out
+
+
+def test_a_picture_that_is_shown_again_in_an_epoch_knows_how_often_it_was() -> None:
+    """So that its augmentation differs from showing to showing."""
+    seen: Counter[int] = Counter()
+    made = GlobalBatches(np.array([0] * 40 + [1] * 3), balanced, 6, 0, 0, 1)
+    for pick in [pick for batch in made for pick in batch]:
+        assert pick.showing == seen[pick.index]
+        seen[pick.index] += 1
+    assert max(seen.values()) >= 6

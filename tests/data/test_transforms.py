@@ -1,4 +1,4 @@
-"""Augmentation is a function of (seed, epoch, index) alone: not of workers, ranks or what was drawn before."""
+"""Augmentation is a function of (seed, epoch, index, showing) alone: not of workers, ranks or what was drawn before."""
 
 import os
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from fer_lightning.data.datamodule import FaceDataset
-from fer_lightning.data.samplers import GlobalBatches, shuffle
+from fer_lightning.data.samplers import GlobalBatches, Pick, shuffle
 from fer_lightning.data.transforms import Augmentation, none, paper
 
 SIZE = 48
@@ -42,7 +42,7 @@ def epoch_of_batches(workers: int, epoch: int, rank: int = 0, ranks: int = 1) ->
     faces = dataset()
     batches = GlobalBatches(Faces.labels, shuffle, 4, 0, rank, ranks)
     batches.set_epoch(epoch)
-    order = [index for batch in batches for _, index in batch]
+    order = [index for batch in batches for index, _, _ in batch]
     images = torch.cat([images for images, _ in DataLoader(faces, batch_sampler=batches, num_workers=workers)])
     return dict(zip(order, images, strict=True))
 
@@ -51,14 +51,14 @@ def same(a: dict[int, torch.Tensor], b: dict[int, torch.Tensor]) -> list[bool]:
     return [torch.equal(a[index], b[index]) for index in a.keys() & b.keys()]
 
 
-def test_a_draw_depends_on_seed_epoch_and_index_alone() -> None:
+def test_a_draw_depends_on_seed_epoch_index_and_showing_alone() -> None:
     faces, again = dataset(), dataset()
-    expected = faces[3, 7][0]
-    for other in ((3, 6), (4, 7), (0, 0)):
+    expected = faces[Pick(7, 3, 0)][0]
+    for other in (Pick(6, 3, 0), Pick(7, 4, 0), Pick(7, 3, 1), Pick(0, 0, 0)):
         assert not torch.equal(again[other][0], expected)
     np.random.seed(1)  # noqa: NPY002
     torch.manual_seed(1)
-    assert torch.equal(again[3, 7][0], expected)
+    assert torch.equal(again[Pick(7, 3, 0)][0], expected)
 
 
 @pytest.mark.parametrize("numbers", [(1, 3, 7), (0, 4, 7), (0, 3, 8)])
