@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning.loggers import Logger
-from torch import Tensor, nn
+from torch import nn
 
-from fer_lightning import class_weights as weighting
+from fer_lightning import objective
 from fer_lightning.cache import home
-from fer_lightning.config import arguments, data_parts, target
+from fer_lightning.config import arguments, data_parts, make, target
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.manifest import Manifest
@@ -22,21 +22,12 @@ from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.samplers import Draw
 from fer_lightning.data.store import Store
 from fer_lightning.errors import UserError
-from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
 from fer_lightning.optim import BuildOptimizer
 from fer_lightning.stages import Fit, TrainerSettings
 
 Config = dict[str, Any]
-
-
-def _make(group: str, node: Config, *positional: Any, **supplied: Any) -> Any:
-    """Call what a node configures; its own ValueErrors name the value, here they get the group's name."""
-    try:
-        return target(group, node)(*positional, **supplied, **arguments(node))
-    except ValueError as error:
-        raise UserError(f"{group}: {error}") from error
 
 
 def manifest(config: Config, progress: Callable[[int, int], None] | None = None) -> Manifest:
@@ -80,7 +71,7 @@ def sampler(config: Config) -> Draw:
 def data(config: Config, faces: Store) -> FaceDataModule:
     """The datamodule over prepared faces."""
     options = data_parts(config["data"])["batches"]
-    augment = _make("transform", config["transform"])
+    augment = make("transform", config["transform"])
     try:
         return FaceDataModule(faces, **options, draw=sampler(config), augment=augment, seed=config["seed"])
     except ValueError as error:
@@ -90,27 +81,15 @@ def data(config: Config, faces: Store) -> FaceDataModule:
 def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
     """The backbone, with its weights or with random ones drawn from the cell's seed."""
     torch.manual_seed(config["seed"])
-    made: Backbone = _make("backbone", config["backbone"], pretrained=pretrained)
+    made: Backbone = make("backbone", config["backbone"], pretrained=pretrained)
     return made
 
 
 def network(config: Config, fit: Fit, base: nn.Module, feature_dim: int, stats: ClassStats) -> Network:
     """``base`` with a new neck and the head of this fit, drawn from the cell's seed."""
     torch.manual_seed(config["seed"])
-    neck = _make("neck", config["neck"], feature_dim)
-    if fit.loss == "softmax":
-        head: nn.Module = SoftmaxHead(neck.num_features, stats)
-    else:
-        head = _make("loss", config["loss"], neck.num_features, stats)
-    return Network(base, neck, head)
-
-
-def class_weights(config: Config, stats: ClassStats) -> Tensor:
-    """w (C,) of the training part, scaled as the config says."""
-    node = {key: value for key, value in config["class_weights"].items() if key != "from_epoch"}
-    how = node.pop("normalise")
-    weights = torch.as_tensor(_make("class_weights", node, stats.counts))
-    return weighting.normalise(weights, stats.counts, how)
+    neck = make("neck", config["neck"], feature_dim)
+    return Network(base, neck, objective.head(config, fit.loss, neck.num_features, stats))
 
 
 def optimizer(config: Config, fit: Fit) -> BuildOptimizer:
@@ -122,20 +101,20 @@ def optimizer(config: Config, fit: Fit) -> BuildOptimizer:
 
 def trainer(config: Config) -> TrainerSettings:
     """How and where to train."""
-    made: TrainerSettings = _make("trainer", config["trainer"])
+    made: TrainerSettings = make("trainer", config["trainer"])
     return made
 
 
 def logger(config: Config, directory: Path, fit: str) -> Logger | bool:
     """The logger of one fit."""
-    made: Logger | bool = _make("logger", config["logger"], directory, fit, config)
+    made: Logger | bool = make("logger", config["logger"], directory, fit, config)
     return made
 
 
 def fits(config: Config) -> list[tuple[str, Fit]]:
     """The stage's fits by name, in order."""
     nodes = {name: node for name, node in config["stage"].items() if isinstance(node, dict)}
-    return [(name, _make(f"stage.{name}", node)) for name, node in nodes.items()]
+    return [(name, make(f"stage.{name}", node)) for name, node in nodes.items()]
 
 
 def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) -> Config:

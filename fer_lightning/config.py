@@ -135,6 +135,18 @@ def target(group: str, node: Any) -> Callable[..., Any]:
     return found
 
 
+def make(group: str, node: dict[str, Any], *positional: Any, **supplied: Any) -> Any:
+    """Call what a node configures; its own ValueErrors name the value, here they get the group's name.
+
+    Raises:
+        UserError: a value makes no sense.
+    """
+    try:
+        return target(group, node)(*positional, **supplied, **arguments(node))
+    except ValueError as error:
+        raise UserError(f"{group}: {error}") from error
+
+
 def arguments(node: dict[str, Any]) -> dict[str, Any]:
     """A config node's own keys."""
     return {key: value for key, value in node.items() if key != "_target_"}

@@ -119,7 +119,7 @@ class EmbeddingDataset(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, item: int | Pick) -> Batch:
-        index = item.index if isinstance(item, Pick) else item
+        index = item.picture if isinstance(item, Pick) else item
         return self.embeddings[index], self.labels[index]
 
 

@@ -1,23 +1,97 @@
-"""What a user should know before training starts: choices that do less than they seem to."""
+"""What a user should know before training starts: choices that do less, or more, than they seem to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from fer_lightning.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead
+from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.network import Network
 from fer_lightning.stages import Fit
 
-
-def nothing_below_the_centers(network: Network, fit: Fit) -> str | None:
-    """Center-type terms move embeddings; where nothing below the head is trained they do nothing."""
-    trains_below = fit.train_blocks != 0 or any(True for _ in network.neck.parameters())
-    if not isinstance(network.head, CenterTermHead) or trains_below:
-        return None
-    return (
-        f"{type(network.head).__name__}'s term is a no-op here: backbone and neck have nothing to train, "
-        "so the run equals softmax; choose neck=linear512_prelu, or stage=fine_tuning"
-    )
+NO_OP = 1.1
+"""Class weights, or showings of a picture, change nothing where largest over smallest is less than this."""
 
 
-def notices(network: Network, fit: Fit) -> list[str]:
-    """All that is to be said about a fit, for the log and for result.json."""
-    return [text for guard in (nothing_below_the_centers,) if (text := guard(network, fit))]
+@dataclass(frozen=True)
+class Imbalance:
+    """What a cell does about the imbalance outside its loss.
+
+    Attributes:
+        scheme: option chosen of class_weights.
+        weights: w (C,).
+        from_epoch: from which epoch of the cell they are in force.
+        epochs: of the cell.
+        sampler: option chosen.
+        shown: how often an epoch shows a picture of each class (C,), on average over the epochs.
+    """
+
+    scheme: str
+    weights: Tensor
+    from_epoch: int
+    epochs: int
+    sampler: str
+    shown: npt.NDArray[np.float64]
+
+    @property
+    def weighs(self) -> bool:
+        """Whether the class weights make a difference."""
+        return float(self.weights.max() / self.weights.min()) >= NO_OP and self.from_epoch < self.epochs
+
+    @property
+    def samples(self) -> bool:
+        """Whether the sampler does."""
+        return float(self.shown.max() / self.shown.min()) >= NO_OP
+
+
+def about_the_head(network: Network, fit: Fit) -> Iterator[str]:
+    """Terms that do nothing in this fit, or less than their formula."""
+    head = network.head
+    if not isinstance(head, CenterTermHead):
+        return
+    name = type(head).__name__
+    if fit.train_blocks == 0 and not any(True for _ in network.neck.parameters()):
+        yield (
+            f"{name}'s term is a no-op here: backbone and neck have nothing to train, "
+            "so the run equals softmax; choose neck=linear512_prelu, or stage=fine_tuning"
+        )
+    if head.running_leaves_out_the_push and head.center_update == "running":
+        yield (
+            f"{name} with center_update=running: centers follow the class means, nothing pushes classes apart; "
+            "the formula does, choose loss.center_update=exact or gradient for that"
+        )
+
+
+def about_the_imbalance(head: SoftmaxHead, stats: ClassStats, said: Imbalance) -> Iterator[str]:
+    """Corrections of the imbalance that do nothing, that come twice, and how often pictures are shown."""
+    if said.scheme != "none" and said.from_epoch >= said.epochs:
+        yield (
+            f"class_weights={said.scheme} is a no-op here: it starts in epoch {said.from_epoch}, "
+            f"and the cell has {said.epochs}; lower class_weights.from_epoch"
+        )
+    elif said.scheme != "none" and not said.weighs:
+        ratio = float(said.weights.max() / said.weights.min())
+        yield (
+            f"class_weights={said.scheme} is a no-op here: the largest weight is {ratio:.2f} times the smallest; "
+            "for effective_number raise class_weights.beta towards 1"
+        )
+    if said.samples:
+        times = ", ".join(f"{name} {n:.2g}" for name, n in zip(stats.names, said.shown, strict=True))
+        yield f"sampler={said.sampler} shows each image so many times an epoch: {times}"
+    corrections = [
+        name
+        for name, used in (
+            (f"class_weights={said.scheme}", said.weighs),
+            (f"sampler={said.sampler}", said.samples),
+            (type(head).__name__, head.corrects_imbalance),
+        )
+        if used
+    ]
+    if len(corrections) > 1:
+        yield f"the imbalance is corrected more than once, by {' and by '.join(corrections)}; one is enough"

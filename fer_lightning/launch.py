@@ -9,11 +9,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from fer_lightning import results
 from fer_lightning.config import compose
+from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
+
+if TYPE_CHECKING:
+    from fer_lightning.objective import Objective
 
 _OF_ANOTHER_RUN = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
@@ -74,12 +78,21 @@ class Launcher:
         Raises:
             UserError: the configuration is wrong, or the child that sets up said so and ended.
         """
-        return base / results.cell_name(*self._cell(overrides))
+        config, known = self._cell(overrides)
+        return base / results.cell_name(config, known["protocol"])
 
     def setting(self, overrides: Sequence[str]) -> str:
         """``results.setting`` of the result that a cell will have."""
-        config, protocol = self._cell(overrides)
-        return results.setting({"config": config, "protocol": protocol})
+        config, known = self._cell(overrides)
+        return results.setting({"config": config, "protocol": known["protocol"]})
+
+    def objective(self, overrides: Sequence[str]) -> Objective:
+        """What a cell minimises, to compare it with others before anything is trained."""
+        from fer_lightning.objective import objective  # torch, which a sweep that is complete needs not
+
+        config, known = self._cell(overrides)
+        stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
+        return objective(config, known["protocol"], stats)
 
     def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""
@@ -88,13 +101,14 @@ class Launcher:
 
     def is_complete(self, overrides: Sequence[str], base: Path) -> bool:
         """Whether a cell's result is there; where its faces are not even prepared, it is not."""
-        protocol = self.measure(overrides)["protocol"]
-        if protocol is None:
+        known = self.measure(overrides)
+        if "protocol" not in known:
             return False
         config = compose(overrides, self.config_dir)
-        return results.read(base / results.cell_name(config, protocol)) is not None
+        return results.read(base / results.cell_name(config, known["protocol"])) is not None
 
     def _cell(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A cell's config, and what only a child can find out: its protocol and class counts."""
         config = compose(overrides, self.config_dir)
         return config, self._ask("--protocol", overrides, [config[group] for group in _DECIDES])
 

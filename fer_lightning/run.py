@@ -185,6 +185,11 @@ def train(config: dict[str, Any], directory: Path | None, base: Path) -> Path:
     return directory
 
 
+def _told(cell: Cell) -> dict[str, Any]:
+    """What a sweep wants to know of a cell before it is trained."""
+    return {"protocol": cell.protocol, "class_stats": asdict(cell.stats)}
+
+
 def hush() -> None:
     """Leave out what a user need not read: Lightning's hints, and what the first rank says already."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
@@ -215,13 +220,11 @@ def main(words: Sequence[str] | None = None) -> int:
         elif options.measure:
             cost = measure(config)
             prepared = cost["disk"]["faces"] == 0
-            write_atomic(
-                options.measure, json.dumps({**cost, "protocol": set_up(config).protocol if prepared else None})
-            )
+            write_atomic(options.measure, json.dumps({**cost, **(_told(set_up(config)) if prepared else {})}))
         elif options.protocol:
             cell = set_up(config)
             tell_data(cell.data)
-            write_atomic(options.protocol, json.dumps(cell.protocol))
+            write_atomic(options.protocol, json.dumps(_told(cell)))
         else:
             train(config, options.directory, options.base)
     return outcome.code

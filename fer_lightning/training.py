@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from fer_lightning import build, guards, results
+from fer_lightning import build, guards, objective, results
 from fer_lightning.cache import content_hash
 from fer_lightning.callbacks import CenterMonitor
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.data.samplers import shown
 from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import train_last_blocks
 from fer_lightning.losses.center_term import CenterTermHead
@@ -64,7 +66,7 @@ class Training:
         self.config = cell.config
         self.directory = directory
         self.settings = build.trainer(cell.config)
-        self.weights = build.class_weights(cell.config, cell.stats)
+        self.weights = objective.class_weights(cell.config, cell.stats)
         self.card = build.card(cell.config, cell.backbone, cell.stats, cell.protocol)
         self.results: list[FitResult] = []
         self.notices: list[str] = []
@@ -107,7 +109,9 @@ class Training:
         network = build.network(self.config, fit, base, backbone.num_features, cell.stats)
         start = Network(backbone, network.neck, network.head)
         _load_what_fits(start, self.state)
-        self._notice(network, fit)
+        self._notice(guards.about_the_head(network, fit))
+        if fit.loss == "cell":
+            self._notice(guards.about_the_imbalance(network.head, cell.stats, self._imbalance()))
         data = cell.data
         if frozen:
             raw = {part: self._raw(backbone, part) for part in ("train", "minival")}
@@ -140,10 +144,22 @@ class Training:
         embeddings = through(network.neck, self._raw(network.backbone, "train"), self.cell.how)
         return embeddings, torch.from_numpy(self.cell.data.labels("train"))
 
-    def _notice(self, network: Network, fit: Fit) -> None:
-        for text in guards.notices(network, fit):
-            log.warning("note: %s", text)
-            self.notices.append(text)
+    def _imbalance(self) -> guards.Imbalance:
+        choices, draw, labels = self.config["choices"], self.cell.data.draw, self.cell.data.labels("train")
+        return guards.Imbalance(
+            scheme=choices["class_weights"],
+            weights=self.weights,
+            from_epoch=self.config["class_weights"]["from_epoch"],
+            epochs=sum(fit.epochs for _, fit in build.fits(self.config)),
+            sampler=choices["sampler"],
+            shown=(shown(labels, draw, 0.0) + shown(labels, draw, 1.0)) / 2,
+        )
+
+    def _notice(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            if text not in self.notices:
+                log.warning("note: %s", text)
+                self.notices.append(text)
 
 
 def _load_what_fits(network: Network, state: State) -> None:

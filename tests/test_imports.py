@@ -26,6 +26,7 @@ ORDER = (
     "stages",
     "loggers",
     "callbacks",
+    "objective",
     "config",
     "module",
     "features",

@@ -37,7 +37,7 @@ class FaceDataset(Dataset[Batch]):
         return len(self.rows)
 
     def __getitem__(self, item: int | Pick) -> Batch:
-        index = item.index if isinstance(item, Pick) else item
+        index = item.picture if isinstance(item, Pick) else item
         image = self.faces.image(int(self.rows[index]))
         if self.augment is not None and isinstance(item, Pick):
             image = self.augment(image, np.random.SeedSequence([self.seed, item.epoch, index, item.showing]))

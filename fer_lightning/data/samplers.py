@@ -123,7 +123,7 @@ class Pick(NamedTuple):
     The epoch travels with the index because the data set's copies in loader workers do not learn of it otherwise.
     """
 
-    index: int
+    picture: int
     epoch: int
     showing: int
     """How often this epoch has shown the picture before."""

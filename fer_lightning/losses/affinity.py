@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from fer_lightning.contracts import ClassStats
@@ -26,6 +28,8 @@ class AffinityHead(CenterTermHead):
     Raises:
         ValueError: delta is not positive, or there is one class only.
     """
+
+    running_leaves_out_the_push: ClassVar[bool] = True
 
     def __init__(
         self,

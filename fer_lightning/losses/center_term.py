@@ -34,7 +34,7 @@ class CenterTermHead(SoftmaxHead):
         center_rate: that rate.
 
     Attributes:
-        pushes_centers_apart: whether ``running`` does so; ``exact`` and ``gradient`` do what the formula says.
+        running_leaves_out_the_push: whether the formula pushes centers apart, and ``running`` does not.
 
     Raises:
         ValueError: weight is negative, center_rate outside (0, 1] for ``running`` or not positive, or an unknown
@@ -42,7 +42,7 @@ class CenterTermHead(SoftmaxHead):
     """
 
     soft_labels: ClassVar[bool] = False
-    pushes_centers_apart: ClassVar[bool] = False
+    running_leaves_out_the_push: ClassVar[bool] = False
     centers: Tensor
 
     def __init__(

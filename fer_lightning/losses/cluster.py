@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -27,6 +29,8 @@ class ClusterHead(CenterTermHead):
     Raises:
         ValueError: delta is not positive.
     """
+
+    running_leaves_out_the_push: ClassVar[bool] = True
 
     def __init__(
         self,

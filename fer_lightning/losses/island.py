@@ -28,8 +28,6 @@ class IslandHead(CenterHead):
         ValueError: island_weight is negative.
     """
 
-    pushes_centers_apart = True
-
     def __init__(
         self,
         feature_dim: int,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,7 +26,6 @@ class LDAMHead(CosineHead):
         ValueError: max_margin is negative, scale is not positive, or a class has no images.
     """
 
-    uses_class_counts: ClassVar[bool] = True
     margins: Tensor
 
     def __init__(

@@ -25,7 +25,7 @@ class LogitAdjustedHead(SoftmaxHead):
         ValueError: tau is negative, or a class has no images.
     """
 
-    uses_class_counts: ClassVar[bool] = True
+    corrects_imbalance: ClassVar[bool] = True
     log_prior: Tensor
 
     def __init__(self, feature_dim: int, class_stats: ClassStats, *, tau: float = 1.0) -> None:

@@ -28,14 +28,14 @@ class SoftmaxHead(nn.Module):
 
     Attributes:
         soft_labels: whether labels may be distributions (N, C).
-        uses_class_counts: whether the loss itself corrects for the classes' sizes.
+        corrects_imbalance: whether the loss itself makes up for the classes' sizes.
 
     Raises:
         ValueError: label_smoothing is outside [0, 1).
     """
 
     soft_labels: ClassVar[bool] = True
-    uses_class_counts: ClassVar[bool] = False
+    corrects_imbalance: ClassVar[bool] = False
 
     def __init__(self, feature_dim: int, class_stats: ClassStats, *, label_smoothing: float = 0.0) -> None:
         super().__init__()

@@ -375,6 +375,6 @@ def test_a_picture_that_is_shown_again_in_an_epoch_knows_how_often_it_was() -> N
     seen: Counter[int] = Counter()
     made = GlobalBatches(np.array([0] * 40 + [1] * 3), balanced, 6, 0, 0, 1)
     for pick in [pick for batch in made for pick in batch]:
-        assert pick.showing == seen[pick.index]
-        seen[pick.index] += 1
+        assert pick.showing == seen[pick.picture]
+        seen[pick.picture] += 1
     assert max(seen.values()) >= 6

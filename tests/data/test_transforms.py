@@ -1,4 +1,4 @@
-"""Augmentation is a function of (seed, epoch, index, showing) alone: not of workers, ranks or what was drawn before."""
+"""Augmentation is a function of (seed, epoch, index, showing) alone: not of workers, ranks or earlier draws."""
 
 import os
 
@@ -88,7 +88,7 @@ def test_ranks_see_what_one_process_sees() -> None:
 
 
 def test_shape_and_type_stay() -> None:
-    image, label = dataset()[0, 5]
+    image, label = dataset()[Pick(5, 0, 0)]
     assert image.shape == (3, SIZE, SIZE)
     assert image.dtype == torch.uint8
     assert label == Faces.labels[16 - 1 - 5]

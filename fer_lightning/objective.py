@@ -1,0 +1,129 @@
+"""What a cell minimises: its head and class weights, from its config. Needs torch and nothing heavier.
+
+Two cells whose settings look different may be the same experiment: min_over_count and inverse scaled alike,
+balanced softmax and logit adjustment with tau 1, center loss over nothing that is trained. ``objective`` finds out
+by trying: it lets each head answer to the same made-up embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from fer_lightning import class_weights as weighting
+from fer_lightning import results
+from fer_lightning.cache import content_hash
+from fer_lightning.config import make
+from fer_lightning.contracts import ClassStats
+from fer_lightning.losses.center_term import CenterTermHead
+from fer_lightning.losses.softmax import SoftmaxHead
+
+Config = dict[str, Any]
+
+_FEATURES = 6
+_SHOWINGS = 3
+
+
+def head(config: Config, loss: Literal["cell", "softmax"], feature_dim: int, stats: ClassStats) -> nn.Module:
+    """The head of a fit: the configured one, or softmax where the stage says so."""
+    if loss == "softmax":
+        return SoftmaxHead(feature_dim, stats)
+    made: nn.Module = make("loss", config["loss"], feature_dim, stats)
+    return made
+
+
+def class_weights(config: Config, stats: ClassStats) -> Tensor:
+    """w (C,) of the training part, scaled as the config says."""
+    node = {key: value for key, value in config["class_weights"].items() if key != "from_epoch"}
+    how = node.pop("normalise")
+    weights = torch.as_tensor(make("class_weights", node, stats.counts))
+    return weighting.normalise(weights, stats.counts, how)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What tells a cell from another: everything but loss and weights by hash, these by how they move things.
+
+    Attributes:
+        rest: hash of the cell's identity without its loss and class weights, of its phases, and of what is moved.
+        answers: gradients at made-up embeddings, one after the other.
+    """
+
+    rest: str
+    answers: Tensor
+
+    def factor_to(self, other: Objective) -> float | None:
+        """k where ``other`` is this experiment with k times the loss; None where it is another one."""
+        if self.rest != other.rest:
+            return None
+        factor = float(self.answers @ other.answers / (self.answers @ self.answers))
+        apart = (other.answers - factor * self.answers).norm() / other.answers.norm()
+        return factor if apart < 1e-6 else None  # class weights are float32
+
+
+def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
+    """The objective of a cell.
+
+    Args:
+        config: its resolved config.
+        protocol: its data and weights.
+        stats: the classes of its training part.
+    """
+    answers: dict[str, Tensor] = {}
+    for number, (loss, epochs, w) in enumerate(_phases(config, stats)):
+        found = _answers(config, loss, w.double(), stats)
+        answers |= {f"{number} {epochs} {name}": value for name, value in found.items()}
+    others = {key: value for key, value in config.items() if key not in ("loss", "class_weights")}
+    others["choices"] = {k: v for k, v in config["choices"].items() if k not in ("loss", "class_weights")}
+    rest = content_hash([results.identity(others, protocol), [[name, len(v)] for name, v in answers.items()]])
+    return Objective(rest, torch.cat([*answers.values(), torch.zeros(1, dtype=torch.float64)]))
+
+
+def _phases(config: Config, stats: ClassStats) -> list[tuple[Literal["cell", "softmax"], int, Tensor]]:
+    """Stretches of epochs with the same loss and weights: which, how many, and w (C,)."""
+    w, start = class_weights(config, stats), config["class_weights"]["from_epoch"]
+    fits = [node for node in config["stage"].values() if isinstance(node, dict)]
+    epochs = [fit["loss"] for fit in fits for _ in range(fit["epochs"])]
+    plain = torch.ones_like(w)
+    by_epoch = [(loss, not (epoch < start or torch.equal(w, plain))) for epoch, loss in enumerate(epochs)]
+    return [(loss, len(list(run)), w if weighted else plain) for (loss, weighted), run in groupby(by_epoch)]
+
+
+def _answers(config: Config, loss: Literal["cell", "softmax"], w: Tensor, stats: ClassStats) -> dict[str, Tensor]:
+    """What a head's loss does to each trained number, and to the embeddings where something below is trained."""
+    torch.manual_seed(0)
+    classes = stats.num_classes
+    embeddings = torch.randn(_SHOWINGS, 2 * classes, _FEATURES, dtype=torch.float64)
+    centers = torch.randn(classes, _FEATURES, dtype=torch.float64)
+    labels = torch.arange(classes).repeat(2)
+    torch.manual_seed(1)
+    made = head(config, loss, _FEATURES, stats).double()
+    if isinstance(made, CenterTermHead):
+        made.init_centers(centers)
+    found: dict[str, list[Tensor]] = {}
+    for showing in embeddings:
+        features = showing.clone().requires_grad_()
+        output = made(features, labels)
+        ((w.index_select(0, labels) * output.per_sample).mean() + output.penalty).backward()
+        moved = {name: value.grad for name, value in made.named_parameters() if name != "centers"}
+        if _trains_below(config):
+            moved["embeddings"] = features.grad
+        for name, gradient in moved.items():
+            if gradient is not None and gradient.any():
+                found.setdefault(name, []).append(gradient.detach().clone().flatten())
+        if isinstance(made, CenterTermHead):  # how centers move tells later showings apart
+            made.observe(features, labels, w)
+            made.step_centers()
+        made.zero_grad()
+    return {name: torch.cat(gradients) for name, gradients in found.items()}
+
+
+def _trains_below(config: Config) -> bool:
+    """Whether anything between the pictures and the head is trained with the cell's loss."""
+    fits = [node for node in config["stage"].values() if isinstance(node, dict) and node["loss"] == "cell"]
+    neck = make("neck", config["neck"], 1)
+    return any(fit["train_blocks"] != 0 for fit in fits) or any(True for _ in neck.parameters())
