@@ -71,6 +71,7 @@ class Launcher:
         self.config_dir = config_dir
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
+        self._objectives: dict[tuple[str, ...], Objective] = {}
 
     def directory(self, overrides: Sequence[str], base: Path) -> Path:
         """The folder of a cell in ``base``; prepares its faces and pre-trained weights where they are missing.
@@ -90,9 +91,12 @@ class Launcher:
         """What a cell minimises, to compare it with others before anything is trained."""
         from fer_lightning.objective import objective  # torch, which a sweep that is complete needs not
 
-        config, known = self._cell(overrides)
-        stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
-        return objective(config, known["protocol"], stats)
+        key = tuple(overrides)
+        if key not in self._objectives:
+            config, known = self._cell(overrides)
+            stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
+            self._objectives[key] = objective(config, known["protocol"], stats)
+        return self._objectives[key]
 
     def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""

@@ -57,12 +57,14 @@ class Objective:
     answers: Tensor
 
     def factor_to(self, other: Objective) -> float | None:
-        """k where ``other`` is this experiment with k times the loss; None where it is another one."""
+        """k where ``other`` is this experiment with k times the loss, 1 for the same; None where it is another."""
         if self.rest != other.rest:
             return None
         factor = float(self.answers @ other.answers / (self.answers @ self.answers))
         apart = (other.answers - factor * self.answers).norm() / other.answers.norm()
-        return factor if apart < 1e-6 else None  # class weights are float32
+        if apart > 1e-6:  # class weights are float32
+            return None
+        return 1.0 if abs(factor - 1) < 1e-6 else factor
 
 
 def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:

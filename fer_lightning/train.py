@@ -102,6 +102,7 @@ def first_of_sweep(overrides: Sequence[str], config_dir: str | None) -> list[str
 
 def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
     failed: list[str] = []
+    earlier: dict[Path, list[str]] = {}
 
     def cell(config: DictConfig) -> None:
         """One job of a sweep: a child process in the cell's own folder."""
@@ -114,7 +115,16 @@ def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
             return
         if results.read(directory):
             log.info("complete: %s was there, nothing to do", directory)
+            earlier[directory] = overrides
             return
+        own = launcher.objective(overrides)
+        for other, factor in ((other, launcher.objective(its).factor_to(own)) for other, its in earlier.items()):
+            if factor == 1:
+                log.info("not trained: %s is the same experiment as %s", " ".join(overrides), other)
+                return
+            if factor is not None:
+                log.warning("note: %s is %s up to a constant, %.3g times the loss", directory, other, factor)
+        earlier[directory] = overrides
         log.info("cell %s: %s", job.job.num, directory)
         launch.wait(launcher.start(overrides, directory))
         if results.read(directory) is None:

@@ -132,8 +132,12 @@ class Run:
 
     def run(self) -> int:
         """Run what is missing and write the table's files. Returns 1 where a cell failed."""
-        planned = planning.cells(self.plan, self.overrides, self.launcher, self.base)
-        planning.note_down(self.plan, planned, self.launcher, self.base)
+        same = planning.twins(self.plan, self.overrides, self.launcher)
+        for twin in same:
+            log.warning("note: %s", twin)
+        planned = planning.cells(self.plan, self.overrides, self.launcher, self.base, same)
+        planning.note_down(self.plan, planned, same, self.launcher, self.base)
+        planned = list({cell.directory: cell for cell in reversed(planned)}.values())[::-1]
         self.missing = [cell for cell in planned if cell.result() is None]
         complete = len(planned) - len(self.missing)
         if self.missing:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +18,9 @@ from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.launch import Launcher
 from fer_lightning.layout import shipped, tables
+
+if TYPE_CHECKING:
+    from fer_lightning.objective import Objective
 
 
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
@@ -95,21 +98,53 @@ def load(name: str) -> TablePlan:
     return plan.model_copy(update={"name": path.stem})
 
 
-def cells(plan: TablePlan, overrides: Sequence[str], launcher: Launcher, base: Path) -> list[PlannedCell]:
-    """All cells, seed by seed; sets up data and pre-trained weights where they are missing.
+class Twin(NamedTuple):
+    """A row that is an earlier one in other words, but for a constant factor of the loss."""
+
+    method: str
+    first: RowPlan
+    factor: float
+
+    def __str__(self) -> str:
+        constant = "" if self.factor == 1 else f" up to a constant, {self.factor:.3g} times the loss"
+        trained = "; trained once, shown twice" if self.factor == 1 else ""
+        return f"{self.method} is the same experiment as {self.first.method}{constant}{trained}."
+
+
+def twins(plan: TablePlan, overrides: Sequence[str], launcher: Launcher) -> list[Twin]:
+    """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
+    found: list[Twin] = []
+    seen: list[tuple[RowPlan, Objective, str]] = []
+    for row in plan.rows:
+        words = [*plan.overrides, *row.overrides, *overrides]
+        own, setting = launcher.objective(words), launcher.setting(words)
+        others = [(first, other.factor_to(own)) for first, other, its in seen if its != setting]
+        found += [Twin(row.method, first, factor) for first, factor in others if factor is not None][:1]
+        seen.append((row, own, setting))
+    return found
+
+
+def cells(
+    plan: TablePlan, overrides: Sequence[str], launcher: Launcher, base: Path, same: Sequence[Twin] = ()
+) -> list[PlannedCell]:
+    """All cells, seed by seed; rows that are exactly the ``same`` share theirs.
 
     Raises:
         UserError: an override does not fit the configuration.
     """
+    trained = {twin.method: twin.first for twin in same if twin.factor == 1}
     planned = []
     for seed in plan.seeds:
         for row in plan.rows:
-            words = (*plan.overrides, *row.overrides, *overrides, f"seed={seed}")
+            own = trained.get(row.method, row).overrides
+            words = (*plan.overrides, *own, *overrides, f"seed={seed}")
             planned.append(PlannedCell(row, seed, words, launcher.directory(words, base)))
     return planned
 
 
-def note_down(plan: TablePlan, planned: Sequence[PlannedCell], launcher: Launcher, base: Path) -> None:
+def note_down(
+    plan: TablePlan, planned: Sequence[PlannedCell], same: Sequence[Twin], launcher: Launcher, base: Path
+) -> None:
     """Write table.json: what the table consists of, for whoever shows it later."""
     rows = []
     for row in plan.rows:
@@ -121,7 +156,7 @@ def note_down(plan: TablePlan, planned: Sequence[PlannedCell], launcher: Launche
     told = {
         "name": plan.name,
         "title": plan.title,
-        "notes": plan.notes,
+        "notes": [*plan.notes, *map(str, same)],
         "rows": rows,
         "seeds": plan.seeds,
         "metrics": plan.metrics,
