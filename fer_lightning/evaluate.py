@@ -80,7 +80,7 @@ def evaluate(words: Sequence[str]) -> int:
     place = Path(directory[-1]) if directory else Path("runs/evaluate") / name
     if place.resolve() == path.resolve().parent:
         raise UserError(f"hydra.run.dir={place} holds the checkpoint's own result; choose another folder")
-    result = finish(place, model.network, cell, begin, {"checkpoint": str(path)})
+    result = finish(place, model, cell, begin, {"checkpoint": str(path)})
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, place / results.RESULT)
     return 0

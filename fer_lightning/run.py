@@ -15,18 +15,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from fer_lightning import build, metrics, results
+from fer_lightning import build, metrics, posthoc, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
-from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.data.datamodule import Batch, FaceDataModule
 from fer_lightning.errors import UserError, report
-from fer_lightning.features import Pass, center_drift, class_means, state_hash
+from fer_lightning.features import (
+    EmbeddingDataset,
+    Pass,
+    backbone_embeddings,
+    center_drift,
+    class_means,
+    state_hash,
+)
 from fer_lightning.freeze import train_last_blocks
-from fer_lightning.inference import load_model
+from fer_lightning.inference import Model, load_model
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.losses.softmax import at_least_float32
@@ -83,11 +92,33 @@ def tell_data(data: FaceDataModule) -> None:
         log.info("and %d more set aside; %s names all", len(meta.faults) - 5, data.store.folder / "store.json")
 
 
-def test(network: Network, data: FaceDataModule, how: Pass) -> Tensor:
-    """Class probabilities (N, C) in float64 of the test set: every picture once, on one device."""
+def logits(network: Network, batches: DataLoader[Batch], how: Pass, what: str) -> Tensor:
+    """Logits (N, C) in float64: every picture once, on one device."""
     how.place(network).eval()
-    logits = how.over(data.in_order("test"), lambda images: at_least_float32(network(images).logits), "testing")
-    return logits.double().softmax(1)
+    return how.over(batches, lambda images: at_least_float32(network(images).logits), what).double()
+
+
+def minival_logits(network: Network, data: FaceDataModule, how: Pass) -> Tensor:
+    """Logits (N, C) in float64 of the minival; a frozen backbone's part of them is on disk."""
+    embeddings = backbone_embeddings(network.backbone, data, "minival", how, keep=False)
+    dataset = EmbeddingDataset(embeddings, torch.from_numpy(data.labels("minival")))
+    rest = Network(nn.Identity(), network.neck, network.head)
+    return logits(rest, DataLoader(dataset, batch_size=4096), how, "minival")
+
+
+def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[str, Any], list[str]]:
+    """The columns of posthoc.py for test logits (N, C), or none and a notice that says why."""
+    data, stats = cell.data, cell.stats
+    if any(model.card["protocol"][key] != cell.protocol[key] for key in ("faces", "minival")):
+        # another minival may hold pictures that this model was trained on, or be of another kind
+        return {}, ["no post-hoc columns: the minival is not the one that the checkpoint was chosen by"]
+    labels = data.labels("minival")
+    held_out = np.bincount(labels, minlength=stats.num_classes)
+    if lacking := [name for name, *n in zip(stats.names, held_out, stats.counts, strict=True) if min(n) == 0]:
+        return {}, [f"no post-hoc columns: minival or training part have no picture of {', '.join(lacking)}"]
+    fit_on = minival_logits(model.network, data, cell.how), torch.from_numpy(labels)
+    test = tested, torch.from_numpy(data.labels("test"))
+    return posthoc.columns(fit_on, test, stats, model.network.head), []
 
 
 def watch_centers(training: Training, network: Network) -> dict[str, Any]:
@@ -106,15 +137,20 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
     return told
 
 
-def finish(directory: Path, network: Network, cell: Cell, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
-    """Test a network and write the cell's predictions and result.json."""
-    probabilities = test(network, cell.data, cell.how)
+def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
+    """Test a model and write the cell's predictions and result.json."""
+    tested = logits(model.network, cell.data.in_order("test"), cell.how, "testing")
+    probabilities = tested.softmax(1)
     faces = cell.data.store.split("test")
     measured = metrics.evaluate(probabilities, torch.from_numpy(faces.labels), cell.data.store.classes)
     assert sum(map(sum, measured["confusion"])) == len(faces)
+    columns, notices = corrected(model, cell, tested)
+    for text in notices:
+        log.warning("note: %s", text)
     meta = cell.data.store.meta
     result = {
         **measured,
+        "posthoc": columns,
         "classes": list(meta.classes),
         "protocol": cell.protocol,
         "provenance": {
@@ -134,6 +170,7 @@ def finish(directory: Path, network: Network, cell: Cell, begin: float, extra: d
             "set_aside": len(meta.faults),
         },
         **extra,
+        "notices": [*extra.get("notices", []), *notices],
         "config": cell.config,
         "seed": cell.config["seed"],
         "seconds": round(time.monotonic() - begin, 2),
@@ -179,7 +216,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path) -> Path:
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
     best = load_model(directory / results.CHECKPOINT)
-    result = finish(directory, best.network, cell, begin, extra)
+    result = finish(directory, best, cell, begin, extra)
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)
     return directory

@@ -37,7 +37,7 @@ def result(folder: Path) -> dict:
 
 def numbers(folder: Path) -> tuple:
     told = result(folder)
-    return told["metrics"], told["confusion"], told["per_class_recall"]
+    return told["metrics"], told["confusion"], told["per_class_recall"], told["posthoc"]
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,11 @@ def test_a_cell_leaves_what_the_readme_promises(single: Path) -> None:
     assert {"protocol", "provenance", "config", "seed", "seconds", "center_drift", "center_spread"} <= set(told)
     assert sum(map(sum, told["confusion"])) == sum(told["data"]["test"].values()) == 2400
     assert [sum(row) for row in told["confusion"]] == [300] * 8
+    for column in told["posthoc"].values():
+        assert set(METRICS) == set(column["metrics"])
+        assert [sum(row) for row in column["confusion"]] == [300] * 8
+    assert list(told["posthoc"]) == ["logit_adjustment", "tau_norm", "temperature"]
+    assert told["posthoc"]["temperature"]["confusion"] == told["confusion"]
     table = pq.read_table(single / "predictions.parquet")
     assert table.column_names == ["id", "label", "prediction", *(f"p_{name}" for name in EMOTIONS)]
     rows = table.to_pylist()

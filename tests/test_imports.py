@@ -33,6 +33,7 @@ ORDER = (
     "inference",
     "optim",
     "freeze",
+    "posthoc",
     "metrics",
     "models",
     "losses",
@@ -204,7 +205,7 @@ def test_a_table_needs_no_torch(module: str) -> None:
     assert not {name: by for name, by in loads(module).items() if name in heavy}
 
 
-@those("losses", "class_weights", "metrics", "models", "inference", "contracts")
+@those("losses", "class_weights", "metrics", "posthoc", "models", "inference", "contracts")
 def test_a_notebook_has_losses_metrics_and_models_without_the_rest(module: str) -> None:
     rest = {"pytorch_lightning", "hydra", "omegaconf", "wandb"}
     assert not {name: by for name, by in loads(module).items() if name in rest}
