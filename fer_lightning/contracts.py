@@ -20,6 +20,9 @@ METRICS = (
 )
 """Names of the metrics of a result, in the order they are shown."""
 
+POSTHOC = ("logit_adjustment", "tau_norm", "temperature")
+"""Names of the corrections after training that a result has columns for, see fer_lightning.posthoc."""
+
 
 @dataclass(frozen=True)
 class ClassStats:

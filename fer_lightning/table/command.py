@@ -17,7 +17,7 @@ from fer_lightning.layout import tables
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, words
 from fer_lightning.table.plan import PlannedCell, TablePlan
-from fer_lightning.table.stats import load
+from fer_lightning.table.rows import load
 
 log = logging.getLogger(__name__)
 

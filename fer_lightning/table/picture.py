@@ -12,7 +12,8 @@ import numpy as np
 
 from fer_lightning.cache import write_atomic
 from fer_lightning.table import words
-from fer_lightning.table.stats import Row, Table, interval
+from fer_lightning.table.rows import Row, Table
+from fer_lightning.table.stats import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

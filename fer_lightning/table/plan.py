@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,11 +24,19 @@ if TYPE_CHECKING:
 
 
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
-    """A row: its name, what makes it different, and whether the paper's abstract compares it."""
+    """A row.
+
+    Attributes:
+        method: its name.
+        overrides: what makes it different.
+        abstract: whether the paper's abstract compares it.
+        posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
+    """
 
     method: str
     overrides: list[str]
     abstract: bool = False
+    posthoc: Literal["logit_adjustment", "tau_norm", "temperature"] | None = None
 
 
 class TablePlan(BaseModel, frozen=True, extra="forbid"):
@@ -150,9 +158,7 @@ def note_down(
     for row in plan.rows:
         mine = [cell for cell in planned if cell.row is row]
         settings = {launcher.setting(cell.overrides) for cell in mine}
-        rows.append(
-            {"method": row.method, "abstract": row.abstract, "overrides": row.overrides, "settings": [*settings]}
-        )
+        rows.append({**row.model_dump(), "settings": [*settings]})
     told = {
         "name": plan.name,
         "title": plan.title,

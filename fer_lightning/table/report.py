@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fer_lightning.cache import write_atomic
-from fer_lightning.contracts import METRICS
+from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.table import words
 from fer_lightning.table.picture import picture as picture
-from fer_lightning.table.stats import Row, Table, difference, load
+from fer_lightning.table.rows import Row, Table, difference, load
+from fer_lightning.table.stats import half_width_with_images
 from fer_lightning.table.words import DAGGER, MISSING, cell, percent
 
 HEADINGS = {
@@ -27,6 +28,17 @@ HEADINGS = {
     "average_precision": "AP",
     "ece": "ECE",
 }
+CORRECTED = (
+    "Corrected after training, means over the seeds; each correction is one number, fitted on the minival, never "
+    "on the test set:"
+)
+_CORRECTIONS = (
+    ("Macro recall, as trained", None, "macro_recall"),
+    ("logit adjustment", "logit_adjustment", "macro_recall"),
+    ("tau-norm", "tau_norm", "macro_recall"),
+    ("ECE, as trained", None, "ece"),
+    ("temperature", "temperature", "ece"),
+)
 CONTRASTS = "The comparisons this table was made for, in macro recall:"
 _TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
 _TEXT_WIDTH = 100
@@ -70,14 +82,17 @@ def _csv(lines: Sequence[Sequence[str]]) -> str:
 
 
 def to_cells_csv(table: Table) -> str:
-    """Every cell on a line of its own: all metrics, recall and center drift by class, in full precision."""
+    """Every cell on a line of its own: metrics, recall and drift by class, metrics after each correction."""
     classes = table.protocol["classes"]
+    corrections = [(correction, metric) for correction in POSTHOC for metric in METRICS]
     head = ["method", "seed", *METRICS, *(f"recall_{n}" for n in classes), *(f"center_drift_{n}" for n in classes)]
+    head += [f"{correction}_{metric}" for correction, metric in corrections]
     lines = []
     for row in table.present:
         drift = [row.center_drift.get(name) for name in classes]
         for k, seed in enumerate(row.seeds):
             numbers = [*(row.values[m] for m in METRICS), *(row.class_recall[n] for n in classes), *drift]
+            numbers += [row.corrected[c][m] if c in row.corrected else None for c, m in corrections]
             shown = ["" if values is None else repr(float(values[k])) for values in numbers]
             lines.append([row.method, str(seed), *shown])
     return _csv([head, *lines])
@@ -92,6 +107,8 @@ def to_markdown(table: Table) -> str:
     parts.append(_md_table(head, body))
     if recall := _recall_by_class(table):
         parts += ["Recall by class, mean over the seeds, in percent:", _md_table(recall[0], recall[1:])]
+    if corrected := _corrected(table):
+        parts += [CORRECTED, _md_table(corrected[0], corrected[1:])]
     if contrasts := words.contrasts(table):
         parts += [CONTRASTS, "\n".join(f"- {_md(line)}" for line in contrasts)]
     parts += ["Notes:", "\n".join(f"- {_md(line)}" for line in words.foot(table))]
@@ -152,11 +169,20 @@ def _columns(
         numbers = [escape(cell(row, metric)) for metric in table.metrics]
         marked = [bold(n) if best[m] is row else n for m, n in zip(table.metrics, numbers, strict=True)]
         body.append([escape(_method(row)), *marked, escape(_seeds(table, row))])
+    if any(len(row.seeds) > 1 for row in table.rows):
+        head.insert(-1, escape("± 95 % (seeds, images)"))
+        for line, row in zip(body, table.rows, strict=True):
+            line.insert(-1, escape(_with_images(row)))
     if base and len(table.present) > 1:
         head.insert(-1, escape("Over baseline [95 %]"))
         for line, row in zip(body, table.rows, strict=True):
             line.insert(-1, escape(_over(row, base)))
     return head, body
+
+
+def _with_images(row: Row) -> str:
+    """Half of the interval over seeds and test images, in points."""
+    return percent(half_width_with_images(row.values["macro_recall"], row.image_error))
 
 
 def _over(row: Row, base: Row) -> str:
@@ -191,6 +217,20 @@ def _recall_by_class(table: Table) -> list[list[str]]:
         recall = row.mean_class_recall()
         lines.append([_md(_method(row)), *(percent(recall[name]) for name in names)])
     return lines
+
+
+def _corrected(table: Table) -> list[list[str]]:
+    """Lines of what each row would have after each correction: heading, one line a row; none without any."""
+    rows = [row for row in table.present if row.corrected]
+    lines = [["Method", *(heading for heading, _, _ in _CORRECTIONS)]]
+    for row in rows:
+        means = []
+        for _, correction, metric in _CORRECTIONS:
+            values = row.values if correction is None else row.corrected.get(correction)
+            mean = math.nan if values is None else float(values[metric].mean())
+            means.append(percent(mean) if metric in words.IN_PERCENT else words.decimal(mean))
+        lines.append([_md(_method(row)), *means])
+    return lines if rows else []
 
 
 def _method(row: Row) -> str:

@@ -1,126 +1,16 @@
-"""Results -> rows: means, deviations and intervals over seeds, and what the test images alone leave open."""
+"""The statistics of a table: standard errors and intervals, over seeds and over test images."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from itertools import pairwise
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from fer_lightning import results
-from fer_lightning.contracts import METRICS
-from fer_lightning.errors import UserError
-from fer_lightning.table import naming
-from fer_lightning.table.cells import Cell, read_cells, refuse_mixed_protocols
-
 FloatArray = npt.NDArray[np.float64]
-
-TABLE = "table.json"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method over its seeds.
-
-    Attributes:
-        method: label.
-        loss: option chosen of the group; empty where the row has no result and does not say it.
-        class_weights: likewise.
-        stage: likewise.
-        seeds: of the results that are there, ascending.
-        abstract: one of the three methods that the paper's abstract compares.
-        plain: softmax without class weights and with an ordinary sampler.
-        values: of each metric, in the order of ``seeds``.
-        class_recall: of each class, in the order of ``seeds``; NaN where the class has no test image.
-        center_drift: likewise; empty where the head has no centers.
-    """
-
-    method: str
-    loss: str
-    class_weights: str
-    stage: str
-    seeds: tuple[int, ...]
-    abstract: bool
-    plain: bool
-    values: dict[str, FloatArray]
-    class_recall: dict[str, FloatArray]
-    center_drift: dict[str, FloatArray]
-
-    def mean(self, metric: str) -> float:
-        """Mean over the seeds; NaN without any."""
-        return float(self.values[metric].mean()) if self.seeds else math.nan
-
-    def std(self, metric: str) -> float:
-        """Standard deviation over the seeds with n - 1 in the denominator; NaN for fewer than two."""
-        return float(self.values[metric].std(ddof=1)) if len(self.seeds) > 1 else math.nan
-
-    def mean_class_recall(self) -> dict[str, float]:
-        """Mean recall over the seeds by class."""
-        return {
-            name: float(values.mean()) if len(values) else math.nan for name, values in self.class_recall.items()
-        }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows that may be compared, and what a reader has to know about them.
-
-    Attributes:
-        title: heading.
-        notes: sentences for the foot.
-        substitute: what the data stand in for; None where they are the ones meant.
-        rows: in the order of the table's file, else plain rows first.
-        metrics: columns.
-        contrasts: pairs of methods whose comparison the table is made for.
-        seeds: those that every row should have.
-        protocol: what all results share.
-        provenance: ``versions`` and ``machine`` of each result.
-        train_counts: training images by class; empty where the results do not say.
-        left_out: number of training images dropped as copies of test images, and of files set aside.
-        images: size of the test set.
-        image_error: standard error of macro recall from the test images alone, mean over the results.
-        seconds: run time of all results.
-        strays: number of results in the folder that belong to no row.
-    """
-
-    title: str
-    notes: tuple[str, ...]
-    substitute: str | None
-    rows: tuple[Row, ...]
-    metrics: tuple[str, ...]
-    contrasts: tuple[tuple[str, str], ...]
-    seeds: tuple[int, ...]
-    protocol: dict[str, Any]
-    provenance: list[dict[str, Any]]
-    train_counts: dict[str, int]
-    left_out: tuple[int, int]
-    images: int
-    image_error: float
-    seconds: float
-    strays: int
-
-    @property
-    def present(self) -> list[Row]:
-        """The rows that have a result."""
-        return [row for row in self.rows if row.seeds]
-
-    @property
-    def baseline(self) -> Row | None:
-        """The plain row with the highest mean macro recall."""
-        plain = [row for row in self.present if row.plain]
-        return max(plain, key=lambda row: row.mean("macro_recall"), default=None)
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """How many results are there, and how many there should be."""
-        return sum(len(row.seeds) for row in self.rows), len(self.rows) * len(self.seeds)
 
 
 class Difference(NamedTuple):
@@ -169,122 +59,23 @@ def interval(values: Sequence[float] | FloatArray, level: float = 0.95) -> tuple
     return float(sample.mean()) - half, float(sample.mean()) + half
 
 
-def difference(row: Row, other: Row, metric: str = "macro_recall") -> Difference:
-    """``row`` minus ``other``, paired over the seeds that both have; without any, the difference of the means."""
-    shared = sorted(set(row.seeds) & set(other.seeds))
-    if not shared:
-        return Difference(row.mean(metric) - other.mean(metric), math.nan, math.nan, math.nan, 0)
-    first, second = ([side.values[metric][side.seeds.index(seed)] for seed in shared] for side in (row, other))
+def half_width_with_images(values: Sequence[float] | FloatArray, image_error: float, level: float = 0.95) -> float:
+    """Half of an interval of a mean over seeds that also holds the draw of the test images.
+
+    The two sources in quadrature: Student's t for the seeds, the normal quantile for the images, whose error all
+    seeds share. NaN for fewer than two values.
+
+    Args:
+        values: one a seed.
+        image_error: standard error from the test images alone, see ``standard_error_over_images``.
+        level: of confidence.
+    """
+    low, high = interval(values, level)
+    return math.hypot((high - low) / 2, float(stats.norm.ppf((1 + level) / 2)) * image_error)
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """``first`` minus ``second``, one value a seed that both have."""
     gaps = np.subtract(first, second)
     error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
     return Difference(float(gaps.mean()), error, *interval(gaps), len(gaps))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a table should hold: its file's words, or what the results themselves suggest."""
-
-    title: str
-    rows: list[dict[str, Any]]
-    seeds: list[int]
-    metrics: Sequence[str] = METRICS
-    contrasts: Sequence[Sequence[str]] = ()
-    notes: Sequence[str] = ()
-    substitute: str | None = None
-
-
-def load(directory: Path) -> Table:
-    """The table of a folder of cell folders; rows may lack seeds, as they do while a sweep runs.
-
-    Raises:
-        UserError: no results, results of different protocols, or two of the same row and seed.
-    """
-    by_setting: dict[str, list[Cell]] = {}
-    for cell in read_cells(directory):
-        by_setting.setdefault(results.setting(cell.result), []).append(cell)
-    plan = _declared(directory / TABLE) or _suggested(directory, by_setting)
-    chosen = [
-        [cell for key in spec["settings"] for cell in by_setting.get(key, []) if cell.result["seed"] in plan.seeds]
-        for spec in plan.rows
-    ]
-    cells = list({cell.folder: cell for group in chosen for cell in group}.values())
-    if not cells:
-        raise UserError(f"{directory}: no results of this table; train its cells first, or name another folder")
-    refuse_mixed_protocols(directory, cells)
-    one = cells[0].result
-    data = one.get("data", {})
-    return Table(
-        title=plan.title,
-        notes=tuple(plan.notes),
-        substitute=plan.substitute,
-        rows=tuple(_row(directory, spec, group) for spec, group in zip(plan.rows, chosen, strict=True)),
-        metrics=tuple(plan.metrics),
-        contrasts=tuple((first, second) for first, second in plan.contrasts),
-        seeds=tuple(plan.seeds),
-        protocol=one["protocol"],
-        provenance=[cell.result["provenance"] for cell in cells],
-        train_counts=data.get("train", {}),
-        left_out=(sum(data.get("dropped_leaks", {}).values()), data.get("set_aside", 0)),
-        images=int(np.sum(one["confusion"])),
-        image_error=float(np.mean([standard_error_over_images(cell.result["confusion"]) for cell in cells])),
-        seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),
-        strays=sum(map(len, by_setting.values())) - len(cells),
-    )
-
-
-def _declared(path: Path) -> _Plan | None:
-    """The plan that was kept beside the cells; None where the folder was not made from a table file."""
-    if not path.exists():
-        return None
-    try:
-        words = json.loads(path.read_text())
-        plan = _Plan(**{name: words[name] for name in (item.name for item in fields(_Plan)) if name in words})
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a table.json of fer: {error}; delete it to show the results as they are"
-        ) from error
-    if unknown := set(plan.metrics) - set(METRICS):
-        raise UserError(f"{path}: no such metric: {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
-    return plan
-
-
-def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> _Plan:
-    """A row for every setting, plain ones first."""
-    configs = [cells[0].result["config"] for cells in by_setting.values()]
-    named = zip(naming.labels(configs), configs, by_setting, strict=True)
-    ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]["choices"]), item[0]))
-    rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
-    seeds = sorted({cell.result["seed"] for cells in by_setting.values() for cell in cells})
-    return _Plan(f"Results in {directory.resolve().name}", rows, seeds)
-
-
-def _row(directory: Path, spec: dict[str, Any], cells: list[Cell]) -> Row:
-    found = sorted(cells, key=lambda cell: cell.result["seed"])
-    for cell, following in pairwise(found):
-        if cell.result["seed"] == following.result["seed"]:
-            raise UserError(
-                f"{directory}: {cell.folder} and {following.folder} both hold seed {cell.result['seed']} "
-                f"of {spec['method']}; delete one of them"
-            )
-    said = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
-    choices = found[0].result["config"]["choices"] if found else said
-    measured = [cell.result["metrics"] for cell in found]
-    recalls = [cell.result["per_class_recall"] for cell in found]
-    return Row(
-        method=spec["method"],
-        loss=choices.get("loss", ""),
-        class_weights=choices.get("class_weights", ""),
-        stage=choices.get("stage", ""),
-        seeds=tuple(cell.result["seed"] for cell in found),
-        abstract=spec["abstract"],
-        plain=naming.is_plain(choices),
-        values={name: np.array([m[name] for m in measured], dtype=np.float64) for name in METRICS},
-        class_recall={
-            name: np.array([recall[name] for recall in recalls], dtype=np.float64)
-            for name in (found[0].result["classes"] if found else ())
-        },
-        center_drift={
-            name: np.array([cell.result["center_drift"][name] for cell in found], dtype=np.float64)
-            for name in (found[0].result.get("center_drift", ()) if found else ())
-        },
-    )

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fer_lightning.cache import content_hash
-from fer_lightning.table.stats import Row, Table, difference
+from fer_lightning.table.rows import Row, Table, difference
 
 DAGGER = "†"
 MISSING = "–"
@@ -18,6 +18,11 @@ SEEDS_FOR_MARKS = 5
 def percent(value: float, *, sign: bool = False) -> str:
     """A share in percent points with one decimal; a dash for NaN."""
     return MISSING if math.isnan(value) else _signed(f"{100 * value:.1f}", sign)
+
+
+def decimal(value: float) -> str:
+    """A number with three decimals; a dash for NaN."""
+    return MISSING if math.isnan(value) else _signed(f"{value:.3f}", False)
 
 
 def _signed(number: str, plus: bool) -> str:
@@ -35,7 +40,7 @@ def cell(row: Row, metric: str) -> str:
         return MISSING
     if metric in IN_PERCENT:
         return f"{percent(mean)} ± {percent(std)}"
-    return f"{_signed(f'{mean:.3f}', False)} ± {MISSING if math.isnan(std) else f'{std:.3f}'}"
+    return f"{decimal(mean)} ± {decimal(std)}"
 
 
 def marks(table: Table) -> bool:
@@ -154,10 +159,10 @@ def _about_intervals(table: Table) -> str:
         else ""
     )
     return (
-        f"{marked} {over}Intervals are t-intervals over the seeds; they hold neither the choice of the test "
-        f"images nor that the highest of {len(table.present)} rows was picked after the fact. From the "
-        f"{table.images:,} test images alone macro recall has a standard error of {percent(table.image_error)} "
-        "points."
+        f"{marked} {over}Intervals of differences are t-intervals over the seeds; they hold neither the choice of "
+        f"the test images nor that the highest of {len(table.present)} rows was picked after the fact. ± 95 %: "
+        "half of the interval of a row's macro recall over seeds and test images, in quadrature; from the "
+        f"{table.images:,} images alone it has a standard error of {percent(table.image_error)} points."
     )
 
 

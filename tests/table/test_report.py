@@ -3,17 +3,18 @@
 import csv
 import io
 import json
+import math
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 
 import pytest
-from made_up import SEVEN, config, declare, fill, put, result, seven_rows
+from made_up import SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
 from fer_lightning.contracts import METRICS
 from fer_lightning.table import report
-from fer_lightning.table.stats import load
+from fer_lightning.table.rows import load
 from fer_lightning.table.words import contrasts, duration, percent, verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
@@ -67,7 +68,7 @@ def test_markdown_worked_by_hand(tmp_path):
 
 def test_markdown_has_an_equal_number_of_cells_in_every_line(seven):
     lines = [line for line in report.to_markdown(seven).splitlines() if line.startswith("|")]
-    assert {line.count("|") for line in lines} == {8, 5}
+    assert {line.count("|") for line in lines} == {9, 5}
     assert "| center † |" in lines[4]
     assert "| training images | 1,234 | 500 | 40 |" in lines
 
@@ -79,7 +80,7 @@ def test_foot_says_what_a_reader_has_to_know(seven):
         "† One of the three methods that the abstract of Ngo & Yoon",
         "Seeds: 0, 1, 2.",
         "Fewer than 5 seeds: no value is marked as best.",
-        "From the 240 test images alone macro recall has a standard error of 3.3 points.",
+        "from the 240 images alone it has a standard error of 3.3 points.",
         "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
         "copies of test images: 7. Files set aside as unusable: 3.",
         "Versions: python 3.12.1, torch 2.11.0.",
@@ -110,7 +111,7 @@ def test_missing_seeds_are_shown(tmp_path):
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     text = report.to_markdown(load(tmp_path))
     assert "So far (2 of 6 cells)." in text
-    assert "| cluster † | – | – | – | – | 0 of 3 |" in text
+    assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
     assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
     report.picture(load(tmp_path), tmp_path / "partial.svg")
 
@@ -159,7 +160,7 @@ def test_bold_needs_five_seeds_and_a_difference(tmp_path):
     text = report.to_markdown(five)
     assert "| cluster x min_over_count | **65.2 ± 1.3** |" in text
     assert re.search(
-        r"\| softmax \|[^\n]* \| \*\*0.672 ± 0.013\*\* \| baseline \|", text
+        r"\| softmax \|[^\n]* \| \*\*0.672 ± 0.013\*\* \| [0-9.]+ \| baseline \|", text
     )  # a low ECE is the better one
     assert r"\textbf{65.2 $\pm$ 1.3}" in report.to_latex(five)
 
@@ -171,7 +172,11 @@ def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
     )
     text = report.to_latex(load(tmp_path))
     escaped = r"50\% \{a\_b\} \& \textasciitilde{}\#\$\textasciicircum{}\textbackslash{} {[}x{]} \textdagger{}"
-    assert f"{escaped} & 59.5 $\\pm$ 0.7 & 60.5 $\\pm$ 0.7 & 61.5 $\\pm$ 0.7 & 0.625 $\\pm$ 0.007 & 2 \\\\" in text
+    # t of one degree of freedom times 0.5 points, and 1.96 times the standard error of recalls 0.8, 0.7 and 0.5
+    error = math.sqrt(0.8 * 0.2 / 100 + 0.7 * 0.3 / 100 + 0.5 * 0.5 / 40) / 3
+    half = f"{100 * math.hypot(12.706 * 0.005, 1.95996 * error):.1f}"
+    numbers = r"59.5 $\pm$ 0.7 & 60.5 $\pm$ 0.7 & 61.5 $\pm$ 0.7 & 0.625 $\pm$ 0.007"
+    assert rf"{escaped} & {numbers} & {half} & 2 \\" in text
     assert r"\caption{T \& U. Mean macro recall" in text
     assert r"Stand-in\_set." in text
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
@@ -261,3 +266,20 @@ def test_cells_csv_has_a_line_a_cell(tmp_path):
     assert (softmax["method"], softmax["seed"], softmax["center_drift_fear"]) == ("softmax", "0", "")
     assert float(softmax["macro_recall"]) == pytest.approx(0.6)
     assert float(softmax["recall_happy"]) == pytest.approx(0.6)
+
+
+def test_corrections_after_training_are_shown_beside_what_was_trained(tmp_path):
+    for seed, value in enumerate([0.50, 0.52]):
+        put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed), posthoc=corrected(value)))
+    table = load(tmp_path)
+    text = report.to_markdown(table)
+    assert "| softmax | 51.0 | 56.0 | 51.0 | 0.570 | 0.570 |" in text
+    assert "| softmax + logit adjustment | 55.0 ± 1.4 | 56.0 ± 1.4 |" in text
+    assert text.count("fitted on the minival") == 1
+    line = next(csv.DictReader(io.StringIO(report.to_cells_csv(table))))
+    assert float(line["logit_adjustment_macro_recall"]) == pytest.approx(0.55)
+    assert float(line["temperature_ece"]) == pytest.approx(0.56)
+
+
+def test_results_without_corrections_have_no_such_lines(seven):
+    assert "fitted on the minival" not in report.to_markdown(seven)

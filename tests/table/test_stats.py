@@ -1,14 +1,16 @@
 """Rows from results, and the numbers taken over seeds."""
 
+import json
 import math
 
 import numpy as np
 import pytest
-from made_up import PROTOCOL, SEVEN, config, declare, fill, put, result, seven_rows
+from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 from scipy import stats as scipy_stats
 
 from fer_lightning.errors import UserError
-from fer_lightning.table.stats import difference, interval, load, standard_error_over_images
+from fer_lightning.table.rows import difference, load
+from fer_lightning.table.stats import half_width_with_images, interval, standard_error_over_images
 
 
 def test_row_worked_by_hand(tmp_path):
@@ -201,3 +203,64 @@ def test_another_sampler_is_not_plain(tmp_path):
     balanced["choices"]["sampler"] = "balanced"
     put(tmp_path, "a", result(0.5, balanced))
     assert load(tmp_path).baseline is None
+
+
+def fill_corrected(folder, rows):
+    for (loss, weights), values in rows.items():
+        for seed, value in enumerate(values):
+            said = config(loss, weights, seed)
+            put(folder, f"{loss}-{weights}-s{seed}", result(value, said, posthoc=corrected(value)))
+
+
+def test_a_row_may_show_its_cells_after_a_correction(tmp_path):
+    fill_corrected(tmp_path, {("softmax", "none"): [0.50, 0.54], ("cluster", "none"): [0.6, 0.7]})
+    declare(
+        tmp_path, [("softmax", "softmax", "none"), ("rival", "softmax", "none"), ("cluster", "cluster", "none")]
+    )
+    told = json.loads((tmp_path / "table.json").read_text())
+    told["rows"][1]["posthoc"] = "logit_adjustment"
+    (tmp_path / "table.json").write_text(json.dumps(told))
+    table = load(tmp_path)
+    plain, rival, _ = table.rows
+    assert plain.values["macro_recall"] == pytest.approx([0.50, 0.54])
+    assert rival.values["macro_recall"] == pytest.approx([0.55, 0.59])
+    assert rival.class_recall["happy"] == pytest.approx([0.55, 0.59])
+    assert table.baseline is plain
+    assert difference(rival, plain).mean == pytest.approx(0.05)
+    assert plain.corrected["logit_adjustment"]["macro_recall"] == pytest.approx([0.55, 0.59])
+    assert rival.corrected == {}
+    assert table.strays == 0
+
+
+def test_a_folder_without_a_table_file_carries_the_plain_rival(tmp_path):
+    fill_corrected(tmp_path, {("softmax", "none"): [0.50], ("cluster", "none"): [0.6]})
+    assert [row.method for row in load(tmp_path).rows] == ["softmax", "softmax + logit adjustment", "cluster"]
+
+
+def test_a_result_without_the_column_is_named(tmp_path):
+    fill(tmp_path, {("softmax", "none"): [0.5]})
+    declare(tmp_path, [("rival", "softmax", "none")])
+    told = json.loads((tmp_path / "table.json").read_text())
+    told["rows"][0]["posthoc"] = "tau_norm"
+    (tmp_path / "table.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match=r"softmax-none-s0: its result.json has no tau_norm column"):
+        load(tmp_path)
+
+
+def test_an_interval_over_seeds_and_images_is_both_in_quadrature():
+    values = [0.61, 0.64, 0.60, 0.63]
+    low, high = interval(values)
+    seeds, images = (high - low) / 2, 1.959964 * 0.02
+    assert half_width_with_images(values, 0.02) == pytest.approx((seeds**2 + images**2) ** 0.5, rel=1e-6)
+    assert half_width_with_images(values, 0.0) == pytest.approx(seeds)
+    assert math.isnan(half_width_with_images([0.6], 0.02))
+
+
+def test_an_interval_over_seeds_and_images_covers():
+    """Simulated: seeds with a spread of 1.5 points, one draw of test images that all seeds share."""
+    draw = np.random.default_rng(0)
+    image_error, hits = 0.02, 0
+    for _ in range(4000):
+        values = 0.6 + image_error * draw.standard_normal() + 0.015 * draw.standard_normal(5)
+        hits += abs(values.mean() - 0.6) < half_width_with_images(values, image_error)
+    assert 0.94 < hits / 4000 < 0.98
