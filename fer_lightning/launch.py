@@ -132,6 +132,9 @@ class Launcher:
                 self._answers[key] = json.loads(answer.read_text())
         return self._answers[key]
 
-    def start(self, overrides: Sequence[str], directory: Path, output: IO[str] | None = None) -> Child:
-        """Start a cell in its folder; ``output`` takes what it says, as in ``child``."""
-        return child(["--directory", str(directory), *self.options, *overrides], output, output)
+    def start(
+        self, overrides: Sequence[str], directory: Path, output: IO[str] | None = None, *, trial: bool = False
+    ) -> Child:
+        """Start a cell, or a trial of one, in its folder; ``output`` takes what it says, as in ``child``."""
+        kind = ["--trial"] if trial else []
+        return child(["--directory", str(directory), *kind, *self.options, *overrides], output, output)

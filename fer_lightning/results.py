@@ -18,6 +18,7 @@ from fer_lightning.cache import atomic_path, content_hash, write_atomic
 from fer_lightning.errors import UserError
 
 RESULT = "result.json"
+TRIAL = "trial.json"
 PREDICTIONS = "predictions.parquet"
 CHECKPOINT = "best.ckpt"
 
@@ -60,15 +61,7 @@ def setting(result: dict[str, Any]) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide digits."""
     found = {"python": platform.python_version()}
-    for package in (
-        "fer-lightning",
-        "torch",
-        "timm",
-        "pytorch-lightning",
-        "torchmetrics",
-        "albumentations",
-        "numpy",
-    ):
+    for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -98,6 +91,12 @@ def write(
     with atomic_path(directory / PREDICTIONS) as partial:
         parquet.write_table(pa.table(columns), partial)
     write_atomic(directory / RESULT, json.dumps(result, indent=2) + "\n")
+
+
+def read_trial(directory: Path) -> dict[str, Any] | None:
+    """A trial's trial.json, or None where it is not complete."""
+    path = directory / TRIAL
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read(directory: Path) -> dict[str, Any] | None:

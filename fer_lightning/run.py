@@ -24,7 +24,7 @@ from fer_lightning import build, metrics, posthoc, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
-from fer_lightning.data.datamodule import Batch, FaceDataModule
+from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.errors import UserError, report
 from fer_lightning.features import (
     EmbeddingDataset,
@@ -92,18 +92,14 @@ def tell_data(data: FaceDataModule) -> None:
         log.info("and %d more set aside; %s names all", len(meta.faults) - 5, data.store.folder / "store.json")
 
 
-def logits(network: Network, batches: DataLoader[Batch], how: Pass, what: str) -> Tensor:
-    """Logits (N, C) in float64: every picture once, on one device."""
-    how.place(network).eval()
-    return how.over(batches, lambda images: at_least_float32(network(images).logits), what).double()
-
-
-def minival_logits(network: Network, data: FaceDataModule, how: Pass) -> Tensor:
-    """Logits (N, C) in float64 of the minival; a frozen backbone's part of them is on disk."""
-    embeddings = backbone_embeddings(network.backbone, data, "minival", how, keep=False)
-    dataset = EmbeddingDataset(embeddings, torch.from_numpy(data.labels("minival")))
-    rest = Network(nn.Identity(), network.neck, network.head)
-    return logits(rest, DataLoader(dataset, batch_size=4096), how, "minival")
+def logits(network: Network, cell: Cell, part: str) -> Tensor:
+    """Logits (N, C) in float64: every picture once, on one device; a frozen backbone's share of it is kept."""
+    keep = state_hash(network.backbone) == cell.pretrained
+    embeddings = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep)
+    rest = cell.how.place(Network(nn.Identity(), network.neck, network.head)).eval()
+    dataset = EmbeddingDataset(embeddings, torch.from_numpy(cell.data.labels(part)))
+    batches = DataLoader(dataset, batch_size=4096)
+    return cell.how.over(batches, lambda given: at_least_float32(rest(given).logits), part).double()
 
 
 def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[str, Any], list[str]]:
@@ -116,7 +112,7 @@ def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[str, Any],
     held_out = np.bincount(labels, minlength=stats.num_classes)
     if lacking := [name for name, *n in zip(stats.names, held_out, stats.counts, strict=True) if min(n) == 0]:
         return {}, [f"no post-hoc columns: minival or training part have no picture of {', '.join(lacking)}"]
-    fit_on = minival_logits(model.network, data, cell.how), torch.from_numpy(labels)
+    fit_on = logits(model.network, cell, "minival"), torch.from_numpy(labels)
     test = tested, torch.from_numpy(data.labels("test"))
     return posthoc.columns(fit_on, test, stats, model.network.head), []
 
@@ -139,7 +135,7 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
 
 def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
     """Test a model and write the cell's predictions and result.json."""
-    tested = logits(model.network, cell.data.in_order("test"), cell.how, "testing")
+    tested = logits(model.network, cell, "test")
     probabilities = tested.softmax(1)
     faces = cell.data.store.split("test")
     measured = metrics.evaluate(probabilities, torch.from_numpy(faces.labels), cell.data.store.classes)
@@ -189,13 +185,14 @@ def _device(how: Pass) -> str:
     return torch.cuda.get_device_name() if how.device.type == "cuda" else "cpu"
 
 
-def train(config: dict[str, Any], directory: Path | None, base: Path) -> Path:
+def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: bool = False) -> Path:
     """Train and test a cell, unless that was done. Returns its folder.
 
     Args:
         config: as from ``compose``.
         directory: the cell's folder; None: a readable name in ``base``.
         base: folder of cells.
+        trial: only train, and leave the minival's score in trial.json: the test set is not looked at.
 
     Raises:
         UserError: something the user can mend.
@@ -212,6 +209,18 @@ def train(config: dict[str, Any], directory: Path | None, base: Path) -> Path:
     training = Training(cell, directory)
     network = training.run()
     if not is_first_rank():
+        return directory
+    if trial:
+        (directory / results.CHECKPOINT).unlink()
+        score = training.results[-1].minival_macro_recall
+        told = {
+            "minival_macro_recall": score,
+            "stages": [asdict(fit) for fit in training.results],
+            "config": config,
+        }
+        write_atomic(
+            directory / results.TRIAL, json.dumps({**told, "seconds": round(time.monotonic() - begin, 2)})
+        )
         return directory
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
@@ -245,6 +254,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--base", type=Path, default=Path("runs/adhoc"), help="or the folder to make it in")
     parser.add_argument("--protocol", type=Path, help="only set up, and write here what the cell is")
     parser.add_argument("--measure", type=Path, help="only measure steps, and write what they cost here")
+    parser.add_argument("--trial", action="store_true", help="do not test: only the minival's score is kept")
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
     options = parser.parse_args(words)
     with report() as outcome:
@@ -263,7 +273,7 @@ def main(words: Sequence[str] | None = None) -> int:
             tell_data(cell.data)
             write_atomic(options.protocol, json.dumps(_told(cell)))
         else:
-            train(config, options.directory, options.base)
+            train(config, options.directory, options.base, trial=options.trial)
     return outcome.code
 
 

@@ -31,12 +31,14 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
         overrides: what makes it different.
         abstract: whether the paper's abstract compares it.
         posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
+        tune: overrides of which the best by the minival is kept; none: those of the table.
     """
 
     method: str
     overrides: list[str]
     abstract: bool = False
     posthoc: Literal["logit_adjustment", "tau_norm", "temperature"] | None = None
+    tune: list[str] = []
 
 
 class TablePlan(BaseModel, frozen=True, extra="forbid"):
@@ -51,6 +53,8 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
         overrides: of all cells.
         notes: printed at its foot.
         contrasts: pairs of methods whose comparison the table is made for.
+        tune: overrides of which each row keeps the best by the minival; see table/tuning.py.
+        tune_seeds: what they are tried with.
     """
 
     title: str
@@ -60,26 +64,30 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
     overrides: list[str] = []
     notes: list[str] = []
     contrasts: list[tuple[str, str]] = []
+    tune: list[str] = []
+    tune_seeds: list[int] = []
     name: str = ""
 
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell of a table, with the folder it is or will be in."""
+    """One cell of a table, or a trial of the search before it, with the folder it is or will be in."""
 
     row: RowPlan
     seed: int
     overrides: tuple[str, ...]
     directory: Path
+    option: str | None = None
+    """The value that a trial tries; None for a cell of the table."""
 
     @property
     def label(self) -> str:
         """For the lines a person reads."""
-        return f"{self.row.method}, seed {self.seed}"
+        return ", ".join(filter(None, (self.row.method, self.option, f"seed {self.seed}")))
 
     def result(self) -> dict[str, Any] | None:
         """Its result, once it is complete."""
-        return results.read(self.directory)
+        return results.read_trial(self.directory) if self.option else results.read(self.directory)
 
 
 def load(name: str) -> TablePlan:
@@ -158,7 +166,7 @@ def note_down(
     for row in plan.rows:
         mine = [cell for cell in planned if cell.row is row]
         settings = {launcher.setting(cell.overrides) for cell in mine}
-        rows.append({**row.model_dump(), "settings": [*settings]})
+        rows.append({**row.model_dump(exclude={"tune"}), "settings": [*settings]})
     told = {
         "name": plan.name,
         "title": plan.title,
@@ -178,4 +186,5 @@ def validate(plan: TablePlan, overrides: Sequence[str], config_dir: str | None) 
         UserError: one does not fit the configuration.
     """
     for row in plan.rows:
-        compose([*plan.overrides, *row.overrides, *overrides], config_dir)
+        for option in ([], *([value] for value in row.tune or plan.tune)):
+            compose([*plan.overrides, *row.overrides, *option, *overrides], config_dir)
