@@ -22,6 +22,13 @@ from fer_lightning.layout import groups, shipped
 from fer_lightning.metrics import METRICS
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
+SWEEP = [
+    *SMALL,
+    "stage.fine_tuning.epochs=4",
+    "loss=cluster,softmax",
+    "class_weights=min_over_count,inverse",
+    "seed=3",
+]
 CELL = [*SMALL, "loss=cluster", "class_weights=min_over_count", "seed=3", "stage.fine_tuning.epochs=4"]
 
 
@@ -51,11 +58,12 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sweep(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep that holds the same cell, and one with another loss and seed."""
+    """The folder of a sweep that holds the same cell and one with another loss, both twice in other words."""
     folder = tmp_path_factory.mktemp("sweep")
-    words = [word for word in CELL if not word.startswith(("loss", "seed"))]
-    done = fer("train", "-m", *words, "loss=cluster,softmax", "seed=3", f"hydra.sweep.dir={folder}")
+    done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("not trained: ") == 2
+    assert "class_weights=inverse seed=3 is the same experiment as" in done.stdout.replace("\n", " ")
     return folder
 
 
@@ -136,11 +144,23 @@ def test_cells_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
 
 def test_a_complete_sweep_is_not_trained_again(sweep: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
-    words = [word for word in CELL if not word.startswith(("loss", "seed"))]
-    done = fer("train", "-m", *words, "loss=cluster,softmax", "seed=3", f"hydra.sweep.dir={sweep}")
+    done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={sweep}")
     assert done.returncode == 0
     assert done.stdout.count("nothing to do") == 2
+    assert done.stdout.count("not trained: ") == 2
     assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")} == before
+
+
+def test_what_a_user_should_know_is_kept(single: Path) -> None:
+    (text,) = result(single)["notices"]
+    assert "nothing pushes classes apart" in text
+
+
+def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: Path, tmp_path: Path) -> None:
+    assert run_module.main(["--trial", "--directory", str(tmp_path), *CELL]) == 0
+    told = json.loads((tmp_path / "trial.json").read_text())
+    assert told["minival_macro_recall"] == result(single)["stages"][-1]["minival_macro_recall"]
+    assert {path.name for path in tmp_path.iterdir()} == {"trial.json", "logs"}
 
 
 def test_a_folder_with_another_cells_result_is_not_overwritten(
