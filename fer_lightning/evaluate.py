@@ -17,7 +17,8 @@ from fer_lightning.errors import UserError
 from fer_lightning.features import Pass
 from fer_lightning.inference import Model, load_model
 from fer_lightning.progress import Line
-from fer_lightning.run import finish, hush, minival_hash, tell_data
+from fer_lightning.run import hush, minival_hash, tell_data
+from fer_lightning.testing import finish
 from fer_lightning.training import Cell
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ ORDER = (
     "table",
     "launch",
     "run",
+    "testing",
     "training",
     "measure",
     "guards",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning import posthoc, run
+from fer_lightning import posthoc, testing
 from fer_lightning.contracts import ClassStats, HeadOutput
 from fer_lightning.losses.softmax import SoftmaxHead
 
@@ -207,9 +207,9 @@ def cell(labels: list[int], protocol: dict[str, str]) -> Any:
 def test_no_columns_but_a_notice_where_there_is_nothing_to_fit_on() -> None:
     made = {"faces": "f", "minival": "m"}
     model: Any = SimpleNamespace(card={"protocol": made})
-    columns, (notice,) = run.corrected(model, cell([0, 1, 2], made), torch.zeros(3, 4))
+    columns, (notice,) = testing.corrected(model, cell([0, 1, 2], made), torch.zeros(3, 4))
     assert not columns
     assert "no picture of d" in notice
-    columns, (notice,) = run.corrected(model, cell([0, 1, 2, 3], {**made, "minival": "n"}), torch.zeros(3, 4))
+    columns, (notice,) = testing.corrected(model, cell([0, 1, 2, 3], {**made, "minival": "n"}), torch.zeros(3, 4))
     assert not columns
     assert "not the one that the checkpoint was chosen by" in notice
