@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fer_lightning import build, metrics, posthoc, results
+from fer_lightning import build, metrics, objective, posthoc, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
@@ -58,7 +58,8 @@ def set_up(config: dict[str, Any]) -> Cell:
     torch.set_num_threads(settings.threads)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
-    build.sampler(config)  # it and the fits refuse numbers that make no sense, before the data is touched
+    build.sampler(config)  # these refuse what makes no sense before the data is touched
+    objective.try_out(config)
     fits = build.fits(config)
     backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))
@@ -224,7 +225,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
         return directory
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
-    best = load_model(directory / results.CHECKPOINT)
+    best = load_model(directory / results.CHECKPOINT, build.own(config))
     result = finish(directory, best, cell, begin, extra)
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)
