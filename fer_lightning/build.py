@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,20 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning.loggers import Logger
-from torch import nn
+from torch import Tensor, nn
 
 from fer_lightning import objective
 from fer_lightning.cache import home
-from fer_lightning.config import arguments, data_parts, make, target
+from fer_lightning.config import arguments, data_parts, is_own, make, target
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.samplers import Draw
 from fer_lightning.data.store import Store
-from fer_lightning.errors import UserError
-from fer_lightning.models.backbone import Backbone
+from fer_lightning.errors import UserError, in_one_line
+from fer_lightning.features import fixed_hash
+from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.network import Network
 from fer_lightning.optim import BuildOptimizer
 from fer_lightning.stages import Fit, TrainerSettings
@@ -31,9 +33,19 @@ Config = dict[str, Any]
 
 
 def manifest(config: Config, progress: Callable[[int, int], None] | None = None) -> Manifest:
-    """What the data set's annotations say."""
-    options = data_parts(config["data"])["reader"]
-    made: Manifest = target("data", config["data"])(**options, progress=progress)
+    """What the data set's annotations say.
+
+    Raises:
+        UserError: see the reader; or it is a user's own and returns something else than it must.
+    """
+    node = config["data"]
+    options = {"_target_": node["_target_"], **data_parts(node)["reader"]}
+    made = make("data", options, progress=progress)
+    if not isinstance(made, Manifest) or made.rows.schema != SCHEMA or list(made.classes) != node["classes"]:
+        raise UserError(
+            f"data: {node['_target_']} must return a Manifest with data.classes as its classes, in that order, "
+            "and rows as fer_lightning.data.manifest.make_rows makes them"
+        )
     return made
 
 
@@ -59,12 +71,24 @@ def _stores(config: Config) -> Path:
 
 
 def sampler(config: Config) -> Draw:
-    """What draws an epoch's pictures, tried on one of each class: wrong numbers are found before any training."""
-    draw: Draw = partial(target("sampler", config["sampler"]), **arguments(config["sampler"]))
-    try:
-        draw(np.arange(len(config["data"]["classes"])), np.random.default_rng(0), 0.0)
-    except ValueError as error:
-        raise UserError(f"sampler: {error}") from error
+    """What draws an epoch's pictures, tried on one of each class: mistakes are found before any training.
+
+    Raises:
+        UserError: a number makes no sense, or a sampler of the user's own fails or returns no indices.
+    """
+    node = config["sampler"]
+    draw: Draw = partial(target("sampler", node), **arguments(node))
+    pictures = len(config["data"]["classes"])
+    with in_one_line("sampler", own=is_own(node)):
+        order = draw(np.arange(pictures), np.random.default_rng(0), 0.0)
+    if (
+        not isinstance(order, np.ndarray)
+        or order.dtype.kind != "i"
+        or not np.isin(order, np.arange(pictures)).all()
+    ):
+        raise UserError(
+            f"sampler: {node['_target_']} must return an array of indices into the labels, not {order!r}"
+        )
     return draw
 
 
@@ -79,17 +103,52 @@ def data(config: Config, faces: Store) -> FaceDataModule:
 
 
 def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
-    """The backbone, with its weights or with random ones drawn from the cell's seed."""
+    """The backbone, with its weights or with random ones drawn from the cell's seed.
+
+    Raises:
+        UserError: a value makes no sense, or a network of the user's own does not do what a backbone must.
+    """
+    node = config["backbone"]
     torch.manual_seed(config["seed"])
-    made: Backbone = make("backbone", config["backbone"], pretrained=pretrained)
-    return made
+    made: nn.Module = make("backbone", node, pretrained=pretrained)
+    if isinstance(made, Backbone):
+        return made
+    _require_width("backbone", node, made, torch.zeros(2, 3, *[config["data"]["size"]] * 2, dtype=torch.uint8))
+    torch.manual_seed(config["seed"] + 1)
+    weights = fixed_hash(made, make("backbone", node, pretrained=pretrained))
+    spec = {"class": node["_target_"], "arguments": arguments(node), "source": node["_source_"]}
+    return OwnBackbone(made, {**spec, "weights_hash": weights if pretrained else None})
 
 
 def network(config: Config, fit: Fit, base: nn.Module, feature_dim: int, stats: ClassStats) -> Network:
-    """``base`` with a new neck and the head of this fit, drawn from the cell's seed."""
+    """``base`` with a new neck and the head of this fit, drawn from the cell's seed.
+
+    Raises:
+        UserError: a value makes no sense, or a neck or head of the user's own does not do what it must.
+    """
     torch.manual_seed(config["seed"])
     neck = make("neck", config["neck"], feature_dim)
+    if is_own(config["neck"]):
+        _require_width("neck", config["neck"], neck, torch.zeros(2, feature_dim))
     return Network(base, neck, objective.head(config, fit.loss, neck.num_features, stats))
+
+
+def _require_width(group: str, node: Config, made: Any, batch: Tensor) -> None:
+    """Try a copy of a user's own network on two zeros."""
+    name, width = f"{group}: {node['_target_']}", getattr(made, "num_features", None)
+    if not isinstance(made, nn.Module) or not isinstance(width, int):
+        raise UserError(f"{name} must make a torch.nn.Module with num_features, the width of what it returns")
+    with in_one_line(name, own=True), torch.no_grad():
+        output = deepcopy(made).eval()(batch)
+    if not isinstance(output, Tensor) or output.shape != (2, width):
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(f"{name} must return (N, num_features) = (2, {width}) for {tuple(batch.shape)}, not {got}")
+
+
+def own(config: Config) -> dict[str, Callable[..., nn.Module]]:
+    """The classes and functions of the user's own that a network is made of, by the names that its card has."""
+    nodes = {group: config[group] for group in ("backbone", "neck", "loss")}
+    return {node["_target_"]: target(group, node) for group, node in nodes.items() if is_own(node)}
 
 
 def optimizer(config: Config, fit: Fit) -> BuildOptimizer:
@@ -122,8 +181,8 @@ def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) ->
     neck, head = config["neck"], config["loss"]
     return {
         "backbone": base.spec,
-        "neck": {"class": neck["_target_"].rpartition(".")[2], "arguments": arguments(neck)},
-        "head": {"class": ".".join(head["_target_"].rsplit(".", 2)[1:]), "arguments": arguments(head)},
+        "neck": {"class": neck["_target_"], "arguments": arguments(neck)},
+        "head": {"class": head["_target_"], "arguments": arguments(head)},
         "class_stats": {"names": list(stats.names), "counts": list(stats.counts)},
         "protocol": protocol,
         "config": config,
@@ -142,6 +201,6 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "size": faces.meta.size,
         "margin": faces.meta.margin,
         "colour": "RGB",
-        "backbone": base.spec["name"],
+        "backbone": base.name,
         "backbone_weights": base.weights_hash,
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.util
 import inspect
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -20,27 +21,37 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
-from fer_lightning.errors import UserError
+from fer_lightning.cache import file_hash
+from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.layout import groups, shipped
+
+_OURS = f"{__package__}."
+_OFFERED = {"data": ("progress",), "backbone": ("pretrained",)}  # arguments that code gives where they are taken
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
     """The resolved configuration for command-line overrides, as plain values.
 
-    Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it.
+    Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group whose
+    ``_target_`` is not ours gets the key ``_source_``, a hash of that file: edited code makes another cell.
 
     Args:
         overrides: as on the command line of ``fer train``.
-        config_dir: a user's folder with further options, searched after conf/.
+        config_dir: a user's folder with further options, searched after conf/. From now on, code is imported from
+            the folder that it lies in, before any other.
 
     Raises:
-        UserError: a group, option or key does not exist, or a value cannot be parsed.
+        UserError: a group, option, key or file does not exist, or a value cannot be parsed.
     """
     words = list(overrides)
     if config_dir is not None:
-        if not Path(config_dir).is_dir():
+        folder = Path(config_dir).resolve()
+        if not folder.is_dir():
             raise UserError(f"--config-dir {config_dir}: no such folder")
-        quoted = str(Path(config_dir).resolve()).replace("'", "\\'")
+        if str(folder.parent) not in sys.path:
+            sys.path.insert(0, str(folder.parent))
+        quoted = str(folder).replace("'", "\\'")
         words.append(f"hydra.searchpath=['file://{quoted}']")
     GlobalHydra.instance().clear()
     try:
@@ -57,7 +68,28 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str
     assert isinstance(plain, dict)
     typed: dict[str, Any] = {str(key): value for key, value in plain.items()}
     typed["choices"] = {group: choices[group] for group in groups() if group in choices}
+    for group, node in typed.items():
+        if is_own(node):
+            node["_source_"] = _source(group, str(node["_target_"]), config_dir)
     return typed
+
+
+def is_own(node: Any) -> bool:
+    """Whether a config node names code that is not ours."""
+    return isinstance(node, dict) and not str(node.get("_target_", _OURS)).startswith(_OURS)
+
+
+def _source(group: str, name: str, config_dir: str | None) -> str:
+    """A short hash of the file that a class or function is in; it is found without being imported."""
+    module = name.rpartition(".")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        place = f"in {Path(config_dir).resolve().parent}" if config_dir else "beside the folder of --config-dir"
+        raise UserError(f"{group}: {name!r}: there is no module {module!r}; your own files are looked for {place}")
+    return file_hash(Path(found.origin))[:8] if found.has_location and found.origin else ""
 
 
 def _one_line(error: Exception, overrides: Sequence[str], config_dir: str | None) -> str:
@@ -81,7 +113,7 @@ def _similar_key(key: str, overrides: Sequence[str], config_dir: str | None) -> 
     *above, last = key.split(".")
     for name in above:
         node = node.get(name) if isinstance(node, dict) else None
-    keys = [name for name in node if name != "_target_"] if isinstance(node, dict) else []
+    keys = list(arguments(node)) if isinstance(node, dict) else []
     return f"{_did_you_mean(last, keys)}; {'.'.join(above) or 'the config'} has {', '.join(keys) or 'none'}"
 
 
@@ -99,23 +131,21 @@ def check(config: dict[str, Any]) -> None:
         raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
     _check_value("seed", config["seed"], int)
     _check_data(config["data"])
-    _check_leaf("class_weights", config["class_weights"], {"counts"}, also=_hints_for_weights())
-    for key in _hints_for_weights().keys() - config["class_weights"].keys():
-        raise UserError(f"class_weights.{key}: is not set, and every scheme needs it")
+    _check_leaf("class_weights", config["class_weights"], ("counts",), also=_keys_of_weights())
     if config["class_weights"]["from_epoch"] < 0:
         raise UserError("class_weights.from_epoch: must not be negative; it counts the epochs of all stages")
     _check_stage(config["stage"])
-    supplied: dict[str, set[str]] = {
-        "transform": set(),
-        "sampler": {"labels", "generator", "progress"},
-        "backbone": {"pretrained"},
-        "neck": {"feature_dim"},
-        "loss": {"feature_dim", "class_stats"},
-        "optimizer": {"parameters", "steps"},
-        "trainer": set(),
-        "logger": {"directory", "fit", "config"},
+    given: dict[str, tuple[str, ...]] = {
+        "transform": (),
+        "sampler": ("labels", "generator", "progress"),
+        "backbone": (),
+        "neck": ("feature_dim",),
+        "loss": ("feature_dim", "class_stats"),
+        "optimizer": ("parameters", "steps"),
+        "trainer": (),
+        "logger": ("directory", "fit", "config"),
     }
-    for group, names in supplied.items():
+    for group, names in given.items():
         _check_leaf(group, config[group], names)
 
 
@@ -123,33 +153,32 @@ def target(group: str, node: Any) -> Callable[..., Any]:
     """The class or function that a config node's ``_target_`` names.
 
     Raises:
-        UserError: the node has none, or it cannot be imported.
+        UserError: the node has none, or it cannot be imported or called.
     """
     if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(f"{group}: the config says no _target_; choose one of {group}'s options")
-    try:
-        module, _, name = str(node["_target_"]).rpartition(".")
+    module, _, name = str(node["_target_"]).rpartition(".")
+    with in_one_line(f"{group}: {node['_target_']!r} cannot be used", own=True):
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except Exception as error:
-        raise UserError(f"{group}: {node['_target_']!r} cannot be imported: {error}") from error
+        inspect.signature(found)
     return found
 
 
-def make(group: str, node: dict[str, Any], *positional: Any, **supplied: Any) -> Any:
-    """Call what a node configures; its own ValueErrors name the value, here they get the group's name.
+def make(group: str, node: dict[str, Any], *positional: Any, **offered: Any) -> Any:
+    """Call what a node configures; of what is ``offered`` by name it gets what it takes.
 
     Raises:
-        UserError: a value makes no sense.
+        UserError: it refuses a value, or is a user's own and fails.
     """
-    try:
-        return target(group, node)(*positional, **supplied, **arguments(node))
-    except ValueError as error:
-        raise UserError(f"{group}: {error}") from error
+    function = target(group, node)
+    taken = {key: value for key, value in offered.items() if key in inspect.signature(function).parameters}
+    with in_one_line(group, own=is_own(node)):
+        return function(*positional, **taken, **arguments(node))
 
 
 def arguments(node: dict[str, Any]) -> dict[str, Any]:
     """A config node's own keys."""
-    return {key: value for key, value in node.items() if key != "_target_"}
+    return {key: value for key, value in node.items() if key not in ("_target_", "_source_")}
 
 
 def data_parts(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -171,57 +200,76 @@ def _data_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
     return prepare, FaceDataModule
 
 
+class _Key(NamedTuple):
+    """What a value must be, and whether there must be one."""
+
+    hint: Any
+    required: bool
+
+
 def _check_data(node: Any) -> None:
-    hints: dict[str, Any] = {"store": str | None}
     prepare, batches = _data_functions()
-    hints |= _hints(prepare, {"manifest", "base", "processes", "progress"})
-    hints |= _hints(batches, {"store", "draw", "augment", "seed"})
-    _check_leaf("data", node, {"progress"}, also=hints)
+    keys = {"store": _Key(str | None, True)}
+    keys |= _keys(prepare, {"manifest", "base", "processes", "progress"})
+    keys |= _keys(batches, {"store", "draw", "augment", "seed"})
+    read = inspect.signature(target("data", node)).parameters
+    if lacking := [name for name in ("root", "classes", "test_split") if name not in read]:
+        raise UserError(
+            f"data: {node['_target_']} must take root, classes and test_split; {lacking[0]} is missing"
+        )
+    _check_leaf("data", node, (), also=keys)
 
 
-def _hints_for_weights() -> dict[str, Any]:
+def _keys_of_weights() -> dict[str, _Key]:
     from fer_lightning.class_weights import Normalise
 
-    return {"normalise": Normalise, "from_epoch": int}
+    return {"normalise": _Key(Normalise, True), "from_epoch": _Key(int, True)}
 
 
 def _check_stage(node: Any) -> None:
     for key, value in node.items():
         if isinstance(value, dict):
-            _check_leaf(f"stage.{key}", value, set())
-            try:
-                target(f"stage.{key}", value)(**arguments(value))
-            except ValueError as error:
-                raise UserError(f"stage.{key}: {error}") from error
+            _check_leaf(f"stage.{key}", value, ())
+            make(f"stage.{key}", value)
         elif key == "epochs":
             _check_value("stage.epochs", value, int)
         else:
             raise UserError(f"stage.{key}: unknown key; a stage has `epochs` and the fits it consists of")
 
 
-def _hints(function: Callable[..., Any], without: Iterable[str]) -> dict[str, Any]:
-    parameters = inspect.signature(function).parameters
-    typed = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    return {name: typed.get(name, Any) for name in parameters if name not in set(without)}
+def _keys(function: Callable[..., Any], without: Iterable[str]) -> dict[str, _Key]:
+    try:
+        typed = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # a name that is imported for type checkers only
+        typed = {}
+    named = {
+        key: value for key, value in inspect.signature(function).parameters.items() if value.kind not in _REST
+    }
+    return {
+        name: _Key(typed.get(name, Any), parameter.default is inspect.Parameter.empty)
+        for name, parameter in named.items()
+        if name not in set(without)
+    }
 
 
-def _check_leaf(group: str, node: Any, supplied: set[str], also: dict[str, Any] | None = None) -> None:
-    """Check a node with a ``_target_``; ``supplied`` are the arguments that code gives, ``also`` further keys."""
-    function = target(group, node)
-    hints = {**_hints(function, supplied), **(also or {})}
+def _check_leaf(group: str, node: Any, given: tuple[str, ...], also: dict[str, _Key] | None = None) -> None:
+    """Check a node with a ``_target_``: code gives it ``given`` first, and takes the keys ``also`` elsewhere."""
+    function, name = target(group, node), node["_target_"]
+    first = tuple(inspect.signature(function).parameters)[: len(given)]
+    if first != given:
+        raise UserError(f"{group}: {name} must take ({', '.join(given)}) first, it takes ({', '.join(first)})")
+    keys = {**_keys(function, {*given, *_OFFERED.get(group, ())}), **(also or {})}
     own = arguments(node)
     for key, value in own.items():
-        if key not in hints:
+        if key not in keys:
             raise UserError(
-                f"{group}.{key}: {node['_target_']} takes no such key{_did_you_mean(key, hints)}; "
-                f"it takes {', '.join(hints) or 'none'}"
+                f"{group}.{key}: {name} takes no such key{_did_you_mean(key, keys)}; "
+                f"it takes {', '.join(keys) or 'none'}"
             )
-        _check_value(f"{group}.{key}", value, hints[key])
-    parameters = inspect.signature(function).parameters
-    for name in hints:
-        required = name in parameters and parameters[name].default is inspect.Parameter.empty
-        if required and name not in own:
-            raise UserError(f"{group}.{name}: is not set, and {node['_target_']} needs it")
+        _check_value(f"{group}.{key}", value, keys[key].hint)
+    for key, (_, required) in keys.items():
+        if required and key not in own:
+            raise UserError(f"{group}.{key}: is not set, and {name} needs it")
 
 
 def _check_value(name: str, value: Any, hint: Any) -> None:

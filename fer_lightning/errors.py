@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+import sysconfig
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -34,3 +37,36 @@ def report() -> Iterator[Outcome]:
     except UserError as error:
         print(f"fer: {' '.join(str(error).split())}", file=sys.stderr)
         outcome.code = 2
+
+
+@contextmanager
+def in_one_line(what: str, *, own: bool) -> Iterator[None]:
+    """Make a UserError of what a class or function refuses; it begins with ``what``.
+
+    Args:
+        what: a group of the config.
+        own: whether it is code of the user's own. In ours, only a ValueError is about what it was given; anything
+            else is a fault of ours, and stays as it is.
+
+    Raises:
+        UserError: for the user's own code it says where.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if own:
+            raise UserError(f"{what}: {type(error).__name__}: {error}{_place(error)}") from error
+        if isinstance(error, ValueError):
+            raise UserError(f"{what}: {error}") from error
+        raise
+
+
+def _place(error: Exception) -> str:
+    """Where it happened: the innermost line that is neither ours nor Python's nor in an installed package."""
+    others = (str(Path(__file__).parent), sysconfig.get_path("stdlib"), "<")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if "site-packages" not in frame.filename and not frame.filename.startswith(others):
+            return f" ({Path(frame.filename).name}, line {frame.lineno})"
+    return ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +14,11 @@ import torch
 
 from fer_lightning import build, results
 from fer_lightning.cache import content_hash
-from fer_lightning.config import check, compose
+from fer_lightning.config import arguments, check, compose
 from fer_lightning.errors import UserError
 from fer_lightning.features import Pass
-from fer_lightning.inference import Model, load_model
+from fer_lightning.inference import Model, Own, load_model, read_checkpoint
+from fer_lightning.layout import groups
 from fer_lightning.progress import Line
 from fer_lightning.run import hush, minival_hash, tell_data
 from fer_lightning.testing import finish
@@ -29,8 +32,11 @@ OF_THE_MODEL = ("classes", "size", "margin")
 """Keys of ``data`` that a model was trained with: they hold for any other data set too, unless overridden."""
 
 
-def merged(card: Config, overrides: Sequence[str]) -> Config:
-    """The checkpoint's own config, with what the command line says of data and trainer.
+def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Config:
+    """A config with the checkpoint's own values of data and trainer, and what the command line says of them.
+
+    All else is as in conf/, since nothing else is used. What is code comes from conf/ or the user's folder: a
+    checkpoint's config is data, and its ``_target_`` is not imported.
 
     Raises:
         UserError: an override does not exist, or is about what the checkpoint has decided.
@@ -39,20 +45,31 @@ def merged(card: Config, overrides: Sequence[str]) -> Config:
     if other := sorted(key for key in said if key.partition(".")[0] not in ("data", "trainer")):
         raise UserError(f"{other[0]} is the checkpoint's own; data, trainer and hydra.run.dir can be said here")
     own: Config = card["config"]
-    choices = own["choices"]
-    given = compose(
-        [f"{group}={choices[group]}" for group in ("data", "trainer") if group not in said] + [*overrides]
-    )
-    data = own["data"]
-    if given["data"]["_target_"] != data["_target_"]:
-        data = {**given["data"], **{key: data[key] for key in OF_THE_MODEL}}
-    trainer = given["trainer"] if "trainer" in said else own["trainer"]
+    words = [_choice(card, group, config_dir) for group in ("data", "trainer") if group not in said]
+    given = compose([*words, *overrides], config_dir)
+    data, trainer = ({**given[group], **arguments(own[group])} for group in ("data", "trainer"))
+    if own["data"]["_target_"] != given["data"]["_target_"]:
+        data = {**given["data"], **{key: own["data"][key] for key in OF_THE_MODEL}}
+    if "trainer" in said:
+        trainer = given["trainer"]
     return {
-        **own,
+        **given,
         "data": {**data, **_said("data", given, said)},
         "trainer": {**trainer, **_said("trainer", given, said), "devices": 1, "nodes": 1, "strategy": "auto"},
-        "choices": {**choices, "data": given["choices"]["data"], "trainer": given["choices"]["trainer"]},
+        "seed": own["seed"],
     }
+
+
+def _choice(card: Config, group: str, config_dir: str | None) -> str:
+    """``group=option`` as the checkpoint was trained with; only what can be a file's name is taken from there."""
+    option = str(card["config"]["choices"][group])
+    if not re.fullmatch(r"[\w.-]+", option):
+        raise UserError(f"the checkpoint says {group}={option!r}, which is no option's name; say {group}=...")
+    if config_dir is None and option not in groups()[group]:
+        raise UserError(
+            f"the checkpoint's {group}={option} is an option of your own: say --config-dir, or {group}=..."
+        )
+    return f"{group}={option}"
 
 
 def _said(group: str, given: Config, said: set[str]) -> Config:
@@ -61,22 +78,43 @@ def _said(group: str, given: Config, said: set[str]) -> Config:
     return {key: given[group][key] for key in keys}
 
 
+def _own(card: Config, config_dir: str | None) -> Own:
+    """The user's own classes that the checkpoint's options name in the user's folder."""
+    if config_dir is None:
+        return {}
+    parts = ("backbone", "neck", "loss")
+    given = compose([_choice(card, group, config_dir) for group in parts], config_dir)
+    for group in parts:
+        if given[group].get("_source_") != card["config"][group].get("_source_"):
+            log.warning("note: the code of %s=%s is not what was trained with", group, given["choices"][group])
+    return build.own(given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fer evaluate", description="Test a checkpoint, on the data it was made for or on another set."
+    )
+    parser.add_argument("checkpoint", type=Path, help="a cell's best.ckpt")
+    parser.add_argument("overrides", nargs="*", help="of data and trainer, and hydra.run.dir=FOLDER")
+    parser.add_argument("--config-dir", help="a folder with further options; code of your own lies beside it")
+    return parser
+
+
 def evaluate(words: Sequence[str]) -> int:
     """Run ``fer evaluate`` with these words. Returns the exit code.
 
     Raises:
         UserError: something the user can mend.
     """
-    if not words or words[0] in ("-h", "--help"):
-        print("usage: fer evaluate CHECKPOINT [data=... data.root=... trainer=... hydra.run.dir=FOLDER]")
-        return 0 if words else 2
+    options = _parser().parse_intermixed_args(words)
     begin = time.monotonic()
     hush()
-    path, overrides = Path(words[0]), list(words[1:])
-    directory = [word.partition("=")[2] for word in overrides if word.startswith("hydra.run.dir=")]
-    overrides = [word for word in overrides if not word.startswith("hydra.")]
-    model = load_model(path)
-    cell = _cell(model, merged(model.card, overrides))
+    path: Path = options.checkpoint
+    directory = [word.partition("=")[2] for word in options.overrides if word.startswith("hydra.run.dir=")]
+    overrides = [word for word in options.overrides if not word.startswith("hydra.")]
+    card = read_checkpoint(path)["fer_lightning"]
+    model = load_model(path, _own(card, options.config_dir))
+    cell = _cell(model, merged(card, overrides, options.config_dir))
     name = f"{path.resolve().parent.name}-on-{content_hash(cell.protocol)[:8]}"
     place = Path(directory[-1]) if directory else Path("runs/evaluate") / name
     if place.resolve() == path.resolve().parent:
@@ -101,4 +139,7 @@ def _cell(model: Model, config: Config) -> Cell:
     backbone = model.network.backbone
     protocol = build.protocol(config, faces, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
-    return Cell(config, backbone, "", data, protocol, how)
+    of_the_model: Config = model.card["config"]
+    told = {group: config[group] for group in ("data", "trainer")}
+    choices = {**of_the_model["choices"], **{group: config["choices"][group] for group in told}}
+    return Cell({**of_the_model, **told, "choices": choices}, backbone, "", data, protocol, how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +62,25 @@ class Pass:
 
 def state_hash(module: nn.Module) -> str:
     """SHA-256 of all parameters and buffers, by name."""
+    return _hash(_state(module))
+
+
+def fixed_hash(module: nn.Module, again: nn.Module) -> str:
+    """SHA-256 of the parameters and buffers that are equal in two modules of one making, by name.
+
+    Made under two seeds, they tell what a network starts from apart from what is drawn in it.
+    """
+    other = _state(again)
+    return _hash({name: value for name, value in _state(module).items() if torch.equal(value, other[name])})
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return dict(sorted([*module.named_parameters(), *module.named_buffers()]))
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted([*module.named_parameters(), *module.named_buffers()]):
+    for name, value in tensors.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -85,7 +102,7 @@ def backbone_embeddings(backbone: Backbone, data: FaceDataModule, part: str, how
     _, rows = data.rows(part)
     key = content_hash(
         {
-            "backbone": [backbone.spec["name"], state_hash(backbone)],
+            "backbone": [backbone.code, state_hash(backbone)],
             "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
             "how": how.identity,
         }

@@ -17,7 +17,7 @@ def train_last_blocks(backbone: Backbone, blocks: int | None) -> None:
     named = dict(backbone.named_parameters())
     groups = backbone.blocks()
     if blocks is not None and not 0 <= blocks <= len(groups):
-        raise UserError(f"stage: train_blocks={blocks}, but {backbone.spec['name']} has {len(groups)} blocks")
+        raise UserError(f"stage: train_blocks={blocks}, but {backbone.name} has {len(groups)} blocks")
     trained = {name for group in groups[len(groups) - (blocks or 0) :] for name in group}
     for name, parameter in named.items():
         parameter.requires_grad_(blocks is None or name in trained)

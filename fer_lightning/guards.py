@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, nn
 
 from fer_lightning.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead
-from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.network import Network
 from fer_lightning.stages import Fit
 
@@ -68,7 +67,7 @@ def about_the_head(network: Network, fit: Fit) -> Iterator[str]:
         )
 
 
-def about_the_imbalance(head: SoftmaxHead, stats: ClassStats, said: Imbalance) -> Iterator[str]:
+def about_the_imbalance(head: nn.Module, stats: ClassStats, said: Imbalance) -> Iterator[str]:
     """Corrections of the imbalance that do nothing, that come twice, and how often pictures are shown."""
     if said.scheme != "none" and said.from_epoch >= said.epochs:
         yield (
@@ -89,7 +88,7 @@ def about_the_imbalance(head: SoftmaxHead, stats: ClassStats, said: Imbalance) -
         for name, used in (
             (f"class_weights={said.scheme}", said.weighs),
             (f"sampler={said.sampler}", said.samples),
-            (type(head).__name__, head.corrects_imbalance),
+            (type(head).__name__, getattr(head, "corrects_imbalance", False)),
         )
         if used
     ]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pickle
 import pkgutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from fer_lightning import losses
 from fer_lightning.contracts import ClassStats
-from fer_lightning.errors import UserError
+from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 from fer_lightning.models import neck as necks
-from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.backbone import Backbone, OwnBackbone, TimmBackbone
 from fer_lightning.models.network import Network
+
+Own: TypeAlias = Mapping[str, Callable[..., nn.Module]]
+"""A user's own classes and functions by the names that a checkpoint has for them, such as ``mine.MineHead``."""
+
+_NONE: Own = MappingProxyType({})
 
 
 class Model(nn.Module):
@@ -61,47 +69,71 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def head_class(name: str) -> type[SoftmaxHead]:
-    """A head's class by ``module.Class``, from fer_lightning.losses and nowhere else.
-
-    Raises:
-        UserError: there is no such head.
-    """
-    module_name, _, class_name = name.partition(".")
-    if module_name in {module.name for module in pkgutil.iter_modules(losses.__path__)}:
-        found = getattr(importlib.import_module(f"{losses.__name__}.{module_name}"), class_name, None)
+def head_class(name: str) -> type[SoftmaxHead] | None:
+    """A head's class by its full name, from fer_lightning.losses and nowhere else; None where it is not there."""
+    package, _, rest = name.rpartition(".")[0].rpartition(".")
+    if package == losses.__name__ and rest in {module.name for module in pkgutil.iter_modules(losses.__path__)}:
+        found = getattr(importlib.import_module(f"{package}.{rest}"), name.rpartition(".")[2], None)
         if isinstance(found, type) and issubclass(found, SoftmaxHead):
             return found
-    raise UserError(f"the checkpoint's head is {name!r}, which fer_lightning.losses does not have")
+    return None
 
 
-def build_network(card: dict[str, Any]) -> Network:
+def neck_class(name: str) -> type[nn.Module] | None:
+    """A neck's class by its full name, from fer_lightning.models.neck; None where it is not there."""
+    ours: list[type[nn.Module]] = [necks.Identity, necks.LinearPReLU]
+    return {f"{necks.__name__}.{neck.__name__}": neck for neck in ours}.get(name)
+
+
+def build_network(card: dict[str, Any], own: Own = _NONE) -> Network:
     """The network that a checkpoint's card describes, with random weights.
 
+    Args:
+        card: names its parts; nothing is imported because a card names it.
+        own: those of its parts that are not ours.
+
     Raises:
-        UserError: it names parts that this version does not have.
+        UserError: a part is neither ours nor given, or cannot be made.
     """
+
+    def part(kind: str, ours: Callable[..., nn.Module] | None, *positional: Any, **offered: Any) -> Any:
+        name = card[kind]["class"]
+        function = ours or own.get(name)
+        if function is None:
+            raise UserError(
+                f"the checkpoint's {kind} is {name}, which is not in fer_lightning: give it to load_model as "
+                f"own={{{name!r}: {name.rpartition('.')[2]}}}, or --config-dir to fer evaluate"
+            )
+        taken = {key: value for key, value in offered.items() if key in inspect.signature(function).parameters}
+        with in_one_line(f"the checkpoint's {kind}: {name}", own=ours is None):
+            return function(*positional, **taken, **card[kind]["arguments"])
+
     spec = card["backbone"]
-    backbone = Backbone(spec["name"], arguments=spec["arguments"], mean=spec["mean"], std=spec["std"])
-    backbone.weights_hash = backbone.spec["weights_hash"] = spec["weights_hash"]
-    neck_class = {"Identity": necks.Identity, "LinearPReLU": necks.LinearPReLU}.get(card["neck"]["class"])
-    if neck_class is None:
-        raise UserError(f"the checkpoint's neck is {card['neck']['class']!r}, which fer_lightning does not have")
-    neck = neck_class(backbone.num_features, **card["neck"]["arguments"])
+    backbone: Backbone
+    if "class" in spec:
+        backbone = OwnBackbone(part("backbone", None, pretrained=False), spec)
+    else:
+        backbone = TimmBackbone(**spec)
+    neck = part("neck", neck_class(card["neck"]["class"]), backbone.num_features)
     stats = ClassStats(tuple(card["class_stats"]["names"]), tuple(card["class_stats"]["counts"]))
-    head = head_class(card["head"]["class"])(neck.num_features, stats, **card["head"]["arguments"])
-    return Network(backbone, neck, head)
+    return Network(backbone, neck, part("head", head_class(card["head"]["class"]), neck.num_features, stats))
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(path: str | Path, own: Own = _NONE) -> Model:
     """The model in a checkpoint, in eval mode on the CPU.
 
+    Args:
+        path: of a cell's best.ckpt.
+        own: classes of your own that it needs, by name: ``{"mine.MineHead": MineHead}``. Nothing is imported
+            because a checkpoint names it.
+
     Raises:
-        UserError: the file is missing, carries code, is not ours, or its weights do not fit what it describes.
+        UserError: the file is missing, carries code, is not ours, needs a class that is not given, or its weights
+            do not fit what it describes.
     """
     checkpoint = read_checkpoint(Path(path))
     card = checkpoint["fer_lightning"]
-    network = build_network(card)
+    network = build_network(card, own)
     prefix = "network."
     state = {key.removeprefix(prefix): v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
     try:

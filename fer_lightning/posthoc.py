@@ -140,8 +140,11 @@ def linear_classifier(head: nn.Module) -> nn.Linear | None:
     if not isinstance(classifier, nn.Linear):
         return None
     probe = 2 * classifier.weight.detach()  # a head may keep such a layer and take cosines: those know no length
-    with torch.no_grad():
-        return classifier if torch.allclose(head(probe).logits, classifier(probe)) else None
+    try:
+        with torch.no_grad():
+            return classifier if torch.allclose(head(probe).logits, classifier(probe)) else None
+    except RuntimeError:  # a user's own head, where it is a layer of something else than the embedding
+        return None
 
 
 def columns(fit_on: Labelled, test: Labelled, stats: ClassStats, head: nn.Module) -> dict[str, Any]:

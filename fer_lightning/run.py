@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning import build, results
+from fer_lightning import build, objective, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
@@ -47,7 +47,8 @@ def set_up(config: dict[str, Any]) -> Cell:
     torch.set_num_threads(settings.threads)
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
-    build.sampler(config)  # it and the fits refuse numbers that make no sense, before the data is touched
+    build.sampler(config)  # these refuse what makes no sense before the data is touched
+    objective.try_out(config)
     fits = build.fits(config)
     backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))
@@ -120,7 +121,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
         return directory
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
-    best = load_model(directory / results.CHECKPOINT)
+    best = load_model(directory / results.CHECKPOINT, build.own(config))
     result = finish(directory, best, cell, begin, extra)
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)

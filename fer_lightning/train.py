@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from fer_lightning import launch, results
-from fer_lightning.config import compose
+from fer_lightning.config import check, compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
 
@@ -96,8 +97,17 @@ def first_of_sweep(overrides: Sequence[str], config_dir: str | None) -> list[str
     firsts = [choice[0] for choice in choices]
     for place, options in enumerate(choices):
         for option in options:
-            compose([*firsts[:place], option, *firsts[place + 1 :]], config_dir)
+            config = compose([*firsts[:place], option, *firsts[place + 1 :]], config_dir)
+            if any(map(is_own, config.values())):
+                _try_out(config)
     return firsts
+
+
+def _try_out(config: dict[str, Any]) -> None:
+    from fer_lightning import objective  # torch, which a sweep without code of the user's own needs not yet
+
+    check(config)
+    objective.try_out(config)
 
 
 def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
@@ -110,14 +120,14 @@ def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
         overrides = list(job.overrides.task)
         try:
             directory = launcher.directory(overrides, Path(job.sweep.dir))
+            if results.read(directory):
+                log.info("complete: %s was there, nothing to do", directory)
+                earlier[directory] = overrides
+                return
+            own = launcher.objective(overrides)
         except UserError as error:
             failed.append(f"{' '.join(overrides)}: {error}")
             return
-        if results.read(directory):
-            log.info("complete: %s was there, nothing to do", directory)
-            earlier[directory] = overrides
-            return
-        own = launcher.objective(overrides)
         for other, factor in ((other, launcher.objective(its).factor_to(own)) for other, its in earlier.items()):
             if factor == 1:
                 log.info("not trained: %s is the same experiment as %s", " ".join(overrides), other)

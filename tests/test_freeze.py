@@ -12,7 +12,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
 from fer_lightning.freeze import train_last_blocks
 from fer_lightning.losses.softmax import SoftmaxHead
-from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
@@ -24,10 +24,10 @@ WHOLE = ("conv1", "bn1", *LAYERS)
 TRAINED = {0: (), 1: LAYERS[3:], 2: LAYERS[2:], 4: LAYERS, 5: WHOLE, None: WHOLE}
 
 
-def small_backbone() -> Backbone:
+def small_backbone() -> TimmBackbone:
     torch.manual_seed(0)
     shape = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)}
-    return Backbone("resnet18", arguments=shape, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return TimmBackbone("resnet18", arguments=shape, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
 
 def part(name: str) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from fer_lightning import cli
 from fer_lightning import run as run_module
-from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.backbone import TimmBackbone
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 
@@ -128,7 +128,7 @@ def test_misspelt_key_in_a_users_yaml(mistake: Mistake) -> None:
 
 @pytest.mark.usefixtures("no_data")
 def test_weights_that_do_not_fit(mistake: Mistake) -> None:
-    other = Backbone("resnet18", mean=(0.5,) * 3, std=(0.5,) * 3)
+    other = TimmBackbone("resnet18", mean=(0.5,) * 3, std=(0.5,) * 3)
     torch.save(other.network.state_dict(), mistake.folder / "other.pt")
     line = mistake.cell("backbone=mobilenetv1_vggface2", f"backbone.weights={mistake.folder / 'other.pt'}")
     assert "do not fit" in line

@@ -190,10 +190,21 @@ class Cosine(SoftmaxHead):
         return HeadOutput(F.linear(F.normalize(features), F.normalize(self.classifier.weight)))
 
 
+class Pairs(SoftmaxHead):
+    """Its linear layer takes the embedding twice."""
+
+    def __init__(self) -> None:
+        super().__init__(10, STATS)
+
+    def logits(self, features: Tensor) -> Tensor:
+        return super().logits(torch.cat([features, features], 1))
+
+
 def test_only_a_plain_linear_layer_can_be_normed() -> None:
     plain = SoftmaxHead(5, STATS)
     assert posthoc.linear_classifier(plain) is plain.classifier
     assert posthoc.linear_classifier(Cosine()) is None
+    assert posthoc.linear_classifier(Pairs()) is None
     assert posthoc.linear_classifier(nn.Identity()) is None
     assert "tau_norm" not in posthoc.columns(bayes(500), bayes(500), STATS, Cosine())
 

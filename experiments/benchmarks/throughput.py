@@ -24,7 +24,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead
-from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
@@ -50,7 +50,7 @@ class Batches(Dataset):
 
 def network(name: str) -> Network:
     """A network with random weights."""
-    backbone = Backbone(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    backbone = TimmBackbone(name, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     neck = LinearPReLU(backbone.num_features)
     return Network(backbone, neck, ClusterHead(neck.num_features, ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)))
 

@@ -1,9 +1,10 @@
-"""Backbones: a timm network that takes uint8 pictures and returns embeddings, with strictly loaded weights."""
+"""Backbones: uint8 pictures to embeddings, by a timm network with strictly loaded weights, or a user's own."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +20,69 @@ from fer_lightning.errors import UserError
 
 
 class Backbone(nn.Module):
-    """A timm network without its classifier, from uint8 RGB pictures (N, 3, H, W) to embeddings (N, D).
+    """A network from uint8 RGB pictures (N, 3, H, W) to embeddings (N, num_features), and what is known of it.
+
+    Args:
+        network: any module with ``num_features``.
+        name: timm's, or the class or function of the user's own.
+        spec: what rebuilds it, as plain values; its ``weights_hash`` is the SHA-256 of the weights it starts from,
+            None where random.
+        code: what names the code that computes.
+    """
+
+    network: Any  # timm's classes share no base with num_features and group_matcher
+
+    def __init__(self, network: nn.Module, name: str, spec: dict[str, Any], code: str) -> None:
+        super().__init__()
+        self.network = network
+        self.num_features: int = self.network.num_features
+        self.name = name
+        self.spec = spec
+        self.code = code
+
+    @property
+    def weights_hash(self) -> str | None:
+        """SHA-256 of the weights it starts from; None where random."""
+        found: str | None = self.spec["weights_hash"]
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings (N, num_features) of uint8 pictures (N, 3, H, W)."""
+        embeddings: Tensor = self.network(images)
+        return embeddings
+
+    def complete(self) -> None:
+        """Whatever takes long before its weights are there; called once the data is known to be right."""
+
+    def blocks(self) -> list[list[str]]:
+        """Names of the parameters by block, from the first to the last.
+
+        A block is a child of the network that has parameters (of its only such child, where it has just one);
+        parameters beside the children are the first block.
+        """
+        owners = {name: name.split(".")[:-1] for name, _ in self.named_parameters()}
+        shared = takewhile(lambda column: len(set(column)) == 1, zip(*owners.values(), strict=False))
+        depth = len([*shared])
+        blocks: dict[str, list[str]] = {}
+        for name, owner in owners.items():
+            blocks.setdefault(".".join(owner[depth : depth + 1]), []).append(name)
+        return [*blocks.values()]
+
+
+class TimmBackbone(Backbone):
+    """A timm network without its classifier.
 
     Args:
         name: a timm model name.
         arguments: further arguments of ``timm.create_model``.
         mean: by channel, of pixels scaled to 0..1, in the order R, G, B.
         std: likewise.
-        weights_hash: SHA-256 of the weights it starts from, or what else names them; None where random.
-
-    Attributes:
-        num_features: D.
-        spec: what rebuilds it, as plain values.
+        weights_hash: see Backbone.
 
     Raises:
         UserError: timm has no such network or does not take the arguments.
     """
 
-    network: Any  # timm's classes share no base with num_features and group_matcher
     mean: Tensor
     std: Tensor
 
@@ -49,29 +95,25 @@ class Backbone(nn.Module):
         std: Sequence[float],
         weights_hash: str | None = None,
     ) -> None:
-        super().__init__()
         arguments = {"drop_rate": 0.0, **(arguments or {})}
         try:
-            self.network: Any = timm.create_model(name, num_classes=0, **arguments)
+            network = timm.create_model(name, num_classes=0, **arguments)
         except (RuntimeError, TypeError, ValueError) as error:
             raise UserError(f"backbone.name={name}: timm cannot build it with {arguments}: {error}") from error
-        self.num_features: int = self.network.num_features
-        self.weights_hash = weights_hash
-        self.spec: dict[str, Any] = {
+        spec: dict[str, Any] = {
             "name": name,
             "arguments": {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()},
             "mean": list(mean),
             "std": list(std),
             "weights_hash": weights_hash,
         }
+        super().__init__(network, name, spec, code=name)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings (N, D) of uint8 pictures (N, 3, H, W), normalised here, on the device they lie on."""
-        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
-        embeddings: Tensor = self.network(pixels)
-        return embeddings
+        """Embeddings (N, num_features) of uint8 pictures (N, 3, H, W), normalised here, on their device."""
+        return super().forward((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
 
     def load(self, path: Path) -> None:
         """Start from the weights in a local file.
@@ -80,15 +122,24 @@ class Backbone(nn.Module):
             UserError: see ``load_weights``.
         """
         load_weights(self.network, path)
-        self.weights_hash = self.spec["weights_hash"] = file_hash(path)
-
-    def complete(self) -> None:
-        """Whatever takes long before its weights are there; called once the data is known to be right."""
+        self.spec["weights_hash"] = file_hash(path)
 
     def blocks(self) -> list[list[str]]:
         """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping."""
         groups = group_parameters(self.network, self.network.group_matcher(coarse=True))
         return [[f"network.{name}" for name in groups[key]] for key in sorted(groups)]
+
+
+class OwnBackbone(Backbone):
+    """A user's own network; what it makes of the uint8 pictures is its own affair.
+
+    Args:
+        network: any module with ``num_features``, from uint8 pictures (N, 3, H, W) to (N, num_features).
+        spec: the ``class`` and ``arguments`` it was made of, a hash of its ``source``, and ``weights_hash``.
+    """
+
+    def __init__(self, network: nn.Module, spec: dict[str, Any]) -> None:
+        super().__init__(network, spec["class"], spec, code=f"{spec['class']} {spec['source']}")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -152,18 +203,18 @@ def local_weights(
         name: a timm model name.
         weights: path of the state_dict.
         pretrained: False leaves the weights random (from_scratch); no file is needed then.
-        mean: see Backbone.
-        std: see Backbone.
+        mean: see TimmBackbone.
+        std: see TimmBackbone.
         source: where such a file usually comes from, for the message when it is missing.
-        arguments: see Backbone.
+        arguments: see TimmBackbone.
 
     Raises:
         UserError: the file is not given, not there, or does not fit.
     """
     if not pretrained:
-        return Backbone(name, arguments=arguments, mean=mean, std=std)
+        return TimmBackbone(name, arguments=arguments, mean=mean, std=std)
     if weights is None:
         raise UserError(f"backbone.weights is not set: {name} starts from a local file; {source}")
-    backbone = Backbone(name, arguments=arguments, mean=mean, std=std)
+    backbone = TimmBackbone(name, arguments=arguments, mean=mean, std=std)
     backbone.load(Path(weights).expanduser())
     return backbone

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from fer_lightning.cache import atomic_path, content_hash, home, locked
 from fer_lightning.data.synthetic import VERSION, identities
-from fer_lightning.models.backbone import Backbone, local_weights
+from fer_lightning.models.backbone import Backbone, TimmBackbone, local_weights
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +42,8 @@ def tiny(
         name: a timm model name.
         weights: a state_dict to start from, or None.
         pretrained: False leaves the weights random (from_scratch).
-        mean: see Backbone.
-        std: see Backbone.
+        mean: see TimmBackbone.
+        std: see TimmBackbone.
         arguments: of ``timm.create_model``.
         people: identities to tell apart.
         pictures: of each.
@@ -65,14 +65,14 @@ def tiny(
     return TinyBackbone(recipe, arguments=arguments, mean=mean, std=std)
 
 
-class TinyBackbone(Backbone):
+class TinyBackbone(TimmBackbone):
     """A backbone whose pre-training is still to be done or found.
 
     Args:
         recipe: what decides its weights.
-        arguments: see Backbone.
-        mean: see Backbone.
-        std: see Backbone.
+        arguments: see TimmBackbone.
+        mean: see TimmBackbone.
+        std: see TimmBackbone.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class TinyBackbone(Backbone):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe["seed"])
             spec = self.spec
-            fresh = Backbone(spec["name"], arguments=spec["arguments"], mean=spec["mean"], std=spec["std"])
+            fresh = TimmBackbone(spec["name"], arguments=spec["arguments"], mean=spec["mean"], std=spec["std"])
             _identify(fresh, self.recipe)
         torch.set_num_threads(threads)
         return {key: value.contiguous() for key, value in fresh.network.state_dict().items()}
