@@ -118,3 +118,13 @@ def test_a_frozen_backbone_does_not_depend_on_who_else_is_in_the_batch() -> None
     together = made.network.embed(images)
     one_by_one = torch.cat([made.network.embed(image[None]) for image in images])
     torch.testing.assert_close(together, one_by_one, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("hf-hub:someone/net", {}), ("resnet18", {"pretrained": True}), ("resnet18", {"checkpoint_path": "x"})],
+)
+def test_a_backbones_name_and_arguments_make_it_fetch_nothing(name: str, arguments: dict[str, object]) -> None:
+    """Name and arguments may come from a checkpoint."""
+    with pytest.raises(UserError, match="would fetch weights"):
+        TimmBackbone(name, arguments=arguments, mean=[0.0] * 3, std=[1.0] * 3)

@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from fer_lightning.cache import file_hash
 from fer_lightning.errors import UserError
 
+_FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+"""Arguments of ``timm.create_model`` that make it open or download files."""
+
 
 class Backbone(nn.Module):
     """A network from uint8 RGB pictures (N, 3, H, W) to embeddings (N, num_features), and what is known of it.
@@ -96,6 +99,9 @@ class TimmBackbone(Backbone):
         weights_hash: str | None = None,
     ) -> None:
         arguments = {"drop_rate": 0.0, **(arguments or {})}
+        fetching = sorted(_FETCHING & arguments.keys()) or [name] * (":" in name)
+        if fetching:  # a checkpoint may say this too, and must not make us open or download anything
+            raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; say backbone.weights=FILE")
         try:
             network = timm.create_model(name, num_classes=0, **arguments)
         except (RuntimeError, TypeError, ValueError) as error:
