@@ -1,0 +1,94 @@
+"""The loss that is minimised: class weights by epoch, and labels that are distributions."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from fer_lightning.contracts import ClassStats
+from fer_lightning.losses.island import IslandHead
+from fer_lightning.losses.softmax import SoftmaxHead
+from fer_lightning.models.neck import Identity
+from fer_lightning.models.network import Network
+from fer_lightning.module import FERModule
+from fer_lightning.optim import sgd
+
+STATS = ClassStats(("a", "b", "c"), (6, 3, 1))
+W = torch.tensor([0.5, 1.0, 4.0])
+X, Y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
+
+
+def module(head: nn.Module | None = None, from_epoch: int = 0) -> FERModule:
+    torch.manual_seed(0)
+    network = Network(nn.Identity(), Identity(4), head or SoftmaxHead(4, STATS))
+    optimizer = partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant", warmup=0.0)
+    return FERModule(network, W, optimizer, weights_from_epoch=from_epoch)
+
+
+class Watch(Callback):
+    """Keeps the weights in force and the loss of each step."""
+
+    def __init__(self) -> None:
+        self.weights: list[list[float]] = []
+        self.losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.weights.append(pl_module.class_weights.tolist())
+        self.losses.append(float(outputs["loss"]))
+
+
+def fit(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
+    watch = Watch()
+    loader = DataLoader(TensorDataset(X, labels), batch_size=len(X))
+    off = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[watch], limit_val_batches=0, **off)
+    trainer.fit(made, loader)
+    return watch
+
+
+@pytest.mark.parametrize("from_epoch", [-2, 0, 1, 2, 9])
+def test_class_weights_are_in_force_from_their_epoch_on(from_epoch: int) -> None:
+    watch = fit(module(from_epoch=from_epoch), 3)
+    assert watch.weights == [W.tolist() if epoch >= from_epoch else [1.0] * 3 for epoch in range(3)]
+
+
+def test_until_then_it_trains_as_without_weights() -> None:
+    deferred, plain = module(from_epoch=2), module(from_epoch=9)
+    losses, others = fit(deferred, 3).losses, fit(plain, 3).losses
+    assert losses[:2] == others[:2]
+    assert losses[2] != others[2]
+
+
+def test_the_loss_is_the_weighted_mean_and_a_penalty_without_weight() -> None:
+    head = IslandHead(4, STATS, weight=0.3, center_update="exact")
+    head.init_centers(torch.randn(3, 4))
+    made = module(head)
+    output = head(X, Y)
+    expected = sum(float(W[y]) * float(loss) for y, loss in zip(Y, output.per_sample.detach(), strict=True)) / len(
+        Y
+    )
+    assert fit(made, 1).losses[0] == pytest.approx(expected + float(output.penalty), rel=1e-5)
+
+
+def test_soft_labels_weigh_a_sample_by_its_expected_weight() -> None:
+    soft = torch.randn(12, 3, generator=torch.Generator().manual_seed(1)).softmax(1)
+    made = module()
+    losses = made.network.head(X, soft).per_sample
+    expected = sum(float(q @ W) * float(loss) for q, loss in zip(soft, losses.detach(), strict=True)) / len(soft)
+    assert fit(made, 1, soft).losses[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_hot_soft_labels_are_hard_labels() -> None:
+    hot = nn.functional.one_hot(Y, 3).float()
+    assert fit(module(), 2, hot).losses == pytest.approx(fit(module(), 2).losses, rel=1e-5)
