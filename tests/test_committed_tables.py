@@ -35,7 +35,7 @@ def test_every_cell_of_the_tables_file_is_there(cells: tuple[str, list[dict[str,
     assert found == {(row.method, seed) for row in file.rows for seed in seeds}
 
 
-# whose centers follow the class means and nothing else: island's push apart, sparse_center's follow weighted offsets
+# whose centers follow class means and nothing else: island's push apart, sparse_center's follow weighted offsets
 FOLLOWING = {f"loss={name}" for name in ("center", "contrastive_center", "cluster", "affinity")}
 
 

@@ -11,7 +11,7 @@ from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.layout import tables
 from fer_lightning.table import plan as planning
-from fer_lightning.table import report
+from fer_lightning.table import report, tuning
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
 from fer_lightning.table.running import Run, duration, jobs_at_a_time
@@ -72,15 +72,22 @@ def _show(directory: Path, out: Path | None) -> int:
 
 def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, base: Path) -> int:
     launcher = launch.Launcher(config_dir)
-    count = len(plan.rows) * len(plan.seeds)
-    print(f"{plan.title}\n{count} cells in {base}: {len(plan.rows)} rows, seeds {', '.join(map(str, plan.seeds))}")
+    rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
+        ::-1
+    ]  # some share their cells
+    tries = [len(tuning.options(plan, row)) * len(plan.tune_seeds) for row in rows]
+    seeds = ", ".join(map(str, plan.seeds))
+    print(f"{plan.title}\n{len(rows) * len(plan.seeds)} cells in {base}: {len(rows)} rows, seeds {seeds}")
+    if sum(tries):
+        print(f"{sum(tries)} trials before them, {tries[0]} a row; which cells there are depends on them")
     hours, disk = 0.0, 0.0
-    for row in plan.rows:
+    for row, trials in zip(rows, tries, strict=True):
         words = [*plan.overrides, *row.overrides, *overrides]
         cost = launcher.measure(words)
-        missing = [seed for seed in plan.seeds if not launcher.is_complete([*words, f"seed={seed}"], base)]
-        seconds = sum(cost["fits"].values()) + cost["embed"] * cost["rows"]["test"]
-        hours += len(missing) * seconds / 3600
+        missing = [seed for seed in plan.seeds if trials or not _is_complete(launcher, words, seed, base)]
+        fits = sum(cost["fits"].values())
+        seconds = fits + cost["embed"] * cost["rows"]["test"]
+        hours += (len(missing) * seconds + trials * fits) / 3600
         disk += len(missing) * cost["disk"]["checkpoint"]
         print(f"  {row.method}: {len(missing)} of {len(plan.seeds)} missing, about {duration(seconds)} each")
     hours += cost["embed"] * cost["rows"]["train"] / 3600
@@ -91,3 +98,7 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
         f"time: about {duration(3600 * hours / jobs)}, {jobs} cells at a time, estimated from some measured steps"
     )
     return 0
+
+
+def _is_complete(launcher: launch.Launcher, words: Sequence[str], seed: int, base: Path) -> bool:
+    return launcher.is_complete([*words, f"seed={seed}"], base)
