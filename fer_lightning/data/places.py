@@ -1,0 +1,99 @@
+"""Where a data set lies: layouts found below a root, and files of which none leads out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fer_lightning.data.manifest import Fault, inside
+from fer_lightning.errors import UserError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on a disk.
+
+    Attributes:
+        option: its name in conf/data.
+        title: what messages call it.
+        sign: what its root holds, for messages.
+        holds: whether a folder holds that; a look at a few names.
+    """
+
+    option: str
+    title: str
+    sign: str
+    holds: Callable[[Path], bool]
+
+    def existing(self, root: str | None) -> Path:
+        """The root as an absolute folder.
+
+        Raises:
+            UserError: none is given, or it is not a folder.
+        """
+        advice = f"say data.root=<the folder that holds {self.sign}>"
+        if root is None:
+            raise UserError(f"{self.title}: no folder given; {advice}")
+        folder = Path(root).expanduser().absolute()
+        if not folder.is_dir():
+            raise UserError(f"{self.title}: {root} is not a folder; {advice}")
+        return folder
+
+    def find(self, root: str | None) -> Path:
+        """The root, or the one folder in it that has this layout.
+
+        Raises:
+            UserError: no root, or nothing or too much of this layout in it.
+        """
+        folder = self.existing(root)
+        found = recognised(folder, [self])
+        if len(found) > 1:
+            raise UserError(f"{self.title}: {' and '.join(str(p) for _, p in found)} fit; say data.root=<one>")
+        if not found:
+            raise UserError(f"{self.title}: no {self.sign} in {folder} nor in its folders; {holdings(folder)}")
+        return found[0][1]
+
+
+def recognised(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Layout, Path]]:
+    """The layouts that a folder has; where it has none, those of the folders in it."""
+    below = sorted(path for path in folder.iterdir() if is_folder(folder, path.name))
+    for places in ([folder], below):
+        if found := [(layout, place) for place in places for layout in layouts if layout.holds(place)]:
+            return found
+    return []
+
+
+def is_file(root: Path, name: str) -> bool:
+    """Whether a file is there, and no link leads it out of the root."""
+    return (root / name).is_file() and inside(root, root / name)
+
+
+def is_folder(root: Path, name: str) -> bool:
+    """Whether a folder is there, and no link leads it out of the root."""
+    return (root / name).is_dir() and inside(root, root / name)
+
+
+def holdings(folder: Path) -> str:
+    """What a folder holds, for a message."""
+    names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
+    more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
+    return f"it holds: {', '.join(names[:12]) + more if names else 'nothing'}"
+
+
+def files_in(root: Path, folder: str, faults: list[Fault]) -> list[str]:
+    """Names of the files in a folder of the root, sorted; links that lead out of the root become faults."""
+    names = []
+    for path in sorted((root / folder).iterdir()) if is_folder(root, folder) else []:
+        if path.is_symlink() and not inside(root, path):
+            faults.append(Fault("outside_root", f"{folder}/{path.name}", "a link that leads out of the root"))
+        elif path.suffix and not path.name.startswith("."):
+            names.append(path.name)
+    return names
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends like a picture's."""
+    return name.lower().endswith(PICTURES)
