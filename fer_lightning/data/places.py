@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,18 +30,8 @@ class Layout:
     holds: Callable[[Path], bool]
 
     def existing(self, root: str | None) -> Path:
-        """The root as an absolute folder.
-
-        Raises:
-            UserError: none is given, or it is not a folder.
-        """
-        advice = f"say data.root=<the folder that holds {self.sign}>"
-        if root is None:
-            raise UserError(f"{self.title}: no folder given; {advice}")
-        folder = Path(root).expanduser().absolute()
-        if not folder.is_dir():
-            raise UserError(f"{self.title}: {root} is not a folder; {advice}")
-        return folder
+        """The root as an absolute folder; see the function."""
+        return existing(self.title, root, self.sign)
 
     def find(self, root: str | None) -> Path:
         """The root, or the one folder in it that has this layout.
@@ -57,10 +48,24 @@ class Layout:
         return found[0][1]
 
 
+def existing(title: str, root: str | None, sign: str) -> Path:
+    """A data set's root as an absolute folder.
+
+    Raises:
+        UserError: none is given, or it is not a folder.
+    """
+    advice = f"say data.root=<the folder that holds {sign}>"
+    if root is None:
+        raise UserError(f"{title}: no folder given; {advice}")
+    folder = Path(root).expanduser().absolute()
+    if not folder.is_dir():
+        raise UserError(f"{title}: {root} is not a folder; {advice}")
+    return folder
+
+
 def recognised(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Layout, Path]]:
     """The layouts that a folder has; where it has none, those of the folders in it."""
-    below = sorted(path for path in folder.iterdir() if is_folder(folder, path.name))
-    for places in ([folder], below):
+    for places in ([folder], [folder / name for name in folders_in(folder)]):
         if found := [(layout, place) for place in places for layout in layouts if layout.holds(place)]:
             return found
     return []
@@ -85,13 +90,26 @@ def holdings(folder: Path) -> str:
 
 def files_in(root: Path, folder: str, faults: list[Fault]) -> list[str]:
     """Names of the files in a folder of the root, sorted; links that lead out of the root become faults."""
-    names = []
-    for path in sorted((root / folder).iterdir()) if is_folder(root, folder) else []:
-        if path.is_symlink() and not inside(root, path):
-            faults.append(Fault("outside_root", f"{folder}/{path.name}", "a link that leads out of the root"))
-        elif path.suffix and not path.name.startswith("."):
-            names.append(path.name)
-    return names
+    if not (root / folder).is_dir():
+        return []
+    names: list[str] = []
+    out: list[str] = []
+    if inside(root, root / folder):
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                leaves = entry.is_symlink() and not inside(root, Path(entry.path))
+                (out if leaves else names).append(entry.name)
+    else:
+        out.append("")
+    faults += [Fault("outside_root", f"{folder}/{name}", "a link out of the data set") for name in sorted(out)]
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def folders_in(root: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones and links that lead out of it."""
+    with os.scandir(root) as entries:
+        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "_")))
+    return [name for name in names if inside(root, root / name)]
 
 
 def is_picture(name: str) -> bool:

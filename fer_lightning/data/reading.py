@@ -56,6 +56,12 @@ def split_of(name: str) -> str | None:
     return next((split for split, known in SPLITS.items() if any(word in known for word in words)), None)
 
 
+def split_folders(names: Iterable[str]) -> dict[str, str]:
+    """Which of some folders is which split's, by its whole name."""
+    lower = {name.lower(): name for name in names}
+    return {split: lower[word] for split, words in SPLITS.items() for word in reversed(words) if word in lower}
+
+
 def test_part(title: str, test_split: str, there: Collection[str]) -> str | float:
     """What to test on: "test" or "valid", or the share to hold out where there are training pictures only.
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
-from fer_lightning.data.places import Layout, holdings, is_file, is_folder
+from fer_lightning.data.places import Layout, holdings, is_file
 from fer_lightning.data.reading import (
     OUTSIDE,
     header,
