@@ -83,9 +83,8 @@ def prepare(
     _require_known_names(manifest)
     folder = _folder(manifest, base, recipe, leaks)
     if not (folder / META).is_file():
-        _require_every_class(
-            {split: manifest.counts(split) for split in ("train", "test")}, manifest.name, manifest.faults
-        )
+        counts = {split: manifest.counts(split) for split in ("train", "test")}
+        _require_every_class(counts, manifest.name, manifest.faults)
         needed = disk_estimate(manifest.rows.num_rows, size, codec)
         try:
             with locked(folder):

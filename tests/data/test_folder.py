@@ -1,7 +1,7 @@
 """A folder a class."""
 
 import pytest
-from layouts import EMOTIONS, picture, put_folder
+from layouts import EMOTIONS, picture, put_folder, text
 
 from fer_lightning.data.readers import folder
 from fer_lightning.errors import UserError
@@ -90,3 +90,21 @@ def test_folders_that_are_links_out_of_the_root(tmp_path):
     (tmp_path / "set/train/fear").symlink_to(tmp_path / "secret")
     manifest = read(tmp_path / "set", classes=("happy", "sad", "fear"))
     assert manifest.counts("train") == {"happy": 1, "sad": 1, "fear": 0}
+
+
+def test_a_list_that_says_otherwise(tmp_path):
+    put_folder(tmp_path, names=("happy", "sad"))
+    text(
+        tmp_path / "labels.csv",
+        ",pth,label,relFCs",
+        "0,happy/0.png,happiness,1",
+        "1,sad/1.png,fear,1",
+        "2,a/b.png,x,1",
+    )
+    manifest = read(tmp_path, classes=("happy", "sad"))
+    assert manifest.rows["path"].to_pylist() == ["train/happy/0.png", "test/happy/2.png", "test/sad/3.png"]
+    assert [(f.kind, f.path, f.detail) for f in manifest.faults] == [
+        ("labels_disagree", "train/sad/1.png", "labels.csv says fear")
+    ]
+    text(tmp_path / "labels.csv", "something,else")
+    assert len(read(tmp_path, classes=("happy", "sad")).rows) == 4
