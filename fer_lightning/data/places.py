@@ -65,7 +65,8 @@ def existing(title: str, root: str | None, sign: str) -> Path:
 
 def recognised(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Layout, Path]]:
     """The layouts that a folder has; where it has none, those of the folders in it."""
-    for places in ([folder], [folder / name for name in folders_in(folder)]):
+    below = [folder / name for name in folders_in(folder) if is_folder(folder, name)]
+    for places in ([folder], below):
         if found := [(layout, place) for place in places for layout in layouts if layout.holds(place)]:
             return found
     return []
@@ -106,10 +107,9 @@ def files_in(root: Path, folder: str, faults: list[Fault]) -> list[str]:
 
 
 def folders_in(root: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones and links that lead out of it."""
+    """Names of the folders in a folder, sorted, without hidden ones; some may be links that lead out of it."""
     with os.scandir(root) as entries:
-        names = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "_")))
-    return [name for name in names if inside(root, root / name)]
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "_")))
 
 
 def is_picture(name: str) -> bool:

@@ -90,6 +90,14 @@ def test_folders_that_are_links_out_of_the_root(tmp_path):
     (tmp_path / "set/train/fear").symlink_to(tmp_path / "secret")
     manifest = read(tmp_path / "set", classes=("happy", "sad", "fear"))
     assert manifest.counts("train") == {"happy": 1, "sad": 1, "fear": 0}
+    assert [(fault.kind, fault.path) for fault in manifest.faults] == [("outside_root", "train/fear/")]
+    (tmp_path / "set/train/fear").unlink()
+    (tmp_path / "set/train/fear").symlink_to("../test/fear")  # stays inside
+    assert read(tmp_path / "set", classes=("happy", "sad", "fear")).counts("train")["fear"] == 1
+    (tmp_path / "set/test").rename(tmp_path / "test")
+    (tmp_path / "set/test").symlink_to(tmp_path / "test")
+    with pytest.raises(UserError, match="no test part"):
+        read(tmp_path / "set", classes=("happy", "sad"))
 
 
 def test_a_list_that_says_otherwise(tmp_path):

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_picture
+from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_folder, is_picture
 from fer_lightning.data.reading import (
     Row,
     header,
@@ -24,7 +24,7 @@ from fer_lightning.labels import known_name
 
 def _splits(folder: Path) -> dict[str, str]:
     """The folder of each split that is there; without one for training, the root is it."""
-    found = split_folders(folders_in(folder))
+    found = split_folders(name for name in folders_in(folder) if is_folder(folder, name))
     return found if "train" in found else {"train": "."}
 
 

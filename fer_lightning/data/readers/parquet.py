@@ -26,7 +26,12 @@ def _files(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in places if inside(folder, path))
 
 
-LAYOUT = Layout("parquet", "parquet", "*.parquet or data/*.parquet", lambda folder: bool(_files(folder)))
+LAYOUT = Layout(
+    "parquet",
+    "parquet",
+    "*.parquet or data/*.parquet (not as a link out of it)",
+    lambda folder: bool(_files(folder)),
+)
 
 
 class _Columns(NamedTuple):
