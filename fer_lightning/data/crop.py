@@ -20,6 +20,8 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV r
 
 import cv2  # noqa: E402
 
+from fer_lightning.data.manifest import inside  # noqa: E402
+
 Pixels = NDArray[np.uint8]
 Codec = Literal["jpeg", "png", "raw"]
 Box = tuple[int, int, int, int]
@@ -65,9 +67,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Task:
-    """A few faces to crop: their files and boxes (None: the whole picture), and how."""
+    """A few faces to crop: their files below ``root`` or their bytes, boxes (None: the whole picture), and how."""
 
-    paths: Sequence[Path]
+    root: Path
+    pictures: Sequence[Path | bytes]
     boxes: Sequence[Box | None]
     recipe: Recipe
 
@@ -98,23 +101,25 @@ def _follow_parent() -> None:
 def crop_all(task: Task) -> list[Crop | UnusableError]:
     """Crop each face of a task; what cannot be used is returned in its place, never raised."""
     results: list[Crop | UnusableError] = []
-    for path, box in zip(task.paths, task.boxes, strict=True):
+    for picture, box in zip(task.pictures, task.boxes, strict=True):
         try:
-            face = cut_out(decode(path), box, task.recipe.margin)
+            if isinstance(picture, Path) and not inside(task.root, picture):
+                raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+            face = cut_out(decode(picture), box, task.recipe.margin)
             results.append(Crop(encode(resize(face, task.recipe.size), task.recipe.codec), digest(face)))
         except UnusableError as error:
             results.append(error)
     return results
 
 
-def decode(path: Path) -> Pixels:
-    """A picture file as (H, W, 3) BGR; grey ones get three equal channels.
+def decode(picture: Path | bytes) -> Pixels:
+    """A picture file, or its bytes, as (H, W, 3) BGR; grey ones get three equal channels.
 
     Raises:
         UnusableError: "missing", "zero_byte" or "unreadable".
     """
     try:
-        data = np.fromfile(path, np.uint8)
+        data = np.frombuffer(picture, np.uint8) if isinstance(picture, bytes) else np.fromfile(picture, np.uint8)
     except FileNotFoundError:
         raise UnusableError("missing", "no such file") from None
     except OSError as error:
@@ -122,12 +127,12 @@ def decode(path: Path) -> Pixels:
     if data.size == 0:
         raise UnusableError("zero_byte", "the file is empty")
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except (cv2.error, MemoryError) as error:
         raise UnusableError("unreadable", str(error).strip()[:200]) from None
-    if picture is None:
+    if decoded is None:
         raise UnusableError("unreadable", f"not a picture, broken, or over {MAX_PIXELS} pixels")
-    return np.asarray(picture, np.uint8)
+    return np.asarray(decoded, np.uint8)
 
 
 def cut_out(picture: Pixels, box: Box | None, margin: float) -> Pixels:

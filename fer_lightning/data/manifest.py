@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def make_rows(columns: Mapping[str, Any]) -> pa.Table:
     return pa.table([pc.cast(array, column.type) for array, column in named], schema=SCHEMA)
 
 
+def inside(root: Path, path: Path) -> bool:
+    """Whether a path lies below the root once all ".." and symbolic links are followed."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
 @dataclass(frozen=True)
 class Fault:
     """Something wrong with one row or file, told by name and set aside."""
@@ -66,6 +72,8 @@ class Manifest:
         skipped: rows left out on purpose, by reason (labels outside ``classes``, no majority, ...).
         faults: rows left out because something is wrong with them.
         redistributable: whether its pictures may be shown in a report or uploaded.
+        embedded: gives the pictures' bytes for some rows' ``path``, in that order, where they are no files of
+            their own; rows are asked for in the manifest's order, one split after the other.
     """
 
     name: str
@@ -75,6 +83,11 @@ class Manifest:
     skipped: dict[str, int] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     redistributable: bool = False
+    embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
+
+    def pictures(self, paths: Sequence[str]) -> Iterator[Path | bytes]:
+        """Where the pictures of some rows are, or what they are where they lie inside other files."""
+        return self.embedded(paths) if self.embedded else (self.root / path for path in paths)
 
     def counts(self, split: str) -> dict[str, int]:
         """Rows of a split by class name, in the order of ``classes``; zero where there is none."""

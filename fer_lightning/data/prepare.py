@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -82,7 +83,8 @@ def prepare(
     _require_known_names(manifest)
     folder = _folder(manifest, base, recipe, leaks)
     if not (folder / META).is_file():
-        _require_every_class({split: manifest.counts(split) for split in ("train", "test")}, manifest.name, ())
+        counts = {split: manifest.counts(split) for split in ("train", "test")}
+        _require_every_class(counts, manifest.name, manifest.faults)
         needed = disk_estimate(manifest.rows.num_rows, size, codec)
         try:
             with locked(folder):
@@ -187,7 +189,7 @@ def _fill(
 
     def batches(split: str) -> Iterator[pa.RecordBatch]:
         rows = manifest.rows.filter(pc.equal(manifest.rows["split"], split))
-        return _batches(rows, manifest.root, classes, recipe, mapper, faults, ticker)
+        return _batches(rows, manifest, recipe, mapper, faults, ticker)
 
     test = _write(folder / "test.arrow", schema(classes), batches("test"))
     twins: list[pa.RecordBatch] = []
@@ -228,8 +230,7 @@ def _fill(
 
 def _batches(
     rows: pa.Table,
-    root: Path,
-    classes: tuple[str, ...],
+    manifest: Manifest,
     recipe: Recipe,
     mapper: Mapper,
     faults: list[Fault],
@@ -238,19 +239,19 @@ def _batches(
     """The rows' faces, a batch a chunk, in order; what cannot be used becomes a fault."""
     step = max(16, min(CHUNK_ROWS, CHUNK_BYTES // (3 * recipe.size**2)))  # never by processes: same bytes
     chunks = [rows.slice(start, step) for start in range(0, len(rows), step)]
-    tasks = (_task(chunk, root, recipe) for chunk in chunks)
+    pictures = manifest.pictures(rows["path"].to_pylist())
+    tasks = (Task(manifest.root, list(islice(pictures, len(c))), _boxes(c), recipe) for c in chunks)
     for chunk, results in zip(chunks, mapper(tasks), strict=True):
         for row_id, result in zip(chunk["id"].to_pylist(), results, strict=True):
             if isinstance(result, UnusableError):
                 faults.append(Fault(result.kind, row_id, result.detail))
-        yield _batch(chunk, results, classes)
+        yield _batch(chunk, results, manifest.classes)
         ticker.add(len(chunk))
 
 
-def _task(chunk: pa.Table, root: Path, recipe: Recipe) -> Task:
+def _boxes(chunk: pa.Table) -> list[Box | None]:
     columns = [chunk[name].to_pylist() for name in ("x", "y", "width", "height")]
-    boxes: list[Box | None] = [None if None in box else box for box in zip(*columns, strict=True)]
-    return Task([root / path for path in chunk["path"].to_pylist()], boxes, recipe)
+    return [None if None in box else box for box in zip(*columns, strict=True)]
 
 
 def _batch(chunk: pa.Table, results: Results, classes: tuple[str, ...]) -> pa.RecordBatch:

@@ -229,3 +229,31 @@ def test_a_long_file_is_read_without_python_objects_a_row(tmp_path):
     tracemalloc.stop()
     assert isinstance(manifest.rows, pa.Table)
     assert peak < 2e6
+
+
+@pytest.mark.parametrize("folder", affectnet.AUTOMATIC_FOLDERS)
+@pytest.mark.parametrize("pictures", affectnet.AUTOMATIC_PICTURE_FOLDERS)
+def test_the_automatic_part_is_an_option(tmp_path, folder, pictures):
+    root = put(tmp_path, [line("1/a.jpg")], [line("3/c.jpg")])
+    plain = read(root)
+    with pytest.raises(UserError, match=r"no automatically_annotated\.csv in"):
+        read(root, automatic=True)
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    lines = [HEADER, line("1/a.jpg", 2), line("/etc/b.jpg"), line("1/d.jpg", 8)]
+    (tmp_path / folder / "automatically_annotated.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match="no folder Automatically_Annotated_Images"):
+        read(root, automatic=True)
+    (tmp_path / pictures).mkdir(parents=True)
+    manifest = read(root, automatic=True)
+    assert manifest.root == tmp_path
+    assert [(row["id"], row["path"], row["label"], row["split"]) for row in manifest.rows.to_pylist()] == [
+        (name, name, label, split)
+        for name, label, split in (
+            (f"{affectnet.PICTURES}/1/a.jpg", "happy", "train"),
+            (f"{affectnet.PICTURES}/3/c.jpg", "happy", "test"),
+            (f"{pictures}/1/a.jpg", "sad", "train"),
+        )
+    ]
+    assert manifest.skipped == {"none": 1}
+    assert [(fault.kind, fault.path) for fault in manifest.faults] == [("outside_root", "/etc/b.jpg")]
+    assert read(root).hash() == plain.hash()

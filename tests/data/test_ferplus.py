@@ -90,18 +90,20 @@ def test_what_is_wrong_is_set_aside(tmp_path):
 
 def test_the_users_mistakes(tmp_path):
     root = put(tmp_path / "set", train=[line("a.png", *HAPPY)], valid=[line("e.png", *HAPPY)])
-    with pytest.raises(UserError, match=r"no FER2013Test in .*; what works here: data\.test_split=valid"):
+    with pytest.raises(UserError, match=r"no split 'test' to test on; what works here: data\.test_split=valid"):
         ferplus.read(root, EMOTIONS, "test")
-    with pytest.raises(UserError, match=r"no split 'val' .*data\.test_split=valid"):
-        ferplus.read(root, EMOTIONS, "val")
+    with pytest.raises(UserError, match=r"no split 'none' .*data\.test_split=valid"):
+        ferplus.read(root, EMOTIONS, "none")
+    assert ferplus.read(root, EMOTIONS, "val").hash() == ferplus.read(root, EMOTIONS, "valid").hash()
     with pytest.raises(UserError, match=r"no class 'bored'"):
         ferplus.read(root, ["bored"], "valid")
     with pytest.raises(UserError, match=r"say data\.root="):
         ferplus.read(None, EMOTIONS, "valid")
     with pytest.raises(UserError, match=r"not a folder"):
         ferplus.read(str(tmp_path / "no"), EMOTIONS, "valid")
+    (tmp_path / "empty" / "set").mkdir(parents=True)
     with pytest.raises(UserError, match=r"no FER2013Train in .*; it holds: set"):
-        ferplus.read(str(tmp_path), EMOTIONS, "valid")
+        ferplus.read(str(tmp_path / "empty"), EMOTIONS, "valid")
     (tmp_path / "set" / "FER2013Valid" / "label.csv").unlink()
     with pytest.raises(UserError, match=r"label\.csv is missing"):
         ferplus.read(root, EMOTIONS, "valid")

@@ -1,17 +1,24 @@
-"""AffectNet's old release: training.csv and validation.csv beside a tree of pictures."""
+"""AffectNet's old release: training.csv and validation.csv beside a tree of pictures; its automatic part."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.data.places import Layout, holdings, is_file
+from fer_lightning.data.reading import (
+    OUTSIDE,
+    header,
+    read_csv,
+    require_classes,
+    require_columns,
+    test_part,
+    unique_ids,
+)
 from fer_lightning.errors import UserError
 from fer_lightning.labels import AFFECTNET_CODES
 
@@ -41,16 +48,26 @@ CSV_NAMES = {
     "train": ("training.csv", "Manually_training.csv"),
     "test": ("validation.csv", "Manually_validation.csv"),
 }
+AUTOMATIC_FOLDERS = tuple(name.replace("Manually", "Automatically") for name in CSV_FOLDERS)
+AUTOMATIC_NAMES = ("automatically_annotated.csv",)
+
 PICTURES = "Manually_Annotated_Images"
 PICTURE_FOLDERS = tuple(
     f"{above}{PICTURES}{doubled}"
     for above in ("", "Manually_Annotated/", "Manually_Annotated_compressed/")
     for doubled in (f"/{PICTURES}", "")
 )
+AUTOMATIC_PICTURE_FOLDERS = tuple(name.replace("Manually", "Automatically") for name in PICTURE_FOLDERS)
 
-OUTSIDE = r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:"
 WHOLE_NUMBER = r"^[+-]?\d{1,7}(\.\d*)?$"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$"
+
+
+def _holds(folder: Path) -> bool:
+    return _csv_file(folder, CSV_FOLDERS, CSV_NAMES["train"]) is not None
+
+
+LAYOUT = Layout("affectnet", "AffectNet", "training.csv", _holds)
 
 
 def read(
@@ -58,9 +75,10 @@ def read(
     classes: Sequence[str],
     test_split: str,
     *,
+    automatic: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Read AffectNet's manually annotated part (Mollahosseini et al. 2017, the CSV release).
+    """Read AffectNet as it was first published (Mollahosseini et al. 2017, the CSV release).
 
     No picture is opened. The crop of a row is ``picture[y : y + height, x : x + width]``.
 
@@ -68,31 +86,37 @@ def read(
         root: the folder that was unpacked; where CSV files and pictures lie below it is found out.
         classes: names of the classes to keep, in the classifier's order; other labels are counted.
         test_split: "val", the official validation set; the test set was never published.
+        automatic: train on the automatically annotated part, too. Paths are then relative to ``root``, and it is
+            the root that links must not lead out of.
         progress: called with (files read, files).
 
     Raises:
         UserError: no root, no CSV file, no picture folder, a needed column is missing, an unknown class,
             another ``test_split``.
     """
-    if test_split != "val":
-        raise UserError(f"AffectNet has no split {test_split!r} to test on; it has data.test_split=val")
-    if unknown := [name for name in classes if name not in AFFECTNET_CODES.values()]:
-        raise UserError(f"AffectNet has no class {unknown[0]!r}; it has: {', '.join(AFFECTNET_CODES.values())}")
-    folder = _existing(root)
-    files = {split: _find_csv(folder, names) for split, names in CSV_NAMES.items()}
-    tables = []
+    test_part(LAYOUT.title, test_split, ["valid"])
+    require_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
+    folder = LAYOUT.existing(root)
+    files = [(split, _find_csv(folder, CSV_FOLDERS, names)) for split, names in CSV_NAMES.items()]
+    if automatic:
+        files.append(("train", _find_csv(folder, AUTOMATIC_FOLDERS, AUTOMATIC_NAMES)))
     faults: list[Fault] = []
-    for done, (split, file) in enumerate(files.items(), start=1):
+    tables = []
+    for done, (split, file) in enumerate(files, start=1):
         table = _read_csv(file, faults)
         tables.append(table.append_column("split", pa.array([split] * len(table), pa.string())))
         if progress:
             progress(done, len(files))
+    pictures = _find_pictures(folder, PICTURE_FOLDERS, [table[PATH] for table in tables[:2]])
+    if automatic:
+        below = _find_pictures(folder, AUTOMATIC_PICTURE_FOLDERS, [tables[2][PATH]])
+        tables = [*(_below(pictures, folder, table) for table in tables[:2]), _below(below, folder, tables[2])]
     table = pa.concat_tables(tables)
-    table = table.append_column("id", _unique_ids(table[PATH]))
+    table = table.append_column("id", unique_ids(table[PATH]))
     rows, skipped = _judge(table, classes, faults)
     return Manifest(
         name="affectnet",
-        root=_find_pictures(folder, table[PATH]),
+        root=folder if automatic else pictures,
         rows=rows,
         classes=tuple(classes),
         skipped=skipped,
@@ -100,94 +124,52 @@ def read(
     )
 
 
-def _existing(root: str | None) -> Path:
-    if root is None:
-        raise UserError("AffectNet: no folder given; say data.root=<the folder that holds training.csv>")
-    folder = Path(root).expanduser().absolute()
-    if not folder.is_dir():
-        raise UserError(f"AffectNet: {root} is not a folder; say data.root=<the folder that holds training.csv>")
-    return folder
+def _csv_file(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
+    places = (f"{sub}/{name}" for sub in folders for name in names)
+    return next((folder / place for place in places if is_file(folder, place)), None)
 
 
-def _find_csv(folder: Path, names: Sequence[str]) -> Path:
-    places = [folder / sub / name for sub in CSV_FOLDERS for name in names]
-    for place in places:
-        if place.is_file():
-            return place
+def _find_csv(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
+    if file := _csv_file(folder, folders, names):
+        return file
     raise UserError(
-        f"AffectNet: no {' or '.join(names)} in {folder}, nor in its {', '.join(CSV_FOLDERS[:-1])}; "
-        f"it holds: {_listing(folder)}"
+        f"AffectNet: no {' or '.join(names)} in {folder}, nor in its {', '.join(folders[:-1])}; {holdings(folder)}"
     )
 
 
-def _find_pictures(folder: Path, paths: pa.ChunkedArray) -> Path:
+def _find_pictures(folder: Path, variants: Sequence[str], paths: Sequence[pa.ChunkedArray]) -> Path:
     """The variant in which one of the first pictures lies; else the first variant that is there at all."""
-    there = [folder / sub for sub in PICTURE_FOLDERS if (folder / sub).is_dir()]
+    there = [folder / sub for sub in variants if (folder / sub).is_dir()]
     if not there:
-        raise UserError(f"AffectNet: no folder {PICTURES} in {folder}; it holds: {_listing(folder)}")
-    unsafe = pc.match_substring_regex(paths, OUTSIDE)
-    probes = paths.filter(pc.invert(unsafe)).slice(0, 20).to_pylist()
-    holding = (place for place in there if any((place / probe).is_file() for probe in probes if probe))
+        raise UserError(f"AffectNet: no folder {variants[1]} in {folder}; {holdings(folder)}")
+    first = [path for column in paths for path in column.slice(0, 20).to_pylist()]
+    holding = (place for place in there if any(path and is_file(place, path) for path in first))
     return next(holding, there[0])
 
 
-def _listing(folder: Path) -> str:
-    names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
-    more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
-    return ", ".join(names[:12]) + more if names else "nothing"
+def _below(pictures: Path, root: Path, table: pa.Table) -> pa.Table:
+    """The table with paths relative to the root; those that may lead out of ``pictures`` stay as they are."""
+    longer = pc.binary_join_element_wise(pictures.relative_to(root).as_posix(), table[PATH], "/")
+    stays = pc.or_(pc.equal(table[PATH], ""), pc.match_substring_regex(table[PATH], OUTSIDE))
+    return table.set_column(table.schema.get_field_index(PATH), PATH, pc.if_else(stays, table[PATH], longer))
 
 
 def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     """The columns of one file as text; lines with too few or too many cells become faults."""
-    names = _header(file)
-    wanted = [*NEEDED, *(name for name in (VALENCE, AROUSAL) if name in (names or COLUMNS))]
-
-    def broken(row: Any) -> str:
-        cells = f"{row.actual_columns} cells in place of {row.expected_columns}"
-        faults.append(Fault("broken_line", row.text.split(",")[0][:200], f"{file.name}: {cells}"))
-        return "skip"
-
-    try:
-        table = csv.read_csv(
-            file,
-            csv.ReadOptions(column_names=names or COLUMNS, skip_rows=0 if names is None else 1),
-            csv.ParseOptions(invalid_row_handler=broken),
-            csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as CSV: {error}") from error
+    names = header(file)
+    headed = "/" not in names[0]  # else it is a picture's path already
+    if headed:
+        require_columns(file, names, NEEDED)
+    else:
+        names = list(COLUMNS)
+    wanted = [*NEEDED, *(name for name in (VALENCE, AROUSAL) if name in names)]
+    table = read_csv(file, names, wanted, faults, skip=int(headed))
     if len(table) == 0:
         raise UserError(f"{file} has no row that can be read; AffectNet's has {len(COLUMNS)} cells a line")
     for name in (VALENCE, AROUSAL):
         if name not in wanted:
             table = table.append_column(name, pa.nulls(len(table), pa.string()))
     return table.select([*NEEDED, VALENCE, AROUSAL])
-
-
-def _header(file: Path) -> list[str] | None:
-    """The names in a file's header line; None where its first cell is a picture's path already."""
-    try:
-        with file.open(encoding="utf-8-sig", errors="replace") as stream:
-            cells = [cell.strip().strip('"') for cell in stream.readline().rstrip("\r\n").split(",")]
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-    if "/" in cells[0]:
-        return None
-    if missing := [name for name in NEEDED if name not in cells]:
-        raise UserError(f"{file} has no column {missing[0]!r}; it has: {', '.join(cells)[:300] or 'nothing'}")
-    return cells
-
-
-def _unique_ids(paths: pa.ChunkedArray) -> pa.Array:
-    """The paths, with #2, #3, ... where one occurs again (a picture with several faces, or a row twice)."""
-    codes = paths.combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    counts = np.bincount(codes)
-    first = np.cumsum(counts) - counts
-    occurrence = np.empty(len(codes), np.int64)
-    occurrence[order] = np.arange(len(codes)) - np.repeat(first, counts)
-    again = pc.binary_join_element_wise(paths, pa.array(occurrence + 1).cast(pa.string()), "#")
-    return pc.if_else(pa.array(occurrence > 0), again, paths)
 
 
 def _judge(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tuple[pa.Table, dict[str, int]]:

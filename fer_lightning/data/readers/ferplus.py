@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pyarrow import csv
 
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.data.places import Layout, is_file, is_folder
+from fer_lightning.data.reading import read_csv, require_classes, test_part
 from fer_lightning.errors import UserError
 
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
@@ -23,6 +23,7 @@ NO_MAJORITY = "no majority"
 BOX = r"^\(\s*(?P<left>\d{1,6})\s*,\s*(?P<top>\d{1,6})\s*,\s*(?P<right>\d{1,6})\s*,\s*(?P<bottom>\d{1,6})\s*\)$"
 SIDE = 48  # every picture of FER2013 is 48 x 48
 WRONG_NAME = r"^\.*$|[/\\]|^[A-Za-z]:"
+LAYOUT = Layout("ferplus", "FERPlus", FOLDERS["train"], lambda folder: is_folder(folder, FOLDERS["train"]))
 
 
 def read(
@@ -35,8 +36,7 @@ def read(
     """Read FERPlus (Barsoum et al. 2016) by its official majority rule.
 
     Args:
-        root: the folder that holds FER2013Train and FER2013Valid or FER2013Test, or the one above it
-            where that is called ``ferplus``.
+        root: the folder that holds FER2013Train and FER2013Valid or FER2013Test, or the one above it.
         classes: names of the classes to keep, in the classifier's order; other labels are counted.
         test_split: "test" or "valid": what to test on. Training rows are always FER2013Train.
         progress: called with (files read, files).
@@ -44,9 +44,8 @@ def read(
     Raises:
         UserError: no root, a folder or its label.csv is missing, an unknown class or ``test_split``.
     """
-    if unknown := [name for name in classes if name not in EMOTIONS]:
-        raise UserError(f"FERPlus has no class {unknown[0]!r}; it has: {', '.join(EMOTIONS)}")
-    folder = _find_root(root)
+    require_classes(LAYOUT.title, classes, EMOTIONS)
+    folder = LAYOUT.find(root)
     files = {"train": _labels(folder, "train"), "test": _test_labels(folder, test_split)}
     faults: list[Fault] = []
     skipped: dict[str, int] = {}
@@ -80,34 +79,18 @@ def majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(won, winner, -1)
 
 
-def _find_root(root: str | None) -> Path:
-    if root is None:
-        raise UserError("FERPlus: no folder given; say data.root=<the folder that holds FER2013Train>")
-    folder = Path(root).expanduser().absolute()
-    if not folder.is_dir():
-        raise UserError(f"FERPlus: {root} is not a folder; say data.root=<the folder that holds FER2013Train>")
-    for place in (folder, folder / "ferplus"):
-        if (place / FOLDERS["train"]).is_dir():
-            return place
-    found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:12]) or "nothing"
-    raise UserError(f"FERPlus: no FER2013Train in {folder} nor in its ferplus/; it holds: {found}")
-
-
 def _labels(folder: Path, split: str) -> Path:
     file = folder / FOLDERS[split] / "label.csv"
-    if not file.is_file():
+    if not is_file(folder, f"{FOLDERS[split]}/label.csv"):
         raise UserError(f"FERPlus: {file} is missing; take it from Microsoft's FERPlus repository")
     return file
 
 
 def _test_labels(folder: Path, test_split: str) -> Path:
-    there = [split for split in ("test", "valid") if (folder / FOLDERS[split]).is_dir()]
-    if test_split in there:
-        return _labels(folder, test_split)
-    hint = " or ".join(f"data.test_split={split}" for split in there) or "neither test nor valid is there"
-    if test_split not in ("test", "valid"):
-        raise UserError(f"FERPlus has no split {test_split!r} to test on; what works here: {hint}")
-    raise UserError(f"FERPlus: no {FOLDERS[test_split]} in {folder}; what works here: {hint}")
+    there = [split for split in ("test", "valid") if is_folder(folder, FOLDERS[split])]
+    if not there:
+        raise UserError(f"FERPlus: no FER2013Test and no FER2013Valid in {folder} to test on")
+    return _labels(folder, str(test_part(LAYOUT.title, test_split, there)))
 
 
 def _rows(
@@ -136,22 +119,8 @@ def _rows(
 
 def _sound_rows(file: Path, faults: list[Fault]) -> pa.Table:
     """The rows of a label file as text, without those that cannot be used; they become faults."""
-
-    def broken(row: Any) -> str:
-        cells = f"{row.actual_columns} cells in place of {row.expected_columns}"
-        faults.append(Fault("broken_line", row.text.split(",")[0][:200], f"{file}: {cells}"))
-        return "skip"
-
     names = ["name", "box", *VOTES]
-    try:
-        table = csv.read_csv(
-            file,
-            csv.ReadOptions(column_names=names),
-            csv.ParseOptions(invalid_row_handler=broken),
-            csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
-        )
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as CSV: {error}") from error
+    table = read_csv(file, names, names, faults, skip=0)
     votes = [pc.match_substring_regex(table[name], r"^\d{1,6}$") for name in VOTES]
     countable = votes[0]
     for column in votes[1:]:

@@ -1,0 +1,91 @@
+"""A folder a class, below a folder a split or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from fer_lightning.data.manifest import Fault, Manifest
+from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_folder, is_picture
+from fer_lightning.data.reading import (
+    Row,
+    header,
+    hold_out,
+    manifest,
+    our_names,
+    read_csv,
+    split_folders,
+    test_part,
+)
+from fer_lightning.labels import known_name
+
+
+def _splits(folder: Path) -> dict[str, str]:
+    """The folder of each split that is there; without one for training, the root is it."""
+    found = split_folders(name for name in folders_in(folder) if is_folder(folder, name))
+    return found if "train" in found else {"train": "."}
+
+
+def _holds(folder: Path, classes: Sequence[str] = ()) -> bool:
+    names = folders_in(folder / _splits(folder)["train"])
+    return sum(known_name(name, classes) is not None for name in names) > 1
+
+
+LIST = "labels.csv"
+COLUMNS = ("pth", "label")
+LAYOUT = Layout("folder", "class-name folders", "folders named after emotions, below train/ or not,", _holds)
+
+
+def read(
+    root: str | None,
+    classes: Sequence[str],
+    test_split: str,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> Manifest:
+    """Read pictures of faces that lie in folders named after their class: train/happy/1.jpg, or happy/1.jpg.
+
+    A mirror of AffectNet has labels.csv beside the folders; a picture of which the two say different is set aside.
+
+    Args:
+        root: the folder that holds the splits' folders or the classes'; or the one above it.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted.
+        test_split: "test" or "valid": which folder to test on. Without such folders a share such as "20%" to
+            hold out of each class, by a hash of the names.
+        progress: called with (splits read, splits).
+
+    Raises:
+        UserError: no root, a folder's name is no known label, no picture, no such ``test_split``.
+    """
+    folder = replace(LAYOUT, holds=partial(_holds, classes=classes)).find(root)
+    there = _splits(folder)
+    part = test_part(LAYOUT.title, test_split, there)
+    parts = {split: name for split, name in there.items() if split in ("train", part)}
+    names = sorted({name for place in parts.values() for name in folders_in(folder / place)})
+    labels = our_names(LAYOUT.title, names, classes)
+    faults: list[Fault] = []
+    listed = _listed(folder, faults)
+    rows = []
+    for done, (split, place) in enumerate(parts.items(), start=1):
+        for name in folders_in(folder / place):
+            below = name if place == "." else f"{place}/{name}"
+            for picture in filter(is_picture, files_in(folder, below, faults)):
+                path, told = f"{below}/{picture}", listed.get(f"{name}/{picture}", name)
+                if known_name(told, classes) != labels[name]:
+                    faults.append(Fault("labels_disagree", path, f"{LIST} says {told[:40]}"))
+                else:
+                    rows.append(Row(path, labels[name], "train" if split == "train" else "test"))
+        if progress:
+            progress(done, len(parts))
+    return manifest(LAYOUT, folder, hold_out(rows, part), classes, faults)
+
+
+def _listed(root: Path, faults: list[Fault]) -> dict[str, str]:
+    """Labels by path, where there is a list of them."""
+    file = root / LIST
+    if not is_file(root, LIST) or not set(COLUMNS) <= set(names := header(file)):
+        return {}
+    table = read_csv(file, names, COLUMNS, faults)
+    return dict(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))

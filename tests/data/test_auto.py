@@ -1,0 +1,55 @@
+"""data=auto: which layout it is, said in one line."""
+
+import logging
+
+import pytest
+from layouts import PUT, put_fer2013, put_ferplus, put_rafdb_folders, text
+
+from fer_lightning.data.readers import auto
+from fer_lightning.errors import UserError
+
+SIX = ("neutral", "happy", "sad", "surprise", "fear", "disgust")
+
+
+@pytest.mark.parametrize("option", PUT)
+@pytest.mark.parametrize("above", [False, True])
+def test_every_layout_is_recognised(tmp_path, caplog, option, above):
+    place = tmp_path / "set" if above else tmp_path
+    PUT[option](place)
+    with caplog.at_level(logging.INFO):
+        manifest = auto.read(str(tmp_path), SIX, None)
+    assert manifest.name == option
+    assert manifest.counts("test") == dict.fromkeys(SIX, 1)
+    assert caplog.messages == [f"data=auto: {place} is read as data={option}"]
+
+
+def test_the_other_copy_of_rafdb(tmp_path):
+    put_rafdb_folders(tmp_path)
+    assert auto.read(str(tmp_path), SIX, None).name == "rafdb"
+
+
+def test_test_split_is_handed_on(tmp_path):
+    PUT["yolo"](tmp_path)
+    assert "valid/images/2.jpg" in auto.read(str(tmp_path), SIX, "valid").rows["path"].to_pylist()
+    with pytest.raises(UserError, match="no split 'other'"):
+        auto.read(str(tmp_path), SIX, "other")
+
+
+def test_two_layouts(tmp_path):
+    put_ferplus(tmp_path)
+    put_fer2013(tmp_path)
+    with pytest.raises(UserError, match=r"there is fer2013 in .* and ferplus in .*; choose with data="):
+        auto.read(str(tmp_path), SIX, None)
+
+
+def test_no_layout(tmp_path):
+    text(tmp_path / "notes.txt", "nothing")
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UserError) as caught:
+        auto.read(str(tmp_path), SIX, None)
+    said = str(caught.value)
+    assert "it holds: notes.txt, pictures/" in said
+    assert all(f"{option} (" in said for option in PUT)
+    for root in (None, "/nowhere/at/all"):
+        with pytest.raises(UserError, match=r"say data\.root=<"):
+            auto.read(root, SIX, None)

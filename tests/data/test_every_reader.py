@@ -1,0 +1,146 @@
+"""What every reader keeps, by the files of conf/data: a new one is enrolled by itself."""
+
+import shutil
+from pathlib import Path, PurePath
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from layouts import PUT, SEVEN
+
+from fer_lightning import build
+from fer_lightning.config import check, compose
+from fer_lightning.data.manifest import SCHEMA
+from fer_lightning.errors import UserError
+from fer_lightning.labels import EMOTIONS, known_name
+from fer_lightning.layout import groups, shipped
+
+OPTIONS = [name for name in groups()["data"] if name not in ("synthetic", "auto")]  # those have other tests
+
+
+def classes_of(option):
+    node = yaml.safe_load((shipped("conf") / "data" / f"{option}.yaml").read_text())
+    return SEVEN if option == "parquet" else node["classes"]
+
+
+def config(option, root, *more, classes=None):
+    words = [f"data.root={root}", f"data.classes=[{','.join(classes or classes_of(option))}]", *more]
+    made = compose([f"data={option}", "data.size=32", *words])
+    check(made)
+    return made
+
+
+def read(option, root, *more, **how):
+    return build.manifest(config(option, root, *more, **how))
+
+
+def contents(root):
+    return {path: (path.lstat().st_mtime_ns, path.lstat().st_size) for path in sorted(root.rglob("*"))}
+
+
+@pytest.fixture(params=OPTIONS)
+def option(request):
+    return request.param
+
+
+@pytest.fixture
+def root(option, tmp_path):
+    PUT[option](tmp_path / "set")
+    return tmp_path / "set"
+
+
+def test_a_picture_a_class_and_split(option, root):
+    before = contents(root)
+    manifest = read(option, root)
+    assert manifest.name == option
+    assert manifest.rows.schema.equals(SCHEMA)
+    assert manifest.classes == tuple(classes_of(option))
+    for split in ("train", "test"):
+        assert manifest.counts(split) == dict.fromkeys(classes_of(option), 1)
+    assert not manifest.faults
+    assert len(set(manifest.rows["id"].to_pylist())) == manifest.rows.num_rows
+    assert not any(PurePath(path).is_absolute() for path in manifest.rows["path"].to_pylist())
+    assert contents(root) == before
+
+
+def test_classes_are_those_asked_for_in_that_order(option, root):
+    manifest = read(option, root, classes=["sad", "happy"])
+    assert manifest.classes == ("sad", "happy")
+    assert set(manifest.rows["label"].to_pylist()) == {"sad", "happy"}
+    left_out = [name for name in classes_of(option) if name not in ("sad", "happy")]
+    assert manifest.skipped == dict.fromkeys(left_out, 2)
+
+
+def test_the_hash_is_that_of_the_content_wherever_it_lies(option, root, tmp_path):
+    first = read(option, root).hash()
+    assert read(option, root).hash() == first
+    moved = tmp_path / "elsewhere" / "other name"
+    shutil.copytree(root, moved)
+    assert read(option, moved).hash() == first
+    assert read(option, moved, classes=["sad", "happy"]).hash() != first
+
+
+def test_it_can_be_prepared(option, root, tmp_path):
+    store = build.store(config(option, root, f"data.store={tmp_path / 'stores'}", "data.codec=raw"))
+    assert store.meta.counts["train"] == dict.fromkeys(classes_of(option), 1)
+    assert not store.meta.faults
+
+
+def test_links_out_of_the_root_are_not_followed(option, root, tmp_path):
+    manifest = read(option, root)
+    if manifest.embedded:
+        pytest.skip("its pictures are no files")
+    path = manifest.rows["path"].to_pylist()[0]
+    picture = manifest.root / path
+    shutil.move(picture, tmp_path / "secret.png")
+    picture.symlink_to(tmp_path / "secret.png")
+    rest = [name for name in classes_of(option) if name != manifest.rows["label"].to_pylist()[0]]
+    store = build.store(config(option, root, f"data.store={tmp_path / 'stores'}", classes=rest))
+    assert sum(store.meta.counts["train"].values()) == len(rest)
+    with pytest.raises(UserError, match=r"were set aside.*(outside_root|missing)"):
+        build.store(config(option, root, f"data.store={tmp_path / 'stores'}"))
+
+
+@pytest.mark.parametrize("root_is", ["null", "/nowhere/at/all", "empty"])
+def test_a_wrong_root_is_one_line(option, tmp_path, root_is):
+    root = tmp_path if root_is == "empty" else root_is
+    with pytest.raises(UserError, match=r"data\.root=<|no .* in .*it holds: nothing"):
+        read(option, root)
+
+
+def test_an_unknown_class_and_split(option, root):
+    with pytest.raises(UserError, match=r"has no class 'bored'; it has: .*happy"):
+        read(option, root, classes=["happy", "bored"])
+    with pytest.raises(UserError, match=r"has no split 'other' to test on; what works here: data\.test_split="):
+        read(option, root, "data.test_split=other")
+
+
+def test_the_folder_above_will_do(option, root):
+    if option != "affectnet":  # which has enough variants
+        assert read(option, root.parent).hash() == read(option, root).hash()
+
+
+def test_pictures_inside_files_come_out_as_they_are(tmp_path):
+    PUT["fer2013"](tmp_path)
+    manifest = read("fer2013", tmp_path)
+    data = list(manifest.pictures(manifest.rows["path"].to_pylist()))
+    assert [cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)[5, 7].tolist() for one in data] == [
+        [value] * 3 for value in (*range(7), *range(20, 27))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [("Happiness", "happy"), (" ANGRY ", "anger"), ("contemptuous", "contempt"), ("fearful", "fear"),
+     ("surprised", "surprise"), ("disgusted", "disgust"), ("sadness", "sad"), ("none", "none"), ("bored", None)],
+)  # fmt: skip
+def test_names_of_labels(name, ours):
+    assert known_name(name) == ours
+    assert known_name("bored", ["bored"]) == "bored"
+    assert all(known_name(emotion) == emotion for emotion in EMOTIONS)
+
+
+def test_the_layouts_are_those_of_all_options():
+    assert set(PUT) == set(OPTIONS)
+    assert all(Path(shipped("conf") / "data" / f"{name}.yaml").is_file() for name in PUT)

@@ -1,0 +1,118 @@
+"""A folder a class."""
+
+import pytest
+from layouts import EMOTIONS, picture, put_folder, text
+
+from fer_lightning.data.readers import folder
+from fer_lightning.errors import UserError
+
+WORDS = ("Neutral", "happiness", "Sad", "surprised", "FEAR", "disgusted", "angry", "contempt")
+
+
+def read(root, test_split="test", classes=EMOTIONS):
+    return folder.read(str(root), classes, test_split)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "asked"),
+    [
+        ("train", "test", "test"),
+        ("Train", "val", "valid"),
+        ("training", "validation", "val"),
+        ("train", "valid", "val"),
+    ],
+)
+def test_splits_and_names(tmp_path, train, test, asked):
+    put_folder(tmp_path, train, test, WORDS)
+    (tmp_path / train / "happiness" / "notes.txt").touch()
+    (tmp_path / "__MACOSX").mkdir()
+    ours = dict(zip(WORDS, EMOTIONS, strict=True))
+    seeds = [(split, name) for split in (train, test) for name in WORDS]
+    assert {(r["path"], r["label"], r["split"]) for r in read(tmp_path, asked).rows.to_pylist()} == {
+        (f"{split}/{name}/{seed}.png", ours[name], "train" if split == train else "test")
+        for seed, (split, name) in enumerate(seeds)
+    }
+
+
+def flat(root, a_class=10):
+    for name in EMOTIONS:
+        for number in range(a_class):
+            picture(root / name / f"{number}.JPG", width=8, height=8)
+
+
+def test_without_split_folders_a_share_must_be_asked_for(tmp_path):
+    flat(tmp_path)
+    for asked in ("test", "val", "0%", "100%", "0.2"):
+        with pytest.raises(UserError, match=r"no test part to test on; .* or say data\.test_split=20%"):
+            read(tmp_path, asked)
+    manifest = read(tmp_path, "20%")
+    assert manifest.counts("test") == dict.fromkeys(EMOTIONS, 2)
+    assert manifest.counts("train") == dict.fromkeys(EMOTIONS, 8)
+    test = {r["path"] for r in manifest.rows.to_pylist() if r["split"] == "test"}
+    assert len({path.split("/")[1] for path in test}) > 2  # not the same numbers of each class
+    for name in EMOTIONS:  # other files do not turn the draw upside down
+        picture(tmp_path / name / "new.jpg", width=8, height=8)
+    again = {r["path"] for r in read(tmp_path, "20%").rows.to_pylist() if r["split"] == "test"}
+    assert len(test & again) >= len(test) - 8
+    assert again != test or len(again) == 16
+
+
+def test_training_folders_without_a_test_folder(tmp_path):
+    flat(tmp_path / "train")
+    with pytest.raises(UserError, match="no test part"):
+        read(tmp_path)
+    assert read(tmp_path, "50%").counts("test") == dict.fromkeys(EMOTIONS, 5)
+
+
+def test_unknown_and_missing_names(tmp_path):
+    put_folder(tmp_path, names=("happy", "sad", "ahegao"))
+    with pytest.raises(UserError, match="unknown label 'ahegao' among: ahegao, happy, sad; known are neutral"):
+        read(tmp_path)
+    own = read(tmp_path, classes=("ahegao", "sad"))
+    assert own.counts("train") == {"ahegao": 1, "sad": 1}
+    assert own.skipped == {"happy": 2}
+    (tmp_path / "train/ahegao").rename(tmp_path / "train/.hidden")
+    (tmp_path / "test/ahegao").rename(tmp_path / "test/_hidden")
+    with pytest.raises(UserError, match=r"no class 'neutral'; it has: happy, sad; say data\.classes="):
+        read(tmp_path)
+
+
+def test_classes_of_the_users_own_only(tmp_path):
+    put_folder(tmp_path, names=("pain", "no pain"))
+    assert read(tmp_path, classes=("no pain", "pain")).counts("test") == {"no pain": 1, "pain": 1}
+    with pytest.raises(UserError, match=r"no folders named after emotions.*it holds: test/, train/"):
+        read(tmp_path)
+
+
+def test_folders_that_are_links_out_of_the_root(tmp_path):
+    put_folder(tmp_path / "set", names=("happy", "sad", "fear"))
+    (tmp_path / "set/train/fear").rename(tmp_path / "secret")
+    (tmp_path / "set/train/fear").symlink_to(tmp_path / "secret")
+    manifest = read(tmp_path / "set", classes=("happy", "sad", "fear"))
+    assert manifest.counts("train") == {"happy": 1, "sad": 1, "fear": 0}
+    assert [(fault.kind, fault.path) for fault in manifest.faults] == [("outside_root", "train/fear/")]
+    (tmp_path / "set/train/fear").unlink()
+    (tmp_path / "set/train/fear").symlink_to("../test/fear")  # stays inside
+    assert read(tmp_path / "set", classes=("happy", "sad", "fear")).counts("train")["fear"] == 1
+    (tmp_path / "set/test").rename(tmp_path / "test")
+    (tmp_path / "set/test").symlink_to(tmp_path / "test")
+    with pytest.raises(UserError, match="no test part"):
+        read(tmp_path / "set", classes=("happy", "sad"))
+
+
+def test_a_list_that_says_otherwise(tmp_path):
+    put_folder(tmp_path, names=("happy", "sad"))
+    text(
+        tmp_path / "labels.csv",
+        ",pth,label,relFCs",
+        "0,happy/0.png,happiness,1",
+        "1,sad/1.png,fear,1",
+        "2,a/b.png,x,1",
+    )
+    manifest = read(tmp_path, classes=("happy", "sad"))
+    assert manifest.rows["path"].to_pylist() == ["train/happy/0.png", "test/happy/2.png", "test/sad/3.png"]
+    assert [(f.kind, f.path, f.detail) for f in manifest.faults] == [
+        ("labels_disagree", "train/sad/1.png", "labels.csv says fear")
+    ]
+    text(tmp_path / "labels.csv", "something,else")
+    assert len(read(tmp_path, classes=("happy", "sad")).rows) == 4
