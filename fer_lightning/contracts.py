@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,8 +20,11 @@ METRICS = (
 )
 """Names of the metrics of a result, in the order they are shown."""
 
-POSTHOC = ("logit_adjustment", "tau_norm", "temperature")
-"""Names of the corrections after training that a result has columns for, see fer_lightning.posthoc."""
+Correction = Literal["logit_adjustment", "tau_norm", "temperature"]
+"""A correction after training that a result has a column for, see fer_lightning.posthoc."""
+
+POSTHOC: tuple[Correction, ...] = get_args(Correction)
+"""All of them."""
 
 
 @dataclass(frozen=True)

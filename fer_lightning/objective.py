@@ -160,13 +160,14 @@ def _answers(config: Config, loss: Literal["cell", "softmax"], w: Tensor, stats:
     made = head(config, loss, _FEATURES, stats).double()
     if isinstance(made, CenterTermHead):
         made.init_centers(centers)
+    below = _trains_below(config)
     found: dict[str, list[Tensor]] = {}
     for showing in embeddings:
         features = showing.clone().requires_grad_()
         output = made(features, labels)
         ((w.index_select(0, labels) * output.per_sample).mean() + output.penalty).backward()
         moved = {name: value.grad for name, value in made.named_parameters() if name != "centers"}
-        if _trains_below(config):
+        if below:
             moved["embeddings"] = features.grad
         for name, gradient in moved.items():
             if gradient is not None and gradient.any():

@@ -18,6 +18,7 @@ from functools import partial
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import LambdaCallback
 from torch.utils.data import DataLoader, Dataset
 
 from fer_lightning.contracts import ClassStats
@@ -63,27 +64,26 @@ def loader(options: argparse.Namespace) -> DataLoader:
 def with_lightning(options: argparse.Namespace) -> float:
     """Images a second of Trainer.fit's training epoch."""
     module = FERModule(network(options.backbone), torch.ones(len(EMOTIONS)), OPTIMIZER, channels_last=True)
+    times: list[float] = []
+
+    def tick(*_: object) -> None:
+        if options.device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             max_epochs=2,  # the first warms up
             accelerator="gpu" if options.device == "cuda" else "cpu",
             devices=1,
             precision=options.precision,
+            callbacks=[LambdaCallback(on_train_epoch_start=tick, on_train_epoch_end=tick)],
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=folder,
         )
-        times: list[float] = []
-
-        def tick(*_: object) -> None:
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter())
-
-        module.on_train_epoch_start = tick  # type: ignore[method-assign]
-        module.on_train_epoch_end = tick  # type: ignore[method-assign]
         trainer.fit(module, loader(options))
     return options.steps * options.batch / (times[3] - times[2])
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from fer_lightning.data.counting import occurrences
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
 from fer_lightning.data.places import Layout
 from fer_lightning.errors import UserError
@@ -160,12 +161,7 @@ def manifest(
 
 def unique_ids(paths: pa.ChunkedArray) -> pa.Array:
     """The paths, with #2, #3, ... where one occurs again (a picture with several faces, or a row twice)."""
-    codes = paths.combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    counts = np.bincount(codes)
-    first = np.cumsum(counts) - counts
-    occurrence = np.empty(len(codes), np.int64)
-    occurrence[order] = np.arange(len(codes)) - np.repeat(first, counts)
+    occurrence = occurrences(paths.combine_chunks().dictionary_encode().indices.to_numpy())
     again = pc.binary_join_element_wise(paths, pa.array(occurrence + 1).cast(pa.string()), "#")
     return pc.if_else(pa.array(occurrence > 0), again, paths)
 

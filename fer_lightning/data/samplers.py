@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from fer_lightning.data.counting import occurrences
+
 Labels = npt.NDArray[np.int64]
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -181,15 +183,6 @@ class GlobalBatches(Sampler[list[Pick]]):
         order = self.draw(self.labels, np.random.default_rng([self.seed, self.epoch]), progress)
         if len(order) != self.draws:
             raise ValueError(f"the sampler drew {len(order)} pictures for epoch {self.epoch}, not {self.draws}")
-        picks = np.stack([order, _showings(order)], 1)[: len(self) * self.batch_size]
+        picks = np.stack([order, occurrences(order)], 1)[: len(self) * self.batch_size]
         for batch in picks.reshape(len(self), self.batch_size, 2):
             yield [Pick(int(index), self.epoch, int(showing)) for index, showing in batch[self.share]]
-
-
-def _showings(order: Indices) -> Indices:
-    """How often each entry (N,) of a draw occurred before."""
-    by_index = np.argsort(order, kind="stable")
-    _, first, counts = np.unique(order[by_index], return_index=True, return_counts=True)
-    showings = np.empty_like(order)
-    showings[by_index] = np.arange(len(order)) - np.repeat(first, counts)
-    return showings

@@ -14,7 +14,8 @@ from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
-from fer_lightning.table.running import Run, duration, jobs_at_a_time
+from fer_lightning.table.running import Run, jobs_at_a_time
+from fer_lightning.table.words import duration
 
 
 def table(arguments: Sequence[str]) -> int:
@@ -84,7 +85,8 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
     for row, trials in zip(rows, tries, strict=True):
         words = [*plan.overrides, *row.overrides, *overrides]
         cost = launcher.measure(words)
-        missing = [seed for seed in plan.seeds if trials or not _is_complete(launcher, words, seed, base)]
+        own = ([*words, f"seed={seed}"] for seed in plan.seeds)
+        missing = [cell for cell in own if trials or not launcher.is_complete(cell, base)]
         fits = sum(cost["fits"].values())
         seconds = fits + cost["embed"] * cost["rows"]["test"]
         hours += (len(missing) * seconds + trials * fits) / 3600
@@ -98,7 +100,3 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
         f"time: about {duration(3600 * hours / jobs)}, {jobs} cells at a time, estimated from some measured steps"
     )
     return 0
-
-
-def _is_complete(launcher: launch.Launcher, words: Sequence[str], seed: int, base: Path) -> bool:
-    return launcher.is_complete([*words, f"seed={seed}"], base)

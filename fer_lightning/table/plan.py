@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from fer_lightning import results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import compose
+from fer_lightning.contracts import Correction
 from fer_lightning.errors import UserError
 from fer_lightning.launch import Launcher
 from fer_lightning.layout import shipped, tables
@@ -37,7 +38,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
     method: str
     overrides: list[str]
     abstract: bool = False
-    posthoc: Literal["logit_adjustment", "tau_norm", "temperature"] | None = None
+    posthoc: Correction | None = None
     tune: list[str] = []
 
 

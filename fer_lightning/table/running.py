@@ -31,13 +31,6 @@ def jobs_at_a_time(config: dict[str, dict[str, int | str]]) -> int:
     return max(1, min(8, cores // int(trainer["threads"])))
 
 
-def duration(seconds: float) -> str:
-    """Seconds, minutes or hours, as a person would say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 class Run:
     """A table being run: its missing cells, some at a time, each in a process tree of its own."""
 
@@ -119,23 +112,21 @@ class Run:
         _clear()
         if result is None:
             self.failed.append(cell)
-            print(f"{count} {cell.label}: failed after {duration(seconds)}: {_last_line(cell)}", flush=True)
+            print(f"{count} {cell.label}: failed after {words.duration(seconds)}: {_last_line(cell)}", flush=True)
             return
         if cell.option:
             recall = f"minival macro recall {100 * result['minival_macro_recall']:.1f}"
         else:
             recall = f"macro recall {100 * result['metrics']['macro_recall']:.1f}"
-        left = "" if self.finished == len(self.missing) else f", about {duration(self._left(begin))} left"
-        print(f"{count} {cell.label}: {recall} in {duration(seconds)}{left}", flush=True)
+        left = "" if self.finished == len(self.missing) else f", about {words.duration(self._left(begin))} left"
+        print(f"{count} {cell.label}: {recall} in {words.duration(seconds)}{left}", flush=True)
         if self.finished < len(self.missing) and not cell.option:
             print(report.to_text(load(self.base)), flush=True)
 
     def _left(self, begin: float) -> float:
         """Seconds left: what is done took its time, a running cell counts for the share its age suggests."""
-        now = time.monotonic()
-        if not self.finished:
-            return float("nan")
-        each = (now - begin) * min(self.jobs, len(self.missing)) / (self.finished + 0.5 * len(self.running))
+        spent = time.monotonic() - begin
+        each = spent * min(self.jobs, len(self.missing)) / (self.finished + 0.5 * len(self.running))
         open_cells = len(self.missing) - self.finished - 0.5 * len(self.running)
         return each * open_cells / self.jobs
 
@@ -143,7 +134,7 @@ class Run:
         """On a terminal: a line that is written over, with what is running."""
         if sys.stdout.isatty():
             running = "; ".join(f"{cell.label} ({_last_line(cell)})" for cell, _ in self.running.values())
-            clock = duration(time.monotonic() - begin)
+            clock = words.duration(time.monotonic() - begin)
             print(
                 f"\r\x1b[K{self.finished} of {len(self.missing)} done, {clock}; {running}"[:118],
                 end="",

@@ -195,7 +195,7 @@ def _about_provenance(table: Table) -> Iterable[str]:
                 for value, count in counts.most_common()
             )
             yield f"{name}: mixed. {listed}."
-    yield f"Run time of all {table.cells[0]} cells: {duration(table.seconds)}."
+    yield f"Run time of the {len(table.provenance)} cells: {duration(table.seconds)}."
 
 
 def _joined(said: dict[str, object]) -> str:

@@ -84,7 +84,7 @@ def test_foot_says_what_a_reader_has_to_know(seven):
         "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
         "copies of test images: 7. Files set aside as unusable: 3.",
         "Versions: python 3.12.1, torch 2.11.0.",
-        "Run time of all 21 cells: 35 min.",
+        "Run time of the 21 cells: 35 min.",
     ):
         assert part in text
     assert re.search(r"Protocol [0-9a-f]{8}:", text)
