@@ -14,12 +14,9 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from fer_lightning import objective
-from fer_lightning.cache import home
-from fer_lightning.config import arguments, data_parts, is_own, make, target
+from fer_lightning.config import arguments, batching, is_own, make, target
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.data.manifest import SCHEMA, Manifest
-from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.samplers import Draw
 from fer_lightning.data.store import Store
 from fer_lightning.errors import UserError, in_one_line
@@ -30,44 +27,6 @@ from fer_lightning.optim import BuildOptimizer
 from fer_lightning.stages import Fit, TrainerSettings
 
 Config = dict[str, Any]
-
-
-def manifest(config: Config, progress: Callable[[int, int], None] | None = None) -> Manifest:
-    """What the data set's annotations say.
-
-    Raises:
-        UserError: see the reader; or it is a user's own and returns something else than it must.
-    """
-    node = config["data"]
-    options = {"_target_": node["_target_"], **data_parts(node)["reader"]}
-    made = make("data", options, progress=progress)
-    if not isinstance(made, Manifest) or made.rows.schema != SCHEMA or list(made.classes) != node["classes"]:
-        raise UserError(
-            f"data: {node['_target_']} must return a Manifest with data.classes as its classes, in that order, "
-            "and rows as fer_lightning.data.manifest.make_rows makes them"
-        )
-    return made
-
-
-def store(config: Config, progress: Callable[[int, int], None] | None = None) -> Store:
-    """Prepare the data set's faces, or open them where that was done before."""
-    options = data_parts(config["data"])["prepare"]
-    try:
-        return prepare(manifest(config, progress), _stores(config), **options, progress=progress)
-    except ValueError as error:
-        raise UserError(f"data: {error}") from error
-
-
-def missing_bytes(config: Config, found: Manifest) -> int:
-    """Disk that preparing a manifest's faces will need: nothing where it was done before."""
-    options = data_parts(config["data"])["prepare"]
-    if is_prepared(found, _stores(config), **options):
-        return 0
-    return disk_estimate(found.rows.num_rows, options["size"], options["codec"])
-
-
-def _stores(config: Config) -> Path:
-    return Path(config["data"]["store"] or home() / "stores").expanduser()
 
 
 def sampler(config: Config) -> Draw:
@@ -94,10 +53,11 @@ def sampler(config: Config) -> Draw:
 
 def data(config: Config, faces: Store) -> FaceDataModule:
     """The datamodule over prepared faces."""
-    options = data_parts(config["data"])["batches"]
     augment = make("transform", config["transform"])
     try:
-        return FaceDataModule(faces, **options, draw=sampler(config), augment=augment, seed=config["seed"])
+        return FaceDataModule(
+            faces, **batching(config["data"]), draw=sampler(config), augment=augment, seed=config["seed"]
+        )
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 
@@ -197,7 +157,7 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "manifest": faces.meta.manifest_hash,
         "faces": faces.hash,
         "minival": minival_hash,
-        "test_split": config["data"]["test_split"],
+        "test_split": faces.meta.tested_on,
         "size": faces.meta.size,
         "margin": faces.meta.margin,
         "colour": "RGB",

@@ -181,23 +181,20 @@ def arguments(node: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in node.items() if key not in ("_target_", "_source_")}
 
 
-def data_parts(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The keys of ``data`` by who takes them: ``reader``, ``prepare`` and ``batches``."""
-    reader = inspect.signature(target("data", node)).parameters
-    prepare, batches = (inspect.signature(function).parameters for function in _data_functions())
-    own = arguments(node)
-    return {
-        "reader": {key: value for key, value in own.items() if key in reader},
-        "prepare": {key: value for key, value in own.items() if key in prepare},
-        "batches": {key: value for key, value in own.items() if key in batches and key not in (*reader, "store")},
-    }
+def reading(node: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``data`` that its reader takes."""
+    taken = inspect.signature(target("data", node)).parameters
+    return {key: value for key, value in arguments(node).items() if key in taken}
 
 
-def _data_functions() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    from fer_lightning.data.datamodule import FaceDataModule
-    from fer_lightning.data.prepare import prepare
+def preparing(node: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``data`` that ``prepare`` takes."""
+    return {key: node[key] for key in _keys_of_prepare() if key in node}
 
-    return prepare, FaceDataModule
+
+def batching(node: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``data`` that the datamodule takes."""
+    return {key: node[key] for key in _keys_of_batches() if key in node}
 
 
 class _Key(NamedTuple):
@@ -208,16 +205,27 @@ class _Key(NamedTuple):
 
 
 def _check_data(node: Any) -> None:
-    prepare, batches = _data_functions()
-    keys = {"store": _Key(str | None, True)}
-    keys |= _keys(prepare, {"manifest", "base", "processes", "progress"})
-    keys |= _keys(batches, {"store", "draw", "augment", "seed"})
     read = inspect.signature(target("data", node)).parameters
-    if lacking := [name for name in ("root", "classes", "test_split") if name not in read]:
-        raise UserError(
-            f"data: {node['_target_']} must take root, classes and test_split; {lacking[0]} is missing"
-        )
-    _check_leaf("data", node, (), also=keys)
+    if lacking := [name for name in ("root", "classes") if name not in read]:
+        raise UserError(f"data: {node['_target_']} must take root and classes; {lacking[0]} is missing")
+    keys = {
+        "store": _Key(str | None, True),
+        "test_split": _Key(str | None, True),
+        "classes": _Key(list[str], True),
+    }
+    _check_leaf("data", node, (), also={**_keys_of_prepare(), **_keys_of_batches(), **keys})
+
+
+def _keys_of_prepare() -> dict[str, _Key]:
+    from fer_lightning.data.prepare import prepare
+
+    return _keys(prepare, {"manifest", "base", "processes", "progress"})
+
+
+def _keys_of_batches() -> dict[str, _Key]:
+    from fer_lightning.data.datamodule import FaceDataModule
+
+    return _keys(FaceDataModule, {"store", "draw", "augment", "seed"})
 
 
 def _keys_of_weights() -> dict[str, _Key]:

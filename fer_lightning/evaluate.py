@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning import build, results
+from fer_lightning import build, faces, results
 from fer_lightning.cache import content_hash
 from fer_lightning.config import arguments, check, compose
 from fer_lightning.errors import UserError
@@ -129,15 +129,15 @@ def _cell(model: Model, config: Config) -> Cell:
     check(config)
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
-    faces = build.store(config, Line("faces"))
-    if faces.classes != model.classes:
+    prepared = faces.store(config, Line("faces"))
+    if prepared.classes != model.classes:
         raise UserError(
-            f"data: its classes are {', '.join(faces.classes)}, the model's {', '.join(model.classes)}"
+            f"data: its classes are {', '.join(prepared.classes)}, the model's {', '.join(model.classes)}"
         )
-    data = build.data(config, faces)
+    data = build.data(config, prepared)
     tell_data(data)
     backbone = model.network.backbone
-    protocol = build.protocol(config, faces, minival_hash(data), backbone)
+    protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
     of_the_model: Config = model.card["config"]
     told = {group: config[group] for group in ("data", "trainer")}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_lightning import build
+from fer_lightning import build, faces
 from fer_lightning.contracts import ClassStats
 from fer_lightning.features import Pass
 from fer_lightning.freeze import keep_frozen_in_eval, train_last_blocks
@@ -30,7 +30,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
     how = Pass(settings.device, settings.precision, settings.channels_last)
-    manifest = build.manifest(config)
+    manifest = faces.manifest(config)
     rows = {split: sum(manifest.counts(split).values()) for split in ("train", "test")}
     stats = ClassStats(manifest.classes, tuple(manifest.counts("train").values()))
     backbone = build.backbone(config, pretrained=False)
@@ -48,7 +48,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
         embed = _seconds(lambda: how.run(backbone.eval(), images), how) / batch
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     embeddings = 4 * backbone.num_features * rows["train"]
-    disk = {"faces": build.missing_bytes(config, manifest), "embeddings": embeddings, "checkpoint": 4 * parameters}
+    disk = {"faces": faces.missing_bytes(config, manifest), "embeddings": embeddings, "checkpoint": 4 * parameters}
     return {"embed": embed, "fits": seconds, "rows": rows, "disk": disk}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning import build, objective, results
+from fer_lightning import build, faces, objective, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
@@ -55,10 +55,10 @@ def set_up(config: dict[str, Any]) -> Cell:
     for _, fit in fits:
         train_last_blocks(backbone, fit.train_blocks)
         build.network(config, fit, backbone, backbone.num_features, classes)
-    faces = build.store(config, Line("faces"))
-    data = build.data(config, faces)
+    prepared = faces.store(config, Line("faces"))
+    data = build.data(config, prepared)
     backbone.complete()
-    protocol = build.protocol(config, faces, minival_hash(data), backbone)
+    protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
     return Cell(config, backbone, state_hash(backbone), data, protocol, how)
 
@@ -160,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
         os.environ["OMP_NUM_THREADS"] = str(config["trainer"].get("threads", 1))  # for the ranks started from here
         check(config)
         if options.faces:
-            tell_data(build.data(config, build.store(config, Line("faces"))))
+            tell_data(build.data(config, faces.store(config, Line("faces"))))
         elif options.measure:
             cost = measure(config)
             prepared = cost["disk"]["faces"] == 0

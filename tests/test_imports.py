@@ -24,6 +24,7 @@ ORDER = (
     "measure",
     "guards",
     "build",
+    "faces",
     "stages",
     "loggers",
     "callbacks",
@@ -57,6 +58,7 @@ KNOWN_TO = {
     "pytorch_lightning": (
         "training",
         "build",
+        "faces",
         "stages",
         "loggers",
         "callbacks",
@@ -203,6 +205,12 @@ def those(*places: str) -> pytest.MarkDecorator:
 @those("table")
 def test_a_table_needs_no_torch(module: str) -> None:
     heavy = {"torch", "torchvision", "torchmetrics", "timm", "pytorch_lightning"}
+    assert not {name: by for name, by in loads(module).items() if name in heavy}
+
+
+@those("faces")
+def test_data_is_read_and_prepared_without_torch(module: str) -> None:
+    heavy = {"torch", "torchvision", "timm", "pytorch_lightning"}
     assert not {name: by for name, by in loads(module).items() if name in heavy}
 
 

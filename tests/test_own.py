@@ -56,13 +56,13 @@ class Pretrained(Net):
             nn.init.ones_(self.last.weight)
 
 
-def read(root: str, classes: list[str], test_split: str):
+def read(root: str, classes: list[str]):
     paths = sorted(path.relative_to(root) for path in Path(root).rglob("*.png"))
     rows = {
         "id": [str(path) for path in paths],
         "path": [path.as_posix() for path in paths],
         "label": [path.parts[1] for path in paths],
-        "split": ["test" if path.parts[0] == test_split else "train" for path in paths],
+        "split": [path.parts[0] for path in paths],
     }
     return Manifest("mine", Path(root), make_rows(rows), tuple(classes))
 
@@ -336,7 +336,7 @@ class Wrong(nn.Module):
 """
 READER = """
 from fer_lightning.data.manifest import Manifest, make_rows
-def Wrong(root, classes, test_split):
+def Wrong(root, classes):
     return {returned}
 """
 PLAIN = "self.num_features = 4"
@@ -386,7 +386,7 @@ MISTAKES = {
         "def Wrong(labels, generator, progress): return labels + 1",
         "must return an array of indices",
     ),
-    "reader without classes": ("data", "def Wrong(root): ...", "must take root, classes and test_split"),
+    "reader without classes": ("data", "def Wrong(root): ...", "must take root and classes"),
     "reader of nothing": ("data", READER.format(returned="None"), "must return a Manifest"),
     "reader that fails": ("data", READER.format(returned="open('/nowhere')"), "(wrong.py, line 4)"),
 }
@@ -402,7 +402,7 @@ def test_a_mistake_is_one_line_and_nothing_is_trained(
     if code:
         (tmp_path / "wrong.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fer_lightning.build.prepare", lambda *_, **__: pytest.fail("faces were prepared"))
+    monkeypatch.setattr("fer_lightning.faces.prepare", lambda *_, **__: pytest.fail("faces were prepared"))
     monkeypatch.setattr("fer_lightning.data.synthetic.generate", lambda *_, **__: pytest.fail("faces were drawn"))
     assert run_module.main(["--config-dir", "conf", f"{group}=wrong"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

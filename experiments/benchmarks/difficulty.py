@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 
-from fer_lightning import build
+from fer_lightning import faces
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import compose
 from fer_lightning.data.store import StoreSplit
@@ -28,15 +28,15 @@ SEEDS = (0, 1, 2)
 PROPORTIONS = ("uniform", "affectnet")
 
 
-def pixels(faces: StoreSplit) -> np.ndarray:
+def pixels(split: StoreSplit) -> np.ndarray:
     """Grey pictures (N, size * size), each with mean 0 and standard deviation 1."""
-    grey = np.stack([faces.image(i).mean(axis=2).ravel() for i in range(len(faces))])
+    grey = np.stack([split.image(i).mean(axis=2).ravel() for i in range(len(split))])
     return (grey - grey.mean(1, keepdims=True)) / grey.std(1, keepdims=True)
 
 
 def linear(overrides: list[str]) -> float:
     """Macro recall of multinomial logistic regression on grey pixels."""
-    store = build.store(compose(overrides))
+    store = faces.store(compose(overrides))
     train, test = store.split("train"), store.split("test")
     model = LogisticRegression(C=1e-3, max_iter=200).fit(pixels(train), train.labels)
     return float(recall_score(test.labels, model.predict(pixels(test)), average="macro"))

@@ -20,7 +20,7 @@ SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),  # unique within the data set, stable over machines
         pa.field("path", pa.string(), nullable=False),  # of the picture, relative to the root, with "/"
         pa.field("label", pa.string(), nullable=False),  # a class name
-        pa.field("split", pa.string(), nullable=False),  # "train" or "test"
+        pa.field("split", pa.string(), nullable=False),  # "train", "val" or "test"
         pa.field("x", pa.int32()),  # the face's box in pixels; null: the whole picture is the face
         pa.field("y", pa.int32()),
         pa.field("width", pa.int32()),
@@ -60,6 +60,10 @@ class Fault:
     detail: str
 
 
+LeftOut = dict[str, dict[str, int]]
+"""Rows left out on purpose, by split and reason."""
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A data set as read from its annotations; no picture has been opened yet.
@@ -69,8 +73,10 @@ class Manifest:
         root: the folder that ``path`` is relative to. Never written to.
         rows: one row a face, columns as in SCHEMA, in the order of the annotation files.
         classes: class names in the classifier's order.
-        skipped: rows left out on purpose, by reason (labels outside ``classes``, no majority, ...).
+        skipped: rows left out on purpose, by split and reason (labels outside ``classes``, no majority, ...).
         faults: rows left out because something is wrong with them.
+        tested_on: which split of the set is the test set, or the share held out, see ``with_test_split``; None:
+            not chosen yet, the rows have the splits that the set itself has.
         redistributable: whether its pictures may be shown in a report or uploaded.
         embedded: gives the pictures' bytes for some rows' ``path``, in that order, where they are no files of
             their own; rows are asked for in the manifest's order, one split after the other.
@@ -80,8 +86,9 @@ class Manifest:
     root: Path
     rows: pa.Table
     classes: tuple[str, ...]
-    skipped: dict[str, int] = field(default_factory=dict)
+    skipped: LeftOut = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    tested_on: str | None = None
     redistributable: bool = False
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
 

@@ -224,6 +224,7 @@ def _fill(
         sha256=sha256,
         bytes={split: file.stat().st_size for split, file in files.items()},
         hash=content_hash(sha256),
+        tested_on=manifest.tested_on,
         redistributable=manifest.redistributable,
     )
 

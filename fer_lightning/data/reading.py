@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from fer_lightning.data.counting import occurrences
-from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.places import Layout
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS, known_name
@@ -31,7 +30,7 @@ OUTSIDE = r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:"
 
 SPLITS = {
     "train": ("train", "training"),
-    "valid": ("valid", "val", "validation", "publictest"),
+    "val": ("val", "valid", "validation", "publictest"),
     "test": ("test", "testing", "privatetest"),
 }
 """Our names of splits, and what data sets call them."""
@@ -45,14 +44,14 @@ class Row(NamedTuple):
 
     path: str
     label: str
-    split: str  # train or test
+    split: str  # train, val or test
     box: tuple[int, int, int, int] | None = None
     valence: float | None = None
     arousal: float | None = None
 
 
 def split_of(name: str) -> str | None:
-    """train, valid or test, by a word in a file's or folder's name; None: it has no such word."""
+    """train, val or test, by a word in a file's or folder's name; None: it has no such word."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((split for split, known in SPLITS.items() if any(word in known for word in words)), None)
 
@@ -63,63 +62,34 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
     return {split: lower[word] for split, words in SPLITS.items() for word in reversed(words) if word in lower}
 
 
-def test_part(title: str, test_split: str, there: Collection[str]) -> str | float:
-    """What to test on: "test" or "valid", or the share to hold out where there are training pictures only.
-
-    Raises:
-        UserError: ``test_split`` names neither what is there nor, where nothing is, a share such as 20%.
-    """
-    parts = [split for split in ("test", "valid") if split in there]
-    if split_of(test_split) in parts:
-        return str(split_of(test_split))
-    if parts:
-        known = " or ".join(f"data.test_split={split}" for split in parts)
-        raise UserError(f"{title} has no split {test_split!r} to test on; what works here: {known}")
-    if share := re.fullmatch(r"([1-9]\d?)%", test_split):
-        return int(share[1]) / 100
-    raise UserError(
-        f"{title}: there is no test part to test on; name one `test` or `val`, or say data.test_split=20% to hold "
-        "out a fifth of each class by a hash of the names (the same person may then be on both sides)"
-    )
-
-
-def hold_out(rows: Sequence[Row], part: str | float) -> list[Row]:
-    """The rows, with a share of each class in the test split where ``part`` is a share."""
-    if isinstance(part, str):
-        return list(rows)
-    by_label = defaultdict(list)
-    for row in rows:
-        by_label[row.label].append(row)
-    held: set[str] = set()
-    for same in by_label.values():
-        same.sort(key=lambda row: hashlib.sha256(row.path.encode()).digest())
-        held |= {row.path for row in same[: round(part * len(same))]}
-    return [row._replace(split="test") if row.path in held else row for row in rows]
-
-
-def our_names(title: str, names: Iterable[str], classes: Sequence[str]) -> dict[str, str]:
+def our_names(title: str, names: Iterable[str], classes: Sequence[str] | None) -> dict[str, str]:
     """Our name for each label that a data set has.
 
     Raises:
-        UserError: one is unknown, or the data set has no label for one of the classes.
+        UserError: one is unknown.
     """
-    found = {name: known_name(name, classes) for name in names}
+    found = {name: known_name(name, classes or ()) for name in names}
     told = ", ".join(sorted(found)) or "none"
     if unknown := sorted(name for name, ours in found.items() if ours is None):
         raise UserError(
             f"{title}: unknown label {unknown[0]!r} among: {told}; known are {', '.join(EMOTIONS)}, their "
             "usual synonyms, and what data.classes names"
         )
-    require_classes(title, classes, [ours for ours in found.values() if ours])
     return {name: ours for name, ours in found.items() if ours}
 
 
-def require_classes(title: str, classes: Sequence[str], known: Collection[str]) -> None:
-    """Raises UserError where a class is none of those that a data set has."""
+def chosen_classes(title: str, classes: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
+    """The classes; where none are named, all emotions among the labels that a data set knows.
+
+    Raises:
+        UserError: one of them is none of those labels.
+    """
+    if classes is None:
+        return tuple(name for name in EMOTIONS if name in known)
     if lacking := [name for name in classes if name not in known]:
-        raise UserError(
-            f"{title} has no class {lacking[0]!r}; it has: {', '.join(known)}; say data.classes=[...] without it"
-        )
+        there = ", ".join(dict.fromkeys(known))
+        raise UserError(f"{title} has no class {lacking[0]!r}; it has: {there}; say data.classes=[...] without it")
+    return tuple(classes)
 
 
 def manifest(
@@ -153,10 +123,23 @@ def manifest(
         root=root,
         rows=make_rows(columns),
         classes=tuple(classes),
-        skipped=dict(Counter(row.label for row in rows if row.label not in classes)),
+        skipped=_nested(Counter((row.split, row.label) for row in rows if row.label not in classes)),
         faults=tuple(faults),
         embedded=embedded,
     )
+
+
+def count_by_split(rows: pa.Table) -> LeftOut:
+    """Rows by split and label."""
+    counted = rows.group_by(["split", "label"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
+    return _nested({(row["split"], row["label"]): row["count_all"] for row in counted})
+
+
+def _nested(counted: Mapping[tuple[str, str], int]) -> LeftOut:
+    nested: LeftOut = {}
+    for (split, label), rows in counted.items():
+        nested.setdefault(split, {})[label] = rows
+    return nested
 
 
 def unique_ids(paths: pa.ChunkedArray) -> pa.Array:

@@ -1,12 +1,69 @@
-"""The minival: a part of the training images held out to choose checkpoints by."""
+"""Which faces are tested on, and which part of the others (the minival) checkpoints are chosen by."""
 
 from __future__ import annotations
 
+import hashlib
+import re
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
+
+from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.reading import split_of
+from fer_lightning.errors import UserError
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
+
+
+def with_test_split(found: Manifest, test_split: str) -> Manifest:
+    """A manifest with the splits "train" and "test" only.
+
+    Args:
+        found: with the splits that the set itself has.
+        test_split: "test" or "val": which of them to test on. Where it has neither, a share such as "20%" of each
+            class is held out of the training split by a hash of the paths: other files do not change the draw.
+
+    Raises:
+        UserError: ``test_split`` names neither what is there nor, where nothing is, a share.
+    """
+    there = [split for split in ("test", "val") if split in pc.unique(found.rows["split"]).to_pylist()]
+    if not there:
+        share = re.fullmatch(r"([1-9]\d?)%", test_split)
+        if share is None:
+            raise UserError(
+                f"data={found.name}: there is no test part in {found.root}; name one `test` or `val`, or say "
+                "data.test_split=20% to hold out a fifth of each class by a hash of the names (the same person "
+                "may then be on both sides)"
+            )
+        return replace(found, rows=_held_out(found.rows, int(share[1]) / 100), tested_on=test_split)
+    part = split_of(test_split)
+    if part not in there:
+        known = " or ".join(f"data.test_split={split}" for split in there)
+        raise UserError(f"data={found.name} has no split {test_split!r} to test on; what works here: {known}")
+    rows = found.rows.filter(pc.is_in(found.rows["split"], pa.array(["train", part])))
+    split = pc.if_else(pc.equal(rows["split"], "train"), "train", "test")
+    skipped = {"train": found.skipped.get("train", {}), "test": found.skipped.get(part, {})}
+    return replace(found, rows=_with_split(rows, split), skipped=skipped, tested_on=part)
+
+
+def _held_out(rows: pa.Table, share: float) -> pa.Table:
+    """The rows with a share of each class in the test split; faces of one picture stay together."""
+    paths, labels = (np.array(rows[name].to_pylist(), dtype=object) for name in ("path", "label"))
+    digests = np.array([hashlib.sha256(path.encode()).hexdigest() for path in paths])
+    held: set[str] = set()
+    for label in np.unique(labels):
+        same = np.flatnonzero(labels == label)
+        held |= set(paths[same[np.argsort(digests[same], kind="stable")][: round(share * len(same))]])
+    return _with_split(rows, pa.array(["test" if path in held else "train" for path in paths]))
+
+
+def _with_split(rows: pa.Table, split: pa.Array | pa.ChunkedArray) -> pa.Table:
+    place = rows.schema.get_field_index("split")
+    return rows.set_column(place, rows.schema.field(place), split)
 
 
 def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Mask:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fer_lightning.data.manifest import Fault
+from fer_lightning.data.manifest import Fault, LeftOut
 from fer_lightning.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -54,13 +54,14 @@ class StoreMeta:
         leaks: what was done with training images that are identical to a test image.
         manifest_hash: of the manifest it was made from.
         counts: images by split and class.
-        skipped: rows left out on purpose, by reason.
+        skipped: rows left out on purpose, by split and reason.
         dropped_leaks: training images dropped because a test image is pixel-identical, by class.
         test_leaks: test images that had such a twin in the training rows, by class.
         faults: rows and pictures that could not be used, by name.
         sha256: of each split's file.
         bytes: size of each split's file.
         hash: one digest over the files: the data's fingerprint.
+        tested_on: the split of the set that is the test set, or the share held out.
         redistributable: whether its pictures may be shown in a report or uploaded.
     """
 
@@ -74,13 +75,14 @@ class StoreMeta:
     leaks: str
     manifest_hash: str
     counts: dict[str, dict[str, int]]
-    skipped: dict[str, int]
+    skipped: LeftOut
     dropped_leaks: dict[str, int]
     test_leaks: dict[str, int]
     faults: tuple[Fault, ...]
     sha256: dict[str, str]
     bytes: dict[str, int]
     hash: str
+    tested_on: str | None
     redistributable: bool
 
     def to_json(self) -> str:

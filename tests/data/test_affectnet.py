@@ -8,6 +8,7 @@ import pytest
 
 from fer_lightning.data.manifest import SCHEMA
 from fer_lightning.data.readers import affectnet
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
@@ -38,7 +39,7 @@ def put(
 
 
 def read(root, classes=EMOTIONS, test_split="val", **more):
-    return affectnet.read(root, classes, test_split, **more)
+    return with_test_split(affectnet.read(root, classes, **more), test_split)
 
 
 def rows(manifest):
@@ -138,7 +139,7 @@ def test_labels_outside_the_classes_are_counted(tmp_path):
     train = [line(f"1/{i}.jpg", code, valence="-2", arousal="-2") for i, code in enumerate([8, 8, 9, 10, 7, 1])]
     null_box = line("1/none.jpg", 10, box=("NULL",) * 4)
     manifest = read(put(tmp_path, [*train, null_box], [line("3/c.jpg", 0)]), ("neutral", "happy"))
-    assert manifest.skipped == {"contempt": 1, "none": 2, "uncertain": 1, "non-face": 2}
+    assert manifest.skipped["train"] == {"contempt": 1, "none": 2, "uncertain": 1, "non-face": 2}
     assert manifest.rows["label"].to_pylist() == ["happy", "neutral"]
     assert manifest.rows["valence"].to_pylist() == [None, 0.5]
     assert not manifest.faults
@@ -254,6 +255,6 @@ def test_the_automatic_part_is_an_option(tmp_path, folder, pictures):
             (f"{pictures}/1/a.jpg", "sad", "train"),
         )
     ]
-    assert manifest.skipped == {"none": 1}
+    assert manifest.skipped == {"train": {"none": 1}, "test": {}}
     assert [(fault.kind, fault.path) for fault in manifest.faults] == [("outside_root", "/etc/b.jpg")]
     assert read(root).hash() == plain.hash()

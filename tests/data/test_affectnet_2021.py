@@ -5,6 +5,7 @@ import pytest
 from layouts import annotate, picture
 
 from fer_lightning.data.readers import affectnet_2021
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
@@ -15,7 +16,7 @@ def one(root, split="train_set", number=1, **values):
 
 
 def read(root, classes=EMOTIONS, **more):
-    return affectnet_2021.read(str(root), classes, "val", **more)
+    return with_test_split(affectnet_2021.read(str(root), classes, **more), "val")
 
 
 def test_rows(tmp_path):
@@ -61,7 +62,7 @@ def test_what_is_wrong_is_set_aside_by_name(tmp_path):
         one(tmp_path, number=number)
         (annotations / f"{number}_exp.npy").write_bytes(data)
     picture(tmp_path / "train_set/images/30.jpg")
-    manifest = affectnet_2021.read(str(tmp_path), EMOTIONS, "val")
+    manifest = affectnet_2021.read(str(tmp_path), EMOTIONS)
     assert [row["id"] for row in manifest.rows.to_pylist()] == ["train_set/images/0.jpg", "val_set/images/0.jpg"]
     assert sorted((fault.kind, fault.path.split("/")[-1]) for fault in manifest.faults) == [
         ("missing", "8.jpg"),
@@ -70,7 +71,7 @@ def test_what_is_wrong_is_set_aside_by_name(tmp_path):
         ("unknown_label", "3.jpg"),
         *(("unreadable_annotation", f"{number}.jpg") for number in (2, 20, 21, 22, 4, 5, 6)),
     ]
-    assert manifest.skipped == {"none": 1}
+    assert manifest.skipped == {"train": {"none": 1}}
     assert not (tmp_path / "it-ran").exists()
 
 

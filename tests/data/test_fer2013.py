@@ -4,6 +4,7 @@ import pytest
 from layouts import SEVEN, put_fer2013, text
 
 from fer_lightning.data.readers import fer2013
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 
 GOOD = " ".join(["7"] * 48**2)
@@ -16,7 +17,7 @@ GOOD = " ".join(["7"] * 48**2)
 @pytest.mark.parametrize(("test_split", "first"), [("test", 14), ("valid", 7)])
 def test_both_files_and_both_test_parts(tmp_path, name, header, test_split, first):
     put_fer2013(tmp_path, name, header)
-    manifest = fer2013.read(str(tmp_path), SEVEN, test_split)
+    manifest = with_test_split(fer2013.read(str(tmp_path), SEVEN), test_split)
     labels = ["anger", "disgust", "fear", "happy", "sad", "surprise", "neutral"]
     assert [(row["id"], row["path"], row["label"], row["split"]) for row in manifest.rows.to_pylist()] == [
         (f"{name}#{first * (split == 'test') + number}",) * 2 + (label, split)
@@ -42,7 +43,7 @@ def test_what_is_wrong_is_set_aside(tmp_path):
         f"3,{GOOD},PrivateTest",
     ]
     text(tmp_path / "fer2013.csv", "emotion,pixels,Usage", *lines)
-    manifest = fer2013.read(str(tmp_path), SEVEN, "test")
+    manifest = fer2013.read(str(tmp_path), SEVEN)
     assert [(f.kind, f.path) for f in manifest.faults if f.kind != "broken_line"] == [
         *(("unreadable", f"fer2013.csv#{number}") for number in (1, 2, 3, 4)),
         ("unknown_label", "fer2013.csv#5"),
@@ -56,7 +57,7 @@ def test_what_is_wrong_is_set_aside(tmp_path):
 def test_files_that_are_none_of_it(tmp_path):
     text(tmp_path / "fer2013.csv", "emotion,pixels", f"3,{GOOD}")
     with pytest.raises(UserError, match=r"fer2013\.csv has no column 'Usage'; it has: emotion, pixels"):
-        fer2013.read(str(tmp_path), SEVEN, "test")
+        fer2013.read(str(tmp_path), SEVEN)
     text(tmp_path / "fer2013.csv", "emotion,pixels,Usage")
     with pytest.raises(UserError, match=r"no picture of neutral|cannot be read"):
-        fer2013.read(str(tmp_path), SEVEN, "test")
+        fer2013.read(str(tmp_path), SEVEN)

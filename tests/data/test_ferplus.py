@@ -11,10 +11,15 @@ import pytest
 from fer_lightning.cache import atomic_folder, locked
 from fer_lightning.data.prepare import prepare
 from fer_lightning.data.readers import ferplus
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
 FULL = "(0, 0, 48, 48)"
+
+
+def read(root, classes, test_split):
+    return with_test_split(ferplus.read(root, classes), test_split)
 
 
 def line(name, *votes, box=FULL):
@@ -57,17 +62,17 @@ def test_rows_and_what_is_skipped(tmp_path):
         line("c.png", 5, 5, 0, 0, 0, 0, 0, 0, 0, 0),
         line("d.png", 0, 0, 0, 0, 0, 0, 0, 9, 0, 0),
     ]
-    root = put(tmp_path / "ferplus", train=train, valid=[line("e.png", *HAPPY)])
-    manifest = ferplus.read(str(Path(root).parent), ("happy", "fear"), "valid")
+    root = put(tmp_path / "ferplus", train=train, val=[line("e.png", *HAPPY)])
+    manifest = read(str(Path(root).parent), ("happy", "fear"), "valid")
     assert manifest.root == tmp_path / "ferplus"
-    assert manifest.skipped == {"no majority": 1, "contempt": 1}
+    assert manifest.skipped == {"train": {"no majority": 1, "contempt": 1}, "test": {}}
     a, b, e = manifest.rows.to_pylist()
     assert (a["id"], a["path"], a["label"], a["split"], a["x"]) == (
         "FER2013Train/a.png", "FER2013Train/a.png", "happy", "train", None,
     )  # fmt: skip
     assert [b[name] for name in ("x", "y", "width", "height")] == [4, 5, 36, 40]
     assert (e["path"], e["split"]) == ("FER2013Valid/e.png", "test")
-    assert manifest.hash() == ferplus.read(root, ("happy", "fear"), "valid").hash()
+    assert manifest.hash() == read(root, ("happy", "fear"), "valid").hash()
 
 
 def test_what_is_wrong_is_set_aside(tmp_path):
@@ -78,7 +83,7 @@ def test_what_is_wrong_is_set_aside(tmp_path):
         "d.png,1",
         line("e.png", *HAPPY),
     ]
-    manifest = ferplus.read(put(tmp_path, train=train, test=[line("f.png", *HAPPY)]), ("happy",), "test")
+    manifest = read(put(tmp_path, train=train, test=[line("f.png", *HAPPY)]), ("happy",), "test")
     assert sorted((fault.kind, fault.path) for fault in manifest.faults) == [
         ("bad_votes", "FER2013Train/c.png"),
         ("broken_line", "d.png"),
@@ -89,24 +94,24 @@ def test_what_is_wrong_is_set_aside(tmp_path):
 
 
 def test_the_users_mistakes(tmp_path):
-    root = put(tmp_path / "set", train=[line("a.png", *HAPPY)], valid=[line("e.png", *HAPPY)])
-    with pytest.raises(UserError, match=r"no split 'test' to test on; what works here: data\.test_split=valid"):
-        ferplus.read(root, EMOTIONS, "test")
-    with pytest.raises(UserError, match=r"no split 'none' .*data\.test_split=valid"):
-        ferplus.read(root, EMOTIONS, "none")
-    assert ferplus.read(root, EMOTIONS, "val").hash() == ferplus.read(root, EMOTIONS, "valid").hash()
+    root = put(tmp_path / "set", train=[line("a.png", *HAPPY)], val=[line("e.png", *HAPPY)])
+    with pytest.raises(UserError, match=r"no split 'test' to test on; what works here: data\.test_split=val"):
+        read(root, EMOTIONS, "test")
+    with pytest.raises(UserError, match=r"no split 'none' .*data\.test_split=val"):
+        read(root, EMOTIONS, "none")
+    assert read(root, EMOTIONS, "val").hash() == read(root, EMOTIONS, "valid").hash()
     with pytest.raises(UserError, match=r"no class 'bored'"):
-        ferplus.read(root, ["bored"], "valid")
+        read(root, ["bored"], "valid")
     with pytest.raises(UserError, match=r"say data\.root="):
-        ferplus.read(None, EMOTIONS, "valid")
+        read(None, EMOTIONS, "valid")
     with pytest.raises(UserError, match=r"not a folder"):
-        ferplus.read(str(tmp_path / "no"), EMOTIONS, "valid")
+        read(str(tmp_path / "no"), EMOTIONS, "valid")
     (tmp_path / "empty" / "set").mkdir(parents=True)
     with pytest.raises(UserError, match=r"no FER2013Train in .*; it holds: set"):
-        ferplus.read(str(tmp_path / "empty"), EMOTIONS, "valid")
+        read(str(tmp_path / "empty"), EMOTIONS, "valid")
     (tmp_path / "set" / "FER2013Valid" / "label.csv").unlink()
     with pytest.raises(UserError, match=r"label\.csv is missing"):
-        ferplus.read(root, EMOTIONS, "valid")
+        read(root, EMOTIONS, "valid")
 
 
 @pytest.fixture(scope="session")
@@ -127,16 +132,19 @@ def faces() -> str:
 
 
 def test_official_counts(faces):
-    manifest = ferplus.read(faces, EMOTIONS, "valid")
+    manifest = read(faces, EMOTIONS, "valid")
     assert list(manifest.counts("train").values()) == [8733, 7284, 3022, 3136, 536, 116, 2098, 120]
     assert list(manifest.counts("test").values()) == [1180, 862, 348, 411, 60, 25, 289, 16]
-    assert manifest.skipped == {"no majority": 3811, "unknown": 88, "not a face": 2}
+    assert manifest.skipped == {
+        "train": {"no majority": 3434, "unknown": 77, "not a face": 2},
+        "test": {"no majority": 377, "unknown": 11},
+    }
     assert not manifest.faults
     assert set(manifest.rows["x"].to_pylist()) == {None}
 
 
 def test_twins_of_test_images_are_dropped_from_training(faces, tmp_path):
-    manifest = ferplus.read(faces, EMOTIONS, "valid")
+    manifest = read(faces, EMOTIONS, "valid")
     store = prepare(manifest, tmp_path, size=32, margin=0.0, codec="raw")
     assert sum(store.meta.test_leaks.values()) == 231
     assert {name: store.meta.test_leaks[name] for name in ("surprise", "fear", "disgust", "contempt")} == {

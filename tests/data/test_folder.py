@@ -4,13 +4,14 @@ import pytest
 from layouts import EMOTIONS, picture, put_folder, text
 
 from fer_lightning.data.readers import folder
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 
 WORDS = ("Neutral", "happiness", "Sad", "surprised", "FEAR", "disgusted", "angry", "contempt")
 
 
 def read(root, test_split="test", classes=EMOTIONS):
-    return folder.read(str(root), classes, test_split)
+    return with_test_split(folder.read(str(root), classes), test_split)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def flat(root, a_class=10):
 def test_without_split_folders_a_share_must_be_asked_for(tmp_path):
     flat(tmp_path)
     for asked in ("test", "val", "0%", "100%", "0.2"):
-        with pytest.raises(UserError, match=r"no test part to test on; .* or say data\.test_split=20%"):
+        with pytest.raises(UserError, match=r"no test part in .* or say data\.test_split=20%"):
             read(tmp_path, asked)
     manifest = read(tmp_path, "20%")
     assert manifest.counts("test") == dict.fromkeys(EMOTIONS, 2)
@@ -70,7 +71,7 @@ def test_unknown_and_missing_names(tmp_path):
         read(tmp_path)
     own = read(tmp_path, classes=("ahegao", "sad"))
     assert own.counts("train") == {"ahegao": 1, "sad": 1}
-    assert own.skipped == {"happy": 2}
+    assert own.skipped == {"train": {"happy": 1}, "test": {"happy": 1}}
     (tmp_path / "train/ahegao").rename(tmp_path / "train/.hidden")
     (tmp_path / "test/ahegao").rename(tmp_path / "test/_hidden")
     with pytest.raises(UserError, match=r"no class 'neutral'; it has: happy, sad; say data\.classes="):

@@ -9,6 +9,7 @@ from layouts import put_parquet, table
 
 from fer_lightning.data.prepare import prepare
 from fer_lightning.data.readers import parquet
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 
 TWO = ("happy", "sad")
@@ -21,7 +22,7 @@ def write(file, made, **how):
 
 
 def read(root, classes=TWO, test_split="test"):
-    return parquet.read(str(root), classes, test_split)
+    return with_test_split(parquet.read(str(root), classes), test_split)
 
 
 @pytest.mark.parametrize("places", [("train.parquet", "test.parquet"), ("train/0.parquet", "test/0.parquet")])
@@ -34,7 +35,7 @@ def test_labels_by_name_and_pictures_by_row(tmp_path, places):
     used = [number for number, label in enumerate(labels) if label in (0, 2)]
     assert [row["path"] for row in train] == [f"{places[0]}#{number}" for number in used]
     assert [row["label"] for row in train] == [{0: "sad", 2: "happy"}[labels[number]] for number in used]
-    assert manifest.skipped == {"unknown": 80}
+    assert manifest.skipped == {"train": {"unknown": 40}, "test": {"unknown": 40}}
     assert {fault.kind for fault in manifest.faults} == {"unknown_label"}
     assert len(manifest.faults) == 240
     whole = pq.read_table(tmp_path / places[0])["image"].to_pylist()
@@ -61,7 +62,7 @@ def test_text_labels_plain_bytes_and_a_share(tmp_path):
     made = table([], [0] * 10)
     images = pa.array([one["bytes"] for one in made["image"].to_pylist()], pa.large_binary())
     write(tmp_path / "faces.parquet", pa.table({"img": images, "emotion": ["Happy", "sad"] * 5}))
-    with pytest.raises(UserError, match=r"no test part to test on; .*data\.test_split=20%"):
+    with pytest.raises(UserError, match=r"no test part in .*data\.test_split=20%"):
         read(tmp_path)
     manifest = read(tmp_path, test_split="40%")
     assert manifest.counts("test") == dict.fromkeys(TWO, 2)

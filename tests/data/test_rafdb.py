@@ -4,13 +4,17 @@ import pytest
 from layouts import SEVEN, put_rafdb, put_rafdb_folders, text
 
 from fer_lightning.data.readers import rafdb
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 
 LABELS = {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "anger", 7: "neutral"}
 
 
 def found(root, classes=SEVEN):
-    return [(r["path"], r["label"], r["split"]) for r in rafdb.read(str(root), classes, "test").rows.to_pylist()]
+    return [
+        (r["path"], r["label"], r["split"])
+        for r in with_test_split(rafdb.read(str(root), classes), "test").rows.to_pylist()
+    ]
 
 
 def test_the_authors_copy(tmp_path):
@@ -35,7 +39,7 @@ def test_the_copy_with_folders(tmp_path, above):
 def test_what_is_wrong_is_set_aside(tmp_path):
     good = ["train_1.jpg 4", "test_1.jpg 4", ""]
     text(tmp_path / rafdb.LIST, *good, "train_2.jpg 8", "train_3.jpg", "../train_4.jpg 1", "other_5.jpg 1")
-    manifest = rafdb.read(str(tmp_path), SEVEN, "test")
+    manifest = rafdb.read(str(tmp_path), SEVEN)
     assert [(fault.kind, fault.path) for fault in manifest.faults] == [
         ("unknown_label", "train_2.jpg"),
         ("outside_root", ""),
@@ -48,7 +52,7 @@ def test_what_is_wrong_is_set_aside(tmp_path):
 def test_wrong_rows_of_the_copy_with_folders(tmp_path):
     put_rafdb_folders(tmp_path)
     text(tmp_path / "train_labels.csv", "image,label", "a.jpg,4", "b.jpg,../../x", "c.jpg,0", "/d.jpg,1", "e.jpg")
-    manifest = rafdb.read(str(tmp_path), SEVEN, "test")
+    manifest = rafdb.read(str(tmp_path), SEVEN)
     assert manifest.counts("train") == {name: int(name == "happy") for name in SEVEN}
     assert sorted((fault.kind, fault.path) for fault in manifest.faults) == [
         ("broken_line", "e.jpg"),
@@ -58,8 +62,8 @@ def test_wrong_rows_of_the_copy_with_folders(tmp_path):
     ]
     text(tmp_path / "train_labels.csv", "name,label", "a.jpg,4")
     with pytest.raises(UserError, match=r"train_labels\.csv has no column 'image'; it has: name, label"):
-        rafdb.read(str(tmp_path), SEVEN, "test")
+        rafdb.read(str(tmp_path), SEVEN)
     (tmp_path / "test_labels.csv").unlink()
     text(tmp_path / "train_labels.csv", "image,label", "a.jpg,4")
     with pytest.raises(UserError, match=r"no test_labels\.csv in"):
-        rafdb.read(str(tmp_path), SEVEN, "test")
+        rafdb.read(str(tmp_path), SEVEN)

@@ -281,31 +281,31 @@ class TestReader:
         monkeypatch.setattr(synthetic, "generate", partial(synthetic.generate, test_per_class=2))
 
     def test_generates_once_and_names_people(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        first = reader.read(None, EMOTIONS, "val", **NUMBERS)
+        first = reader.read(None, EMOTIONS, **NUMBERS)
         monkeypatch.setattr(synthetic, "generate", None)
-        again = reader.read(None, EMOTIONS, "val", **NUMBERS)
+        again = reader.read(None, EMOTIONS, **NUMBERS)
         assert first.hash() == again.hash()
         assert first.name == "synthetic"
         assert first.redistributable
         assert first.root.is_relative_to(cache.home())
-        assert set(first.counts("test").values()) == {2}
+        assert set(first.counts("val").values()) == {2}
         assert sum(first.counts("train").values()) == 20
         for row in first.rows.to_pylist():
             assert row["path"].startswith(row["identity"])
             assert (first.root / row["path"]).is_file()
 
     def test_keeps_the_wanted_classes_only(self) -> None:
-        manifest = reader.read(None, ("happy", "sad"), "val", **NUMBERS)
+        manifest = reader.read(None, ("happy", "sad"), **NUMBERS)
         assert manifest.classes == ("happy", "sad")
         assert set(manifest.rows["label"].to_pylist()) == {"happy", "sad"}
 
     def test_refuses_a_folder_of_other_numbers(self, tmp_path: Path) -> None:
         root = str(tmp_path / "own")
-        reader.read(root, EMOTIONS, "val", **NUMBERS)
+        reader.read(root, EMOTIONS, **NUMBERS)
         with pytest.raises(UserError, match="seed=1, not 2"):
-            reader.read(root, EMOTIONS, "val", **{**NUMBERS, "seed": 2})
+            reader.read(root, EMOTIONS, **{**NUMBERS, "seed": 2})
 
     def test_refuses_a_folder_of_somebody_else(self, tmp_path: Path) -> None:
         (tmp_path / "own").mkdir()
         with pytest.raises(UserError, match="no drawn faces"):
-            reader.read(str(tmp_path / "own"), EMOTIONS, "val", **NUMBERS)
+            reader.read(str(tmp_path / "own"), EMOTIONS, **NUMBERS)

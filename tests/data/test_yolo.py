@@ -7,12 +7,13 @@ from layouts import MIRROR, picture, put_yolo, text
 from PIL import Image
 
 from fer_lightning.data.readers import yolo
+from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
 
 def read(root, test_split="test", classes=EMOTIONS):
-    return yolo.read(str(root), classes, test_split)
+    return with_test_split(yolo.read(str(root), classes), test_split)
 
 
 def faces(manifest):

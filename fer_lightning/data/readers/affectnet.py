@@ -8,15 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.places import Layout, holdings, is_file
 from fer_lightning.data.reading import (
     OUTSIDE,
+    chosen_classes,
+    count_by_split,
     header,
     read_csv,
-    require_classes,
     require_columns,
-    test_part,
     unique_ids,
 )
 from fer_lightning.errors import UserError
@@ -46,7 +46,7 @@ CSV_FOLDERS = (
 )
 CSV_NAMES = {
     "train": ("training.csv", "Manually_training.csv"),
-    "test": ("validation.csv", "Manually_validation.csv"),
+    "val": ("validation.csv", "Manually_validation.csv"),
 }
 AUTOMATIC_FOLDERS = tuple(name.replace("Manually", "Automatically") for name in CSV_FOLDERS)
 AUTOMATIC_NAMES = ("automatically_annotated.csv",)
@@ -72,8 +72,7 @@ LAYOUT = Layout("affectnet", "AffectNet", "training.csv", _holds)
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     automatic: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -84,18 +83,16 @@ def read(
 
     Args:
         root: the folder that was unpacked; where CSV files and pictures lie below it is found out.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "val", the official validation set; the test set was never published.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         automatic: train on the automatically annotated part, too. Paths are then relative to ``root``, and it is
             the root that links must not lead out of.
         progress: called with (files read, files).
 
     Raises:
-        UserError: no root, no CSV file, no picture folder, a needed column is missing, an unknown class,
-            another ``test_split``.
+        UserError: no root, no CSV file, no picture folder, a needed column is missing, an unknown class.
     """
-    test_part(LAYOUT.title, test_split, ["valid"])
-    require_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
+    classes = chosen_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
     folder = LAYOUT.existing(root)
     files = [(split, _find_csv(folder, CSV_FOLDERS, names)) for split, names in CSV_NAMES.items()]
     if automatic:
@@ -118,7 +115,7 @@ def read(
         name="affectnet",
         root=folder if automatic else pictures,
         rows=rows,
-        classes=tuple(classes),
+        classes=classes,
         skipped=skipped,
         faults=tuple(faults),
     )
@@ -172,8 +169,8 @@ def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     return table.select([*NEEDED, VALENCE, AROUSAL])
 
 
-def _judge(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tuple[pa.Table, dict[str, int]]:
-    """Rows to train and test on, and how many were left out by label; what is wrong goes to ``faults``."""
+def _judge(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tuple[pa.Table, LeftOut]:
+    """Rows of the classes, and how many others there are by split and label; what is wrong goes to ``faults``."""
     names = pa.array(list(AFFECTNET_CODES.values()))
     codes = pa.array([str(code) for code in AFFECTNET_CODES])
     label = names.take(pc.index_in(pc.utf8_trim_whitespace(table[EXPRESSION]), codes))
@@ -184,8 +181,7 @@ def _judge(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tupl
 
     table = _set_aside(table, pc.is_null(label), "unknown_label", (EXPRESSION,), faults)
     wanted = pc.is_in(table["label"], pa.array(list(classes), pa.string()))
-    counted = table["label"].filter(pc.invert(wanted)).value_counts().to_pylist()
-    left_out = {row["values"]: row["counts"] for row in counted}
+    left_out = count_by_split(table.filter(pc.invert(wanted)))
     table = table.filter(wanted)
     table = _set_aside(table, pc.equal(table[PATH], ""), "no_path", (EXPRESSION,), faults)
     outside = pc.match_substring_regex(table[PATH], OUTSIDE)
@@ -194,7 +190,7 @@ def _judge(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tupl
     sound = pc.and_(pc.and_(pc.is_valid(x), pc.is_valid(y)), pc.and_(pc.greater(width, 0), pc.greater(height, 0)))
     unusable = pc.invert(pc.fill_null(sound, False))
     table = _set_aside(table, unusable, "unusable_box", (X, Y, WIDTH, HEIGHT), faults)
-    return _rows(table), {name: left_out[name] for name in AFFECTNET_CODES.values() if name in left_out}
+    return _rows(table), left_out
 
 
 def _set_aside(

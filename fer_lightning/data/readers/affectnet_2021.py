@@ -10,10 +10,10 @@ import numpy as np
 
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.places import Layout, files_in, is_folder, is_picture
-from fer_lightning.data.reading import Row, manifest, pooled, require_classes, test_part
+from fer_lightning.data.reading import Row, chosen_classes, manifest, pooled
 from fer_lightning.labels import AFFECTNET_CODES
 
-FOLDERS = {"train": "train_set", "test": "val_set"}
+FOLDERS = {"train": "train_set", "val": "val_set"}
 LAYOUT = Layout(
     "affectnet_2021",
     "AffectNet 2021",
@@ -24,8 +24,7 @@ LAYOUT = Layout(
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -33,15 +32,14 @@ def read(
 
     Args:
         root: the folder that holds train_set and val_set, or the one above it.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "val": val_set.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (pictures done, pictures).
 
     Raises:
-        UserError: no root, nothing that can be used in it, an unknown class or ``test_split``.
+        UserError: no root, nothing that can be used in it, an unknown class.
     """
-    test_part(LAYOUT.title, test_split, ["valid"])
-    require_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
+    classes = chosen_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
     folder = LAYOUT.find(root)
     faults: list[Fault] = []
     rows = []

@@ -5,13 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import yaml
-
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.places import existing, holdings, recognised
 from fer_lightning.data.readers import affectnet, affectnet_2021, fer2013, ferplus, folder, parquet, rafdb, yolo
 from fer_lightning.errors import UserError
-from fer_lightning.layout import shipped
 
 MODULES = (affectnet, affectnet_2021, fer2013, ferplus, rafdb, yolo, parquet, folder)
 LAYOUTS = {module.LAYOUT: module for module in MODULES}
@@ -21,8 +18,7 @@ log = logging.getLogger(__name__)
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str | None,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -30,8 +26,7 @@ def read(
 
     Args:
         root: the folder, or the one above it.
-        classes: names of the classes to keep, in the classifier's order.
-        test_split: as the reader of that layout takes it; null: what its option in conf/data says.
+        classes: names of the classes to keep, in the classifier's order. None: the emotions that the set has.
         progress: see the reader.
 
     Raises:
@@ -47,8 +42,5 @@ def read(
         raise UserError(f"data=auto: there is {several}; choose with data=... and data.root=...")
     layout, place = found[0]
     log.info("data=auto: %s is read as data=%s", place, layout.option)
-    if test_split is None:
-        option = shipped("conf") / "data" / f"{layout.option}.yaml"
-        test_split = str(yaml.safe_load(option.read_text(encoding="utf-8"))["test_split"])
     reader: Callable[..., Manifest] = LAYOUTS[layout].read
-    return reader(str(place), classes, test_split, progress=progress)
+    return reader(str(place), classes, progress=progress)

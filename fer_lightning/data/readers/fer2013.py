@@ -13,14 +13,13 @@ from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.places import Layout, is_file
 from fer_lightning.data.reading import (
     Row,
+    chosen_classes,
     header,
     manifest,
     numbered,
-    require_classes,
     require_columns,
     split_of,
     stream_csv,
-    test_part,
 )
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -33,8 +32,7 @@ LAYOUT = Layout("fer2013", "FER2013", FILES[0], lambda folder: any(is_file(folde
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -42,15 +40,14 @@ def read(
 
     Args:
         root: the folder that holds fer2013.csv or icml_face_data.csv, or the one above it.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "test" (the rows of PrivateTest) or "valid" (PublicTest). Training rows are Training.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (files read, files).
 
     Raises:
-        UserError: no root, a column is missing, no row can be used, an unknown class or ``test_split``.
+        UserError: no root, a column is missing, no row can be used, an unknown class.
     """
-    require_classes(LAYOUT.title, classes, EMOTIONS)
-    part = test_part(LAYOUT.title, test_split, ["valid", "test"])
+    classes = chosen_classes(LAYOUT.title, classes, EMOTIONS)
     folder = LAYOUT.find(root)
     file = next(name for name in FILES if is_file(folder, name))
     faults: list[Fault] = []
@@ -60,11 +57,11 @@ def read(
         sound = _are_pictures(batch["pixels"]).to_pylist()
         codes, usages = batch["emotion"].to_pylist(), batch["Usage"].to_pylist()
         for row in zip(codes, usages, sound, strict=True):
-            found = _row(f"{file}#{number}", *row, part)
+            found = _row(f"{file}#{number}", *row)
             number += 1
             if isinstance(found, Row):
                 rows.append(found)
-            elif found:
+            else:
                 faults.append(found)
     if progress:
         progress(1, 1)
@@ -77,18 +74,15 @@ def _stream(folder: Path, faults: list[Fault], file: str) -> Iterator[pa.RecordB
     return stream_csv(folder / file, names, COLUMNS, faults)
 
 
-def _row(path: str, code: str, usage: str, sound: bool, part: str | float) -> Row | Fault | None:
-    """None: a row of the part that is neither trained nor tested on."""
+def _row(path: str, code: str, usage: str, sound: bool) -> Row | Fault:
     split = split_of(usage)
     if split is None:
         return Fault("unknown_split", path, f"Usage {usage}")
-    if split not in ("train", part):
-        return None
     if code.strip() not in (known := [str(code) for code in range(len(EMOTIONS))]):
         return Fault("unknown_label", path, f"emotion {code}")
     if not sound:
         return Fault("unreadable", path, f"pixels are not {SIDE} x {SIDE} numbers of 0 to 255")
-    return Row(path, EMOTIONS[known.index(code.strip())], "train" if split == "train" else "test")
+    return Row(path, EMOTIONS[known.index(code.strip())], split)
 
 
 def _are_pictures(texts: pa.Array) -> pa.Array:

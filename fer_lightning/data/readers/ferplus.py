@@ -10,15 +10,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.places import Layout, is_file, is_folder
-from fer_lightning.data.reading import read_csv, require_classes, test_part
+from fer_lightning.data.reading import chosen_classes, count_by_split, read_csv
 from fer_lightning.errors import UserError
 
-FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 VOTES = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")
 """What the ten vote counts of a row stand for, in their order."""
-EMOTIONS = VOTES[:8]
 NO_MAJORITY = "no majority"
 BOX = r"^\(\s*(?P<left>\d{1,6})\s*,\s*(?P<top>\d{1,6})\s*,\s*(?P<right>\d{1,6})\s*,\s*(?P<bottom>\d{1,6})\s*\)$"
 SIDE = 48  # every picture of FER2013 is 48 x 48
@@ -28,8 +27,7 @@ LAYOUT = Layout("ferplus", "FERPlus", FOLDERS["train"], lambda folder: is_folder
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -37,28 +35,31 @@ def read(
 
     Args:
         root: the folder that holds FER2013Train and FER2013Valid or FER2013Test, or the one above it.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "test" or "valid": what to test on. Training rows are always FER2013Train.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (files read, files).
 
     Raises:
-        UserError: no root, a folder or its label.csv is missing, an unknown class or ``test_split``.
+        UserError: no root, a folder's label.csv is missing, an unknown class.
     """
-    require_classes(LAYOUT.title, classes, EMOTIONS)
+    classes = chosen_classes(LAYOUT.title, classes, (*VOTES, NO_MAJORITY))
     folder = LAYOUT.find(root)
-    files = {"train": _labels(folder, "train"), "test": _test_labels(folder, test_split)}
+    files = {split: _labels(folder, name) for split, name in FOLDERS.items() if is_folder(folder, name)}
     faults: list[Fault] = []
-    skipped: dict[str, int] = {}
+    skipped: LeftOut = {}
     parts = []
     for done, (split, file) in enumerate(files.items(), start=1):
-        parts.append(_rows(file, split, classes, skipped, faults))
+        rows = _rows(file, split, faults)
+        wanted = pc.is_in(rows["label"], pa.array(classes, pa.string()))
+        skipped |= count_by_split(rows.filter(pc.invert(wanted)))
+        parts.append(rows.filter(wanted))
         if progress:
             progress(done, len(files))
     return Manifest(
         name="ferplus",
         root=folder,
         rows=pa.concat_tables(parts),
-        classes=tuple(classes),
+        classes=classes,
         skipped=skipped,
         faults=tuple(faults),
     )
@@ -79,38 +80,24 @@ def majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(won, winner, -1)
 
 
-def _labels(folder: Path, split: str) -> Path:
-    file = folder / FOLDERS[split] / "label.csv"
-    if not is_file(folder, f"{FOLDERS[split]}/label.csv"):
+def _labels(folder: Path, name: str) -> Path:
+    file = folder / name / "label.csv"
+    if not is_file(folder, f"{name}/label.csv"):
         raise UserError(f"FERPlus: {file} is missing; take it from Microsoft's FERPlus repository")
     return file
 
 
-def _test_labels(folder: Path, test_split: str) -> Path:
-    there = [split for split in ("test", "valid") if is_folder(folder, FOLDERS[split])]
-    if not there:
-        raise UserError(f"FERPlus: no FER2013Test and no FER2013Valid in {folder} to test on")
-    return _labels(folder, str(test_part(LAYOUT.title, test_split, there)))
-
-
-def _rows(
-    file: Path, split: str, classes: Sequence[str], skipped: dict[str, int], faults: list[Fault]
-) -> pa.Table:
-    """One label file as manifest rows; what is left out is added to ``skipped`` and ``faults``."""
+def _rows(file: Path, split: str, faults: list[Fault]) -> pa.Table:
+    """One label file as manifest rows, whatever their label; what is wrong is added to ``faults``."""
     table = _sound_rows(file, faults)
     votes = np.stack([table[name].cast(pa.int64()).to_numpy() for name in VOTES], axis=1)
     names = np.array([*VOTES, NO_MAJORITY], dtype=object)  # index -1 is the last one
-    labels = pa.array(names[majority(votes)], pa.string())
-    wanted = pc.is_in(labels, pa.array(list(classes), pa.string()))
-    for row in labels.filter(pc.invert(wanted)).value_counts().to_pylist():
-        skipped[row["values"]] = skipped.get(row["values"], 0) + row["counts"]
-    table = table.filter(wanted)
     paths = pc.binary_join_element_wise(file.parent.name, table["name"], "/")
     return make_rows(
         {
             "id": paths,
             "path": paths,
-            "label": labels.filter(wanted),
+            "label": pa.array(names[majority(votes)], pa.string()),
             "split": pa.array([split] * len(table), pa.string()),
             **_boxes(table["box"]),
         }

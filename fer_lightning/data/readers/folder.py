@@ -11,13 +11,12 @@ from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_folder, is_picture
 from fer_lightning.data.reading import (
     Row,
+    chosen_classes,
     header,
-    hold_out,
     manifest,
     our_names,
     read_csv,
     split_folders,
-    test_part,
 )
 from fer_lightning.labels import known_name
 
@@ -40,8 +39,7 @@ LAYOUT = Layout("folder", "class-name folders", "folders named after emotions, b
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -51,20 +49,18 @@ def read(
 
     Args:
         root: the folder that holds the splits' folders or the classes'; or the one above it.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "test" or "valid": which folder to test on. Without such folders a share such as "20%" to
-            hold out of each class, by a hash of the names.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (splits read, splits).
 
     Raises:
-        UserError: no root, a folder's name is no known label, no picture, no such ``test_split``.
+        UserError: no root, a folder's name is no known label, no picture, an unknown class.
     """
-    folder = replace(LAYOUT, holds=partial(_holds, classes=classes)).find(root)
-    there = _splits(folder)
-    part = test_part(LAYOUT.title, test_split, there)
-    parts = {split: name for split, name in there.items() if split in ("train", part)}
+    folder = replace(LAYOUT, holds=partial(_holds, classes=classes or ())).find(root)
+    parts = _splits(folder)
     names = sorted({name for place in parts.values() for name in folders_in(folder / place)})
     labels = our_names(LAYOUT.title, names, classes)
+    classes = chosen_classes(LAYOUT.title, classes, labels.values())
     faults: list[Fault] = []
     listed = _listed(folder, faults)
     rows = []
@@ -76,10 +72,10 @@ def read(
                 if known_name(told, classes) != labels[name]:
                     faults.append(Fault("labels_disagree", path, f"{LIST} says {told[:40]}"))
                 else:
-                    rows.append(Row(path, labels[name], "train" if split == "train" else "test"))
+                    rows.append(Row(path, labels[name], split))
         if progress:
             progress(done, len(parts))
-    return manifest(LAYOUT, folder, hold_out(rows, part), classes, faults)
+    return manifest(LAYOUT, folder, rows, classes, faults)
 
 
 def _listed(root: Path, faults: list[Fault]) -> dict[str, str]:

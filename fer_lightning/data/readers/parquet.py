@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from fer_lightning.data.manifest import Fault, Manifest, inside
 from fer_lightning.data.places import Layout
-from fer_lightning.data.reading import Row, hold_out, manifest, numbered, our_names, split_of, test_part
+from fer_lightning.data.reading import Row, chosen_classes, manifest, numbered, our_names, split_of
 from fer_lightning.errors import UserError
 
 LABELS = ("label", "labels", "emotion", "expression")
@@ -42,8 +42,7 @@ class _Columns(NamedTuple):
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -52,33 +51,32 @@ def read(
     Args:
         root: the folder that holds them, or a folder with them. A file is of the split that its name or its
             folder's name says (data/train-00000-of-00002.parquet), else of the training split.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "test" or "valid"; where no file is of either, a share such as "20%" to hold out.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (files read, files).
 
     Raises:
         UserError: no root, a file cannot be read, has no pictures or label numbers without names, an unknown
-            label, no such ``test_split``.
+            label or class.
     """
     folder = LAYOUT.find(root)
     splits = {file: split_of(file.removesuffix(".parquet")) or "train" for file in _files(folder)}
-    part = test_part(LAYOUT.title, test_split, set(splits.values()))
-    wanted = {file: split for file, split in splits.items() if split in ("train", part)}
     names: dict[str, list[str | None]] = {}
-    for done, file in enumerate(wanted, start=1):
+    for done, file in enumerate(splits, start=1):
         names[file] = _labels(folder / file)
         if progress:
-            progress(done, len(wanted))
+            progress(done, len(splits))
     ours = our_names(LAYOUT.title, {name for column in names.values() for name in column if name}, classes)
+    classes = chosen_classes(LAYOUT.title, classes, ours.values())
     faults: list[Fault] = []
     rows = []
-    for file, split in wanted.items():
+    for file, split in splits.items():
         for number, name in enumerate(names[file]):
             if name is None:
                 faults.append(Fault("unknown_label", f"{file}#{number}", "it is empty or has no name"))
             else:
-                rows.append(Row(f"{file}#{number}", ours[name], "train" if split == "train" else "test"))
-    return manifest(LAYOUT, folder, hold_out(rows, part), classes, faults, partial(_pictures, folder))
+                rows.append(Row(f"{file}#{number}", ours[name], split))
+    return manifest(LAYOUT, folder, rows, classes, faults, partial(_pictures, folder))
 
 
 @contextmanager

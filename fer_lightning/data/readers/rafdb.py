@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.places import Layout, is_file
-from fer_lightning.data.reading import Row, header, manifest, read_csv, require_classes, require_columns, test_part
+from fer_lightning.data.reading import Row, chosen_classes, header, manifest, read_csv, require_columns
 from fer_lightning.errors import UserError
 
 CODES = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
@@ -34,8 +34,7 @@ LAYOUT = Layout(
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -43,15 +42,14 @@ def read(
 
     Args:
         root: the folder that holds EmoLabel and Image, or DATASET and train_labels.csv; or the one above it.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "test".
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (files read, files).
 
     Raises:
-        UserError: no root, a file or column is missing, no row can be used, an unknown class or ``test_split``.
+        UserError: no root, a file or column is missing, no row can be used, an unknown class.
     """
-    require_classes(LAYOUT.title, classes, list(CODES.values()))
-    test_part(LAYOUT.title, test_split, ["test"])
+    classes = chosen_classes(LAYOUT.title, classes, list(CODES.values()))
     folder = LAYOUT.find(root)
     faults: list[Fault] = []
     rows = _from_list(folder, faults) if is_file(folder, LIST) else _from_folders(folder, faults)

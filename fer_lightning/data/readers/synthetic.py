@@ -19,8 +19,7 @@ from fer_lightning.errors import UserError
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     rows: int,
     seed: int,
@@ -33,8 +32,7 @@ def read(
 
     Args:
         root: its folder; by default one in the cache, named after the content hash of the numbers.
-        classes: names of the classes to keep, in the classifier's order.
-        test_split: "val".
+        classes: names of the classes to keep, in the classifier's order. None: all.
         rows: training pictures.
         seed: of everything drawn.
         proportions: of the training classes: AffectNet's, or all the same.
@@ -62,7 +60,7 @@ def read(
         if not folder.exists():
             synthetic.generate(folder, rows, seed, proportions, intensity, label_noise, progress)
     _check(folder, wanted)
-    manifest = affectnet.read(str(folder), classes, test_split)
+    manifest = affectnet.read(str(folder), classes)
     return replace(manifest, name="synthetic", rows=_with_identity(manifest.rows), redistributable=True)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_folder, is_picture
-from fer_lightning.data.reading import Row, hold_out, manifest, our_names, pooled, split_folders, test_part
+from fer_lightning.data.reading import Row, chosen_classes, manifest, our_names, pooled, split_folders
 from fer_lightning.errors import UserError
 
 NAMES = "data.yaml"
@@ -32,8 +32,7 @@ def _folders(folder: Path) -> dict[str, str]:
 
 def read(
     root: str | None,
-    classes: Sequence[str],
-    test_split: str,
+    classes: Sequence[str] | None,
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -44,30 +43,27 @@ def read(
 
     Args:
         root: the folder that holds data.yaml and train, or the one above it.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted.
-        test_split: "test" or "valid"; where neither is there, a share such as "20%" to hold out.
+        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
+            emotions that the set has.
         progress: called with (pictures done, pictures).
 
     Raises:
-        UserError: no root, data.yaml says no names or unknown ones, no row can be used, another ``test_split``.
+        UserError: no root, data.yaml says no names or unknown ones, no row can be used, an unknown class.
     """
     folder = LAYOUT.find(root)
     names = _names(folder / NAMES)
     ours = our_names(LAYOUT.title, names.values(), classes)
+    classes = chosen_classes(LAYOUT.title, classes, ours.values())
     labels = {number: ours[name] for number, name in names.items()}
-    there = _folders(folder)
-    part = test_part(LAYOUT.title, test_split, there)
     faults: list[Fault] = []
     items = []
-    for split, name in there.items():
-        if split in ("train", part):
-            ours_is = "train" if split == "train" else "test"
-            items += [(path, label, ours_is) for path, label in _pairs(folder, name, faults)]
+    for split, name in _folders(folder).items():
+        items += [(path, label, split) for path, label in _pairs(folder, name, faults)]
     rows = []
     for found in pooled(partial(_rows, folder, labels), items, progress):
         rows += [one for one in found if isinstance(one, Row)]
         faults += [one for one in found if isinstance(one, Fault)]
-    return manifest(LAYOUT, folder, hold_out(rows, part), classes, faults)
+    return manifest(LAYOUT, folder, rows, classes, faults)
 
 
 def _names(file: Path) -> dict[str, str]:

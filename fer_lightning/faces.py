@@ -1,0 +1,79 @@
+"""Config -> faces: a data set's annotations, and its prepared store. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fer_lightning.cache import home
+from fer_lightning.config import make, preparing, reading
+from fer_lightning.data.manifest import SCHEMA, Manifest
+from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
+from fer_lightning.data.split import with_test_split
+from fer_lightning.data.store import Store
+from fer_lightning.errors import UserError
+from fer_lightning.layout import shipped
+
+Config = dict[str, Any]
+Progress = Callable[[int, int], None]
+
+
+def read(node: Config, progress: Progress | None = None) -> Manifest:
+    """What a data set's annotations say, with the splits that it has itself.
+
+    Args:
+        node: the config of ``data``; where its classes are null, all emotions that the set has.
+        progress: see the reader.
+
+    Raises:
+        UserError: see the reader; or it is a user's own and returns something else than it must.
+    """
+    options = {"_target_": node["_target_"], **reading(node)}
+    made = make("data", options, progress=progress)
+    wanted = node["classes"]
+    if not isinstance(made, Manifest) or made.rows.schema != SCHEMA or wanted not in (None, list(made.classes)):
+        raise UserError(
+            f"data: {node['_target_']} must return a Manifest with data.classes as its classes, in that order, "
+            "and rows as fer_lightning.data.manifest.make_rows makes them"
+        )
+    return made
+
+
+def manifest(config: Config, progress: Progress | None = None) -> Manifest:
+    """What is trained and tested on.
+
+    Raises:
+        UserError: see ``read`` and ``with_test_split``.
+    """
+    found = read(config["data"], progress)
+    return with_test_split(found, config["data"]["test_split"] or _usual_test_split(found.name))
+
+
+def _usual_test_split(option: str) -> str:
+    """What the option of conf/data says; data=auto leaves it to the one that it finds."""
+    file = shipped("conf") / "data" / f"{option}.yaml"
+    return str(yaml.safe_load(file.read_text(encoding="utf-8"))["test_split"])
+
+
+def store(config: Config, progress: Progress | None = None) -> Store:
+    """Prepare the data set's faces, or open them where that was done before."""
+    found = manifest(config, progress)
+    try:
+        return prepare(found, _stores(config), **preparing(config["data"]), progress=progress)
+    except ValueError as error:
+        raise UserError(f"data: {error}") from error
+
+
+def missing_bytes(config: Config, found: Manifest) -> int:
+    """Disk that preparing a manifest's faces will need: nothing where it was done before."""
+    options = preparing(config["data"])
+    if is_prepared(found, _stores(config), **options):
+        return 0
+    return disk_estimate(found.rows.num_rows, options["size"], options["codec"])
+
+
+def _stores(config: Config) -> Path:
+    return Path(config["data"]["store"] or home() / "stores").expanduser()
