@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 import threading
-from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PIXELS = 2**27  # a picture said to have more is a decompression bomb, not a photograph of a face
+MAX_PIXELS = 2**26  # a picture said to have more is a decompression bomb, not a photograph of a face
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads it when it is loaded
 
 import cv2  # noqa: E402
@@ -26,7 +25,7 @@ Pixels = NDArray[np.uint8]
 Codec = Literal["jpeg", "png", "raw"]
 Box = tuple[int, int, int, int]
 
-RESIZE = "area-down-cubic-up"
+RESIZE = "central-square-area-down-cubic-up"
 JPEG_QUALITY = 95
 
 
@@ -41,7 +40,7 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a face is cut out and kept.
+    """How a face is cut out and kept: its box, grown by the margin; of that the central square, at ``size``.
 
     Args:
         size: side of the square picture that is kept, in pixels.
@@ -63,16 +62,6 @@ class Recipe:
             raise ValueError(f"margin must be 0 to 4 (a share of the box on each side), not {self.margin}")
         if self.codec not in ("jpeg", "png", "raw"):
             raise ValueError(f"codec must be jpeg, png or raw, not {self.codec!r}")
-
-
-@dataclass(frozen=True)
-class Task:
-    """A few faces to crop: their files below ``root`` or their bytes, boxes (None: the whole picture), and how."""
-
-    root: Path
-    pictures: Sequence[Path | bytes]
-    boxes: Sequence[Box | None]
-    recipe: Recipe
 
 
 @dataclass(frozen=True)
@@ -98,18 +87,22 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def crop_all(task: Task) -> list[Crop | UnusableError]:
-    """Crop each face of a task; what cannot be used is returned in its place, never raised."""
-    results: list[Crop | UnusableError] = []
-    for picture, box in zip(task.pictures, task.boxes, strict=True):
-        try:
-            if isinstance(picture, Path) and not inside(task.root, picture):
-                raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
-            face = cut_out(decode(picture), box, task.recipe.margin)
-            results.append(Crop(encode(resize(face, task.recipe.size), task.recipe.codec), digest(face)))
-        except UnusableError as error:
-            results.append(error)
-    return results
+def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> Crop:
+    """A face as it is kept.
+
+    Args:
+        picture: its file, or the file's bytes.
+        root: a file that a link leads out of this folder is not read.
+        box: x, y, width, height in pixels; None: the whole picture is the face.
+        recipe: how.
+
+    Raises:
+        UnusableError: "outside_root", "missing", "zero_byte", "unreadable" or "box_outside".
+    """
+    if isinstance(picture, Path) and not inside(root, picture):
+        raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+    face = cut_out(decode(picture), box, recipe.margin)
+    return Crop(encode(resize(central_square(face), recipe.size), recipe.codec), digest(face))
 
 
 def decode(picture: Path | bytes) -> Pixels:
@@ -157,12 +150,19 @@ def cut_out(picture: Pixels, box: Box | None, margin: float) -> Pixels:
     return picture[max(top, 0) : bottom, max(left, 0) : right]
 
 
+def central_square(face: Pixels) -> Pixels:
+    """The middle of a face (H, W, C) as (S, S, C), S being the shorter of H and W; a view."""
+    tall, wide = face.shape[:2]
+    side = min(tall, wide)
+    top, left = (tall - side) // 2, (wide - side) // 2
+    return face[top : top + side, left : left + side]
+
+
 def resize(face: Pixels, size: int) -> Pixels:
-    """A face as (size, size, C): by area where that shrinks it, cubic where it grows."""
+    """A square face as (size, size, C): by area where that shrinks it, cubic where it grows."""
     if face.shape[:2] == (size, size):
         return face
-    shrinks = face.shape[0] * face.shape[1] > size * size
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+    method = cv2.INTER_AREA if face.shape[0] > size else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(face, (size, size), interpolation=method), np.uint8)
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.cache import content_hash
+from fer_lightning.errors import UserError
 
 SCHEMA = pa.schema(
     [
@@ -64,6 +65,18 @@ LeftOut = dict[str, dict[str, int]]
 """Rows left out on purpose, by split and reason."""
 
 
+def require_every_class(counts: Mapping[str, Mapping[str, int]], name: str, faults: Sequence[Fault]) -> None:
+    """Raises UserError where ``counts``, images by split and class, has a class without an image."""
+    for split, by_class in counts.items():
+        for label, images in by_class.items():
+            if images == 0:
+                known = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
+                raise UserError(
+                    f"{name}: class {label!r} has no {'training' if split == 'train' else 'test'} image{known}; "
+                    "leave it out of the classes or mend the data"
+                )
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A data set as read from its annotations; no picture has been opened yet.
@@ -101,6 +114,19 @@ class Manifest:
         labels = self.rows.filter(pc.equal(self.rows["split"], split))["label"]
         found = {row["values"]: row["counts"] for row in labels.value_counts().to_pylist()}
         return {name: found.get(name, 0) for name in self.classes}
+
+    def check(self) -> None:
+        """Look whether it can be trained on; no picture is opened.
+
+        Raises:
+            ValueError: a label is none of the classes, or a split neither "train" nor "test": a reader's mistake,
+                which would end in wrong labels.
+            UserError: a class has no image in one of the splits.
+        """
+        for column, known in (("label", self.classes), ("split", ("train", "test"))):
+            if unknown := set(pc.unique(self.rows[column]).to_pylist()) - set(known):
+                raise ValueError(f"the manifest of {self.name} has the unknown {column} {min(unknown)!r}")
+        require_every_class({split: self.counts(split) for split in ("train", "test")}, self.name, self.faults)
 
     def hash(self) -> str:
         """SHA-256 of everything that decides what is trained on; the root is not part of it."""

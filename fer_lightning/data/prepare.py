@@ -1,16 +1,17 @@
-"""Manifest -> store: every face is decoded, cropped and resized once, in parallel."""
+"""Manifest -> store: every face is decoded, cropped and resized once, in parallel, resumable shard by shard."""
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import shutil
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice, pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
@@ -19,19 +20,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fer_lightning.cache import atomic_folder, content_hash, file_hash, locked
-from fer_lightning.data.crop import RESIZE, Box, Codec, Crop, Recipe, Task, UnusableError, crop_all, start_worker
-from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.store import META, SCHEMA_VERSION, Store, StoreMeta, schema
+from fer_lightning.cache import content_hash, locked, write_atomic
+from fer_lightning.data.crop import RESIZE, Codec, Recipe, start_worker
+from fer_lightning.data.manifest import Manifest, require_every_class
+from fer_lightning.data.shard import BATCH_BYTES, WORK, Job, Part, Report, found, put_pictures, read_table, write
+from fer_lightning.data.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit
 from fer_lightning.errors import UserError
 
 Leaks = Literal["drop", "keep", "error"]
 Progress = Callable[[int, int], None]
-Results = list[Crop | UnusableError]
-Mapper = Callable[[Iterable[Task]], Iterator[Results]]
+Reports = dict[str, list[Report]]
+Mapper = Callable[[Iterable[Part]], Iterator[tuple[Part, Report]]]
 
-CHUNK_BYTES = 8 * 2**20
-CHUNK_ROWS = 256
+log = logging.getLogger(__name__)
+
+SHARD_ROWS = 1024  # about as many as are lost where a process is killed
+MOST_SHARDS = 256  # of a split: a process may have no more than 1,024 files open
 ROWS_WORTH_A_PROCESS = 1000
 BYTES_A_PIXEL = {"jpeg": 0.55, "png": 2.2, "raw": 3.0}
 BYTES_A_ROW = {"jpeg": 900, "png": 400, "raw": 300}
@@ -56,8 +60,9 @@ def prepare(
     """Make the store of a manifest, or open it where it was made before.
 
     It lies in ``base/<name>-<8 hex digits>``, named after everything that decides its content except the
-    pictures themselves: delete the folder after mending pictures. Two processes that ask for it at once make
-    it once; a kill leaves nothing that looks whole. The data set's root is only read.
+    pictures themselves: delete the folder after mending pictures. It grows in ``base/<that name>.partial``,
+    and what a killed process has left there the next one goes on with. Two processes that ask for it at once
+    make it once. The data set's root is only read.
 
     Args:
         manifest: what a reader found.
@@ -68,7 +73,7 @@ def prepare(
         leaks: what to do with training images that are pixel-identical to a test image: "drop" them, "keep"
             them, or "error".
         processes: how many work; None: one for each CPU, fewer for a small set. No influence on the result.
-        progress: called with (rows done, rows).
+        progress: called with (rows done, rows), first with those that were done before.
 
     Raises:
         ValueError: a number out of range, an unknown codec or value of ``leaks``, or a manifest with a label
@@ -80,25 +85,24 @@ def prepare(
         raise ValueError(f"leaks must be drop, keep or error, not {leaks!r}")
     if processes is not None and processes < 1:
         raise ValueError(f"processes must be at least 1, not {processes}")
-    _require_known_names(manifest)
     folder = _folder(manifest, base, recipe, leaks)
     if not (folder / META).is_file():
-        counts = {split: manifest.counts(split) for split in ("train", "test")}
-        _require_every_class(counts, manifest.name, manifest.faults)
-        needed = disk_estimate(manifest.rows.num_rows, size, codec)
+        manifest.check()
         try:
             with locked(folder):
-                _make(folder, manifest, recipe, leaks, needed, processes, progress)
+                if not folder.exists():  # made by somebody else while we waited for the lock
+                    _make(folder, manifest, recipe, leaks, processes, progress)
         except BrokenProcessPool as error:
             raise UserError(
                 "a preparing process died: out of memory (ask for fewer processes), or started by a script "
                 "without an `if __name__ == '__main__':` around what it does"
             ) from error
         except OSError as error:
-            reason = error.strerror or error
+            needed = disk_estimate(manifest.rows.num_rows, size, codec)
             raise UserError(
-                f"the store cannot be written to {base}: {reason}; it needs about {needed / 1e9:.2f} GB, "
-                "set FER_CACHE to a folder that has them"
+                f"the store cannot be written to {base}: {error.strerror or error}; it needs about "
+                f"{needed / 1e9:.2f} GB in all: make room and run the same again (it goes on where it is), or set "
+                "FER_CACHE to a folder that has them"
             ) from error
     return Store.open(folder)
 
@@ -112,6 +116,7 @@ def is_prepared(
 
 def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Path:
     decides = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, leaks, RESIZE]
+    decides += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
     return base / f"{manifest.name}-{content_hash(decides)[:8]}"
 
 
@@ -120,22 +125,71 @@ def _make(
     manifest: Manifest,
     recipe: Recipe,
     leaks: Leaks,
-    needed: int,
     processes: int | None,
     progress: Progress | None,
 ) -> None:
-    """Fill the store's folder, unless somebody else did while we waited for the lock."""
-    if folder.exists():
-        return
-    for leftover in folder.parent.glob(f".{folder.name}.*.partial"):  # of a process that was killed
-        shutil.rmtree(leftover, ignore_errors=True)
-    if (free := shutil.disk_usage(folder.parent).free) < needed:
+    """Add to the folder's neighbour what is missing there; once it is whole it takes the folder's name."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    if not (partial / META).is_file():
+        _tidy(partial)
+        job = Job(partial, manifest.root, manifest.classes, recipe, drop=leaks != "keep")
+        reports = _fill(job, manifest, processes, progress)
+        try:
+            meta = _meta(manifest, recipe, leaks, reports, _tested(job, len(reports["test"])))
+        except UserError:
+            shutil.rmtree(partial)  # the next run is to see what was mended
+            raise
+        write_atomic(partial / META, meta.to_json())
+    shutil.rmtree(partial / WORK, ignore_errors=True)
+    partial.replace(folder)
+
+
+def _fill(job: Job, manifest: Manifest, processes: int | None, progress: Progress | None) -> Reports:
+    """Make the missing shards; the test set first, since training rows are compared with it."""
+    parts = {split: _parts(job, split, manifest.rows) for split in ("test", "train")}
+    made = {part: report for part in chain(*parts.values()) if (report := found(part))}
+    ticker = _Ticker(manifest.rows.num_rows, progress)
+    ticker.add(*made)
+    if made:
+        log.info("%s: %d of %d rows were prepared before", job.folder.stem, ticker.done, ticker.total)
+    _require_space(job, ticker.total, sum(report.shard.bytes for report in made.values()))
+    with _workers(processes or min(_cpus(), math.ceil(ticker.total / ROWS_WORTH_A_PROCESS))) as mapper:
+        for split, those in parts.items():
+            for part, report in mapper(_with_pictures([part for part in those if part not in made], manifest)):
+                made[part] = report
+                part.pictures_file.unlink(missing_ok=True)
+                ticker.add(part)
+            if split == "test":
+                write_atomic(job.test_pixels_file, "\n".join(_tested(job, len(those)).pixels.to_pylist()))
+    return {split: [made[part] for part in those] for split, those in parts.items()}
+
+
+def _tested(job: Job, shards: int) -> StoreSplit:
+    return StoreSplit(job.folder, "test", shards, job.recipe.size, job.recipe.codec)
+
+
+def _tidy(partial: Path) -> None:
+    """Make the folder, or throw away what is neither a whole shard nor its report."""
+    (partial / WORK).mkdir(parents=True, exist_ok=True)
+    whole = [*partial.glob("*.arrow"), *(partial / WORK).glob("*.json")]
+    for file in {file for file in partial.rglob("*") if file.is_file()}.difference(whole):
+        file.unlink(missing_ok=True)  # its maker may still be ending
+
+
+def _parts(job: Job, split: str, rows: pa.Table) -> list[Part]:
+    """A split's shards, about equally large, never by the number of processes; its rows go to a file."""
+    rows = rows.filter(pc.equal(rows["split"], split))
+    with job.rows_file(split).open("wb") as stream, pa.ipc.new_file(stream, rows.schema) as writer:
+        writer.write_table(rows)
+    shards = min(MOST_SHARDS, math.ceil(len(rows) / SHARD_ROWS))
+    ends = [len(rows) * number // shards for number in range(shards + 1)]
+    return [Part(job, split, number, *ends) for number, ends in enumerate(pairwise(ends))]
+
+
+def _require_space(job: Job, rows: int, there: int) -> None:
+    needed = disk_estimate(rows, job.recipe.size, job.recipe.codec) - there
+    if (free := shutil.disk_usage(job.folder).free) < needed:
         raise OSError(f"only {free / 1e9:.2f} GB are free")
-    rows = manifest.rows.num_rows
-    count = processes or min(_cpus(), math.ceil(rows / ROWS_WORTH_A_PROCESS))
-    with atomic_folder(folder) as partial, _workers(count) as mapper:
-        meta = _fill(partial, manifest, recipe, leaks, mapper, _Ticker(rows, progress))
-        (partial / META).write_text(meta.to_json())
 
 
 def _cpus() -> int:
@@ -150,62 +204,67 @@ class _Ticker:
         self.total = total
         self.progress = progress
 
-    def add(self, rows: int) -> None:
-        self.done += rows
+    def add(self, *parts: Part) -> None:
+        self.done += sum(part.rows for part in parts)
         if self.progress:
             self.progress(self.done, self.total)
 
 
+def _with_pictures(parts: Sequence[Part], manifest: Manifest) -> Iterator[Part]:
+    """The parts, each once its pictures lie in a file, where the data set has them inside others."""
+    if manifest.embedded is None or not parts:
+        yield from parts
+        return
+    paths = read_table(parts[0].job.rows_file(parts[0].split))["path"]
+    pictures = manifest.embedded([path for part in parts for path in part.of(paths).to_pylist()])
+    for part in parts:
+        put_pictures(part.pictures_file, islice(pictures, part.rows))
+        yield part
+
+
 @contextmanager
 def _workers(count: int) -> Iterator[Mapper]:
-    """A map over tasks that keeps their order and holds few results at a time."""
+    """A map over parts, in the order in which they are done; few are asked for ahead."""
     if count == 1:
-        yield lambda tasks: map(crop_all, tasks)
+        yield lambda parts: ((part, write(part)) for part in parts)
         return
     with ProcessPoolExecutor(count, get_context("spawn"), start_worker) as pool:
 
-        def in_order(tasks: Iterable[Task]) -> Iterator[Results]:
-            waiting: deque[Future[Results]] = deque()
-            for task in tasks:
-                waiting.append(pool.submit(crop_all, task))
-                if len(waiting) > 2 * count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+        def as_done(parts: Iterable[Part]) -> Iterator[tuple[Part, Report]]:
+            waiting: dict[Future[Report], Part] = {}
+            coming = iter(parts)
+            while True:
+                for part in islice(coming, count + 1 - len(waiting)):  # one waits for who is done first
+                    waiting[pool.submit(write, part)] = part
+                if not waiting:
+                    return
+                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                    yield waiting.pop(future), future.result()
 
         try:
-            yield in_order
+            yield as_done
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _fill(
-    folder: Path, manifest: Manifest, recipe: Recipe, leaks: Leaks, mapper: Mapper, ticker: _Ticker
-) -> StoreMeta:
-    """Write both splits; the test set first, since training rows are compared with it."""
-    faults = list(manifest.faults)
+def _meta(manifest: Manifest, recipe: Recipe, leaks: Leaks, reports: Reports, test: StoreSplit) -> StoreMeta:
+    """What store.json says of the shards."""
     classes = manifest.classes
-
-    def batches(split: str) -> Iterator[pa.RecordBatch]:
-        rows = manifest.rows.filter(pc.equal(manifest.rows["split"], split))
-        return _batches(rows, manifest, recipe, mapper, faults, ticker)
-
-    test = _write(folder / "test.arrow", schema(classes), batches("test"))
-    twins: list[pa.RecordBatch] = []
-    kept = _without_twins(batches("train"), test["pixels"].combine_chunks(), leaks, twins)
-    train = _write(folder / "train.arrow", schema(classes), kept)
-
-    leaked = pa.Table.from_batches(twins, test.schema)
-    if leaks == "error" and len(leaked):
+    twins = [twin for report in reports["train"] for twin in report.twins]
+    by_class = Counter(label for label, _ in twins)
+    leaked = {name: by_class[name] for name in classes}
+    if leaks == "error" and twins:
         raise UserError(
-            f"{manifest.name}: {len(leaked)} training images are pixel-identical to a test image "
-            f"(by class: {_count(leaked, classes)}); data.leaks=drop leaves them out"
+            f"{manifest.name}: {len(twins)} training images are pixel-identical to a test image "
+            f"(by class: {leaked}); data.leaks=drop leaves them out"
         )
-    counts = {"train": _count(train, classes), "test": _count(test, classes)}
-    _require_every_class(counts, manifest.name, faults)
-    files = {split: folder / f"{split}.arrow" for split in counts}
-    sha256 = {split: file_hash(file) for split, file in files.items()}
+    counts = {split: {name: sum(r.counts[name] for r in reports[split]) for name in classes} for split in SPLITS}
+    faults = [*manifest.faults, *(fault for those in reports.values() for r in those for fault in r.faults)]
+    require_every_class(counts, manifest.name, faults)
+    has_twin = pc.is_in(test.pixels, pa.array({pixels for _, pixels in twins}, pa.string())).to_numpy()
+    test_leaks = np.bincount(test.labels[has_twin], minlength=len(classes)).tolist()
+    shards = {split: tuple(report.shard for report in reports[split]) for split in SPLITS}
     return StoreMeta(
         schema_version=SCHEMA_VERSION,
         name=manifest.name,
@@ -218,103 +277,11 @@ def _fill(
         manifest_hash=manifest.hash(),
         counts=counts,
         skipped=manifest.skipped,
-        dropped_leaks=_count(leaked.slice(0, 0 if leaks == "keep" else None), classes),
-        test_leaks=_count(test.filter(pc.is_in(test["pixels"], leaked["pixels"].combine_chunks())), classes),
+        dropped_leaks=dict.fromkeys(classes, 0) if leaks == "keep" else leaked,
+        test_leaks=dict(zip(classes, test_leaks, strict=True)),
         faults=tuple(faults),
-        sha256=sha256,
-        bytes={split: file.stat().st_size for split, file in files.items()},
-        hash=content_hash(sha256),
+        shards=shards,
+        hash=content_hash({split: [shard.sha256 for shard in those] for split, those in shards.items()}),
         tested_on=manifest.tested_on,
         redistributable=manifest.redistributable,
     )
-
-
-def _batches(
-    rows: pa.Table,
-    manifest: Manifest,
-    recipe: Recipe,
-    mapper: Mapper,
-    faults: list[Fault],
-    ticker: _Ticker,
-) -> Iterator[pa.RecordBatch]:
-    """The rows' faces, a batch a chunk, in order; what cannot be used becomes a fault."""
-    step = max(16, min(CHUNK_ROWS, CHUNK_BYTES // (3 * recipe.size**2)))  # never by processes: same bytes
-    chunks = [rows.slice(start, step) for start in range(0, len(rows), step)]
-    pictures = manifest.pictures(rows["path"].to_pylist())
-    tasks = (Task(manifest.root, list(islice(pictures, len(c))), _boxes(c), recipe) for c in chunks)
-    for chunk, results in zip(chunks, mapper(tasks), strict=True):
-        for row_id, result in zip(chunk["id"].to_pylist(), results, strict=True):
-            if isinstance(result, UnusableError):
-                faults.append(Fault(result.kind, row_id, result.detail))
-        yield _batch(chunk, results, manifest.classes)
-        ticker.add(len(chunk))
-
-
-def _boxes(chunk: pa.Table) -> list[Box | None]:
-    columns = [chunk[name].to_pylist() for name in ("x", "y", "width", "height")]
-    return [None if None in box else box for box in zip(*columns, strict=True)]
-
-
-def _batch(chunk: pa.Table, results: Results, classes: tuple[str, ...]) -> pa.RecordBatch:
-    usable = [isinstance(result, Crop) for result in results]
-    crops = [result for result in results if isinstance(result, Crop)]
-    rows = chunk.filter(pa.array(usable, pa.bool_())).combine_chunks()
-    names = pa.array(classes, pa.string())
-    index = pc.index_in(rows["label"], names).combine_chunks().cast(pa.int16())
-    columns = {
-        "id": rows["id"],
-        "label": pa.DictionaryArray.from_arrays(index, names),
-        "image": pa.array([crop.image for crop in crops], pa.binary()),
-        "pixels": pa.array([crop.pixels for crop in crops], pa.string()),
-        **{name: rows[name] for name in ("identity", "valence", "arousal")},
-    }
-    arrays = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns.values()]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema(classes))
-
-
-def _without_twins(
-    batches: Iterable[pa.RecordBatch], test_pixels: pa.Array, leaks: Leaks, twins: list[pa.RecordBatch]
-) -> Iterator[pa.RecordBatch]:
-    """The training batches less their leaks (where they are to be dropped); the leaks go to ``twins``."""
-    for batch in batches:
-        twin = pc.is_in(batch["pixels"], test_pixels)
-        twins.append(batch.filter(twin).select(["label", "pixels"]))
-        yield batch if leaks == "keep" else batch.filter(pc.invert(twin))
-
-
-def _write(file: Path, columns: pa.Schema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
-    """Write batches to a file that is on the disk when this returns; gives back labels and digests."""
-    narrow = [columns.empty_table().select(["label", "pixels"])]
-    with file.open("wb") as stream:
-        with pa.ipc.new_file(stream, columns) as writer:
-            for batch in batches:
-                if batch.num_rows:
-                    writer.write_batch(batch)
-                    narrow.append(pa.Table.from_batches([batch.select(["label", "pixels"])]))
-        stream.flush()
-        os.fsync(stream.fileno())
-    return pa.concat_tables(narrow)
-
-
-def _count(table: pa.Table, classes: Sequence[str]) -> dict[str, int]:
-    indices = [chunk.indices.to_numpy() for chunk in table["label"].chunks]
-    counts = np.bincount(np.concatenate([np.empty(0, np.int64), *indices]), minlength=len(classes))
-    return dict(zip(classes, counts.tolist(), strict=True))
-
-
-def _require_known_names(manifest: Manifest) -> None:
-    """A reader's mistake, not a user's; unnoticed it would end in wrong labels."""
-    for column, known in (("label", manifest.classes), ("split", ("train", "test"))):
-        if unknown := set(pc.unique(manifest.rows[column]).to_pylist()) - set(known):
-            raise ValueError(f"the manifest of {manifest.name} has the unknown {column} {min(unknown)!r}")
-
-
-def _require_every_class(counts: dict[str, dict[str, int]], name: str, faults: Sequence[Fault]) -> None:
-    for split, by_class in counts.items():
-        for label, images in by_class.items():
-            if images == 0:
-                known = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
-                raise UserError(
-                    f"{name}: class {label!r} has no {'training' if split == 'train' else 'test'} image{known}; "
-                    "leave it out of the classes or mend the data"
-                )

@@ -1,4 +1,4 @@
-"""The prepared store: cropped, resized faces in one memory-mapped Arrow file a split."""
+"""The prepared store: cropped, resized faces in memory-mapped Arrow files, the shards of each split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from fer_lightning.data.manifest import Fault, LeftOut
 from fer_lightning.errors import UserError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 META = "store.json"
 SPLITS = ("train", "test")
 
 
 def schema(classes: tuple[str, ...]) -> pa.Schema:
-    """The columns of a split's file; a label is an index into ``classes``, kept as the file's dictionary."""
+    """The columns of a shard; a label is an index into ``classes``, kept as the file's dictionary."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -37,6 +37,21 @@ def schema(classes: tuple[str, ...]) -> pa.Schema:
         ],
         metadata={"classes": json.dumps(classes)},
     )
+
+
+def shard_name(split: str, number: int) -> str:
+    """The name of a shard's file."""
+    return f"{split}-{number:05d}.arrow"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file with some of a split's images: its name, the images in it, its size and SHA-256."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -58,9 +73,8 @@ class StoreMeta:
         dropped_leaks: training images dropped because a test image is pixel-identical, by class.
         test_leaks: test images that had such a twin in the training rows, by class.
         faults: rows and pictures that could not be used, by name.
-        sha256: of each split's file.
-        bytes: size of each split's file.
-        hash: one digest over the files: the data's fingerprint.
+        shards: the files of each split, in order.
+        hash: one digest over the shards' digests: the data's fingerprint.
         tested_on: the split of the set that is the test set, or the share held out.
         redistributable: whether its pictures may be shown in a report or uploaded.
     """
@@ -79,8 +93,7 @@ class StoreMeta:
     dropped_leaks: dict[str, int]
     test_leaks: dict[str, int]
     faults: tuple[Fault, ...]
-    sha256: dict[str, str]
-    bytes: dict[str, int]
+    shards: dict[str, tuple[Shard, ...]]
     hash: str
     tested_on: str | None
     redistributable: bool
@@ -102,27 +115,33 @@ class StoreMeta:
         try:
             values["classes"] = tuple(values["classes"])
             values["faults"] = tuple(Fault(**fault) for fault in values["faults"])
+            shards = values["shards"]
+            values["shards"] = {split: tuple(Shard(**shard) for shard in shards[split]) for split in SPLITS}
             return cls(**values)
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
 
 
 class StoreSplit:
-    """One split of a store, read where it lies; a copy for another process opens the file itself.
+    """One split of a store, read where it lies; a copy for another process opens the files itself.
 
     Args:
-        file: the split's Arrow file.
+        folder: the store's.
+        name: of the split.
+        shards: how many files it has.
         size: side of the pictures in pixels.
         codec: "jpeg", "png" or "raw".
     """
 
-    def __init__(self, file: Path, size: int, codec: str) -> None:
-        self.file = file
+    def __init__(self, folder: Path, name: str, shards: int, size: int, codec: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.shards = shards
         self.size = size
         self.codec = codec
 
-    def __reduce__(self) -> tuple[Callable[..., StoreSplit], tuple[Path, int, str]]:
-        return StoreSplit, (self.file, self.size, self.codec)
+    def __reduce__(self) -> tuple[Callable[..., StoreSplit], tuple[Path, str, int, int, str]]:
+        return StoreSplit, (self.folder, self.name, self.shards, self.size, self.codec)
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -138,10 +157,15 @@ class StoreSplit:
         parts = [chunk.indices.to_numpy() for chunk in self._table["label"].chunks]
         return np.concatenate(parts).astype(np.int64)
 
+    @property
+    def pixels(self) -> pa.ChunkedArray:
+        """(N,) digests that are equal for images that were pixel-identical before they were resized."""
+        return self._table["pixels"]
+
     @cached_property
     def groups(self) -> NDArray[np.int64]:
         """(N,) equal for images of one identity; where that is not known, for pixel-identical images."""
-        group = pc.coalesce(self._table["identity"], self._table["pixels"]).combine_chunks()
+        group = pc.coalesce(self._table["identity"], self.pixels).combine_chunks()
         return np.asarray(group.dictionary_encode().indices.to_numpy(), np.int64)
 
     def image(self, i: int) -> NDArray[np.uint8]:
@@ -149,7 +173,7 @@ class StoreSplit:
 
         Raises:
             IndexError: ``i`` is not in 0 .. N - 1.
-            UserError: the file was damaged after it was written.
+            UserError: a file was damaged after it was written.
         """
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
@@ -162,12 +186,13 @@ class StoreSplit:
             return data.reshape(self.size, self.size, 3)
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
         if decoded is None:  # it could be when it was written
-            raise UserError(f"{self.file} is damaged at image {i}; delete its folder and prepare it again")
+            raise UserError(f"{self.folder} is damaged at {self.name} image {i}; delete it and prepare it again")
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
     @cached_property
     def _table(self) -> pa.Table:
-        return pa.ipc.open_file(pa.memory_map(str(self.file))).read_all()
+        files = [self.folder / shard_name(self.name, number) for number in range(self.shards)]
+        return pa.concat_tables([pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files])
 
     @cached_property
     def _images(self) -> tuple[list[int], list[tuple[NDArray[np.int32], NDArray[np.uint8]]]]:
@@ -190,7 +215,9 @@ class Store:
     def __init__(self, folder: Path, meta: StoreMeta) -> None:
         self.folder = folder
         self.meta = meta
-        self._splits = {name: StoreSplit(folder / f"{name}.arrow", meta.size, meta.codec) for name in SPLITS}
+        self._splits = {
+            name: StoreSplit(folder, name, len(meta.shards[name]), meta.size, meta.codec) for name in SPLITS
+        }
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -216,10 +243,11 @@ class Store:
             UserError: there is none, or it is damaged.
         """
         try:
-            meta = StoreMeta.from_json((folder / META).read_text())
-            sizes = {name: (folder / f"{name}.arrow").stat().st_size for name in SPLITS}
+            meta = StoreMeta.from_json((folder / META).read_text(encoding="utf-8"))
+            there = {file.name: file.stat().st_size for file in folder.glob("*.arrow")}
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is no store ({error}); delete that folder and prepare it again") from error
-        if sizes != meta.bytes:
-            raise UserError(f"the store {folder} is damaged (sizes {sizes}); delete it and prepare it again")
+        listed = {shard.name: shard.bytes for split in SPLITS for shard in meta.shards[split]}
+        if wrong := sorted(name for name, _ in there.items() ^ listed.items()):
+            raise UserError(f"the store {folder} is damaged ({wrong[0]}); delete it and prepare it again")
         return cls(folder, meta)
