@@ -34,7 +34,7 @@ Mapper = Callable[[Iterable[Part]], Iterator[tuple[Part, Report]]]
 
 log = logging.getLogger(__name__)
 
-SHARD_ROWS = 1024  # about as many as are lost where a process is killed
+SHARD_ROWS = 512  # about as many as are lost where a process is killed
 MOST_SHARDS = 256  # of a split: a process may have no more than 1,024 files open
 ROWS_WORTH_A_PROCESS = 1000
 BYTES_A_PIXEL = {"jpeg": 0.55, "png": 2.2, "raw": 3.0}
