@@ -48,3 +48,12 @@ def test_heads() -> None:
     text = run("heads.py", "--rounds", "3", "--batch", "16", "--features", "32")
     assert "softmax" in text
     assert "cluster, exact" in text
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_scale() -> None:
+    told = json.loads(run("scale.py", "--rows", "500", "3000", "--images", "600"))
+    assert list(told["manifest"]) == ["500", "3000"]
+    assert all(0 < numbers["peak_mb"] < 500 and numbers["seconds"] > 0 for numbers in told["manifest"].values())
+    assert told["store"]["open_store"]["seconds"] > 0
+    assert told["store"]["load"]["growth_mb"] < 5

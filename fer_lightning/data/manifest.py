@@ -143,5 +143,11 @@ def _canonical(column: pa.ChunkedArray) -> list[np.ndarray[Any, Any]]:
     if not pa.types.is_string(column.type):
         return [valid, column.fill_null(0).to_numpy()]
     text = column.fill_null("")
-    joined = "".join(text.to_pylist()).encode()
-    return [valid, pc.binary_length(text).to_numpy(), np.frombuffer(joined, np.uint8)]
+    return [valid, pc.binary_length(text).to_numpy(), *(_bytes(chunk) for chunk in text.chunks if len(chunk))]
+
+
+def _bytes(text: pa.StringArray) -> np.ndarray[Any, Any]:
+    """Some texts' UTF-8, joined, where it lies: Python strings of a million rows would be slow and large."""
+    _, offsets, content = text.buffers()
+    ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    return np.frombuffer(b"" if content is None else content, np.uint8)[ends[0] : ends[-1]]
