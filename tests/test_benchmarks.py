@@ -55,5 +55,5 @@ def test_scale() -> None:
     told = json.loads(run("scale.py", "--rows", "500", "3000", "--images", "600"))
     assert list(told["manifest"]) == ["500", "3000"]
     assert all(0 < numbers["peak_mb"] < 500 and numbers["seconds"] > 0 for numbers in told["manifest"].values())
-    assert told["store"]["open_store"]["seconds"] > 0
+    assert told["store"]["open"]["seconds"] > 0
     assert told["store"]["load"]["growth_mb"] < 5

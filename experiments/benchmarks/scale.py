@@ -27,8 +27,6 @@ from fer_lightning.labels import AFFECTNET_CODES, AFFECTNET_TRAIN_COUNTS, EMOTIO
 
 TEST_ROWS = 4000
 MINIVAL, SEED = 0.1, 0
-HEADER = ("subDirectory_filePath", *(f"face_{side}" for side in ("x", "y", "width", "height")))
-HEADER += ("facial_landmarks", "expression", "valence", "arousal")
 LANDMARKS = ";".join(f"{100 + i}.25;{200 + i}.75" for i in range(68))
 Told = dict[str, float]
 
@@ -47,11 +45,13 @@ def test_emotions() -> list[int]:
 
 def write_annotations(folder: Path, rows: int) -> None:
     """AffectNet's old release without its pictures."""
+    from fer_lightning.data.readers.affectnet import COLUMNS
+
     (folder / "Manually_Annotated_Images").mkdir(parents=True)
     codes = {name: code for code, name in AFFECTNET_CODES.items()}
     for name, labels in (("training", emotions(rows)), ("validation", test_emotions())):
         with (folder / f"{name}.csv").open("w") as stream:
-            stream.write(",".join(HEADER) + "\n")
+            stream.write(",".join(COLUMNS) + "\n")
             for i, label in enumerate(labels):
                 where = f"{i % 1200}/{name[0]}{i:055x}.jpg,{i % 90},{i % 80},250,250"
                 stream.write(f"{where},{LANDMARKS},{codes[EMOTIONS[label]]},-0.017253,0.004313\n")
@@ -74,10 +74,11 @@ def memory(line: str, pid: int | None = None) -> float:
 def read(folder: Path) -> Told:
     """Seconds of each step from annotations to a minival, and the memory at most."""
     from fer_lightning.data.readers import affectnet
-    from fer_lightning.data.split import minival
+    from fer_lightning.data.split import minival, with_test_split
 
     told: Told = {}
-    manifest = timed(told, "read", lambda: affectnet.read(str(folder), EMOTIONS, "val"))
+    found = timed(told, "read", lambda: affectnet.read(str(folder), EMOTIONS))
+    manifest = timed(told, "test_split", lambda: with_test_split(found, "val"))
     timed(told, "hash", manifest.hash)
     timed(told, "counts", lambda: [manifest.counts(split) for split in ("train", "test")])
     timed(told, "check", manifest.check)
@@ -162,7 +163,8 @@ def measure(rows: Sequence[int], images: int) -> dict[str, Any]:
         base.mkdir()
         store = {
             "prepare": fresh(prepare, base, images),
-            **{s.__name__: fresh(s, base) for s in (open_store, load)},
+            "open": fresh(open_store, base),
+            "load": fresh(load, base),
         }
     few, many = min(rows), max(rows)
     growth = math.log(manifests[many]["seconds"] / manifests[few]["seconds"]) / math.log(many / few)

@@ -29,7 +29,7 @@ def manifest(root: Path, faces, **more) -> Manifest:
     columns = dict(zip(("x", "y", "width", "height"), (pa.array(c, pa.int32()) for c in corners), strict=True))
     ids = [f"{i}:{name}" for i, name in enumerate(names)]
     table = make_rows({"id": ids, "path": names, "label": labels, "split": splits, **columns, **more})
-    return Manifest("made-up", root, table, CLASSES, skipped={"none": 3})
+    return Manifest("made-up", root, table, CLASSES, skipped={"train": {"none": 3}})
 
 
 def small(root: Path, extra=(), **more) -> Manifest:

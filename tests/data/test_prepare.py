@@ -304,7 +304,7 @@ def test_pictures_inside_files_are_asked_for_where_they_are_missing(tmp_path, mo
             file = on_disk.root / path
             yield file.read_bytes() if file.exists() else b""
 
-    found = Manifest("made-up", on_disk.root, on_disk.rows, CLASSES, skipped={"none": 3}, embedded=embedded)
+    found = Manifest("made-up", on_disk.root, on_disk.rows, CLASSES, embedded=embedded)
     interrupted(monkeypatch, found, tmp_path / "base", 3)
     asked.clear()
     store = make(found, tmp_path / "base", processes=processes)

@@ -57,7 +57,12 @@ def test_meta_tells_what_is_in_it(tmp_path):
     said = json.loads((store.folder / "store.json").read_text())
     assert said["counts"] == {"train": {"happy": 2, "fear": 2}, "test": {"happy": 2, "fear": 2}}
     assert said["manifest_hash"] == found.hash()
-    assert (said["size"], said["margin"], said["codec"], said["skipped"]) == (32, 0.3, "raw", {"none": 3})
+    assert (said["size"], said["margin"], said["codec"], said["skipped"]) == (
+        32,
+        0.3,
+        "raw",
+        {"train": {"none": 3}},
+    )
     for split in ("train", "test"):
         (shard,) = said["shards"][split]
         file = store.folder / f"{split}-00000.arrow"
