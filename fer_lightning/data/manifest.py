@@ -29,6 +29,7 @@ SCHEMA = pa.schema(
         pa.field("identity", pa.string()),  # who is pictured, where the set knows it
         pa.field("valence", pa.float32()),  # -1..1, where the set has it
         pa.field("arousal", pa.float32()),
+        pa.field("votes", pa.list_(pa.float32())),  # shares (C,) of the annotators' votes, in the classes' order
     ]
 )
 """Columns of Manifest.rows."""
@@ -132,14 +133,18 @@ class Manifest:
         """SHA-256 of everything that decides what is trained on; the root is not part of it."""
         digest = hashlib.sha256(content_hash([self.name, list(self.classes), self.rows.num_rows]).encode())
         for name in SCHEMA.names:
-            for part in _canonical(self.rows[name]):
-                digest.update(np.ascontiguousarray(part).data)
+            if self.rows[name].null_count < self.rows.num_rows:
+                digest.update(name.encode())
+                for part in _canonical(self.rows[name]):
+                    digest.update(np.ascontiguousarray(part).data)
         return digest.hexdigest()
 
 
 def _canonical(column: pa.ChunkedArray) -> list[np.ndarray[Any, Any]]:
     """A column's content as arrays that do not depend on how Arrow chunks or pads it."""
     valid = column.is_valid().to_numpy()
+    if pa.types.is_list(column.type):
+        return [valid, *_canonical(pc.list_value_length(column)), *_canonical(pc.list_flatten(column))]
     if not pa.types.is_string(column.type):
         return [valid, column.fill_null(0).to_numpy()]
     text = column.fill_null("")

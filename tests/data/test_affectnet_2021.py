@@ -26,7 +26,7 @@ def test_rows(tmp_path):
     calls = []
     manifest = read(tmp_path, progress=lambda *done: calls.append(done))
     assert [tuple(row.values()) for row in manifest.rows.to_pylist()] == [
-        (path, path, label, split, *(None,) * 5, *feeling)
+        (path, path, label, split, *(None,) * 5, *feeling, None)
         for path, label, split, feeling in (
             ("train_set/images/10.jpg", "happy", "train", (0.5, -0.25)),
             ("train_set/images/9.jpg", "contempt", "train", (None, None)),
@@ -44,6 +44,21 @@ class Code:
 
     def __reduce__(self):
         return type(self.trace).touch, (self.trace,)
+
+
+def test_the_499_contemptuous_faces_of_the_validation_set(tmp_path):
+    """All 3,999 of them, as few bytes as can be; the training set has one face a class."""
+    codes = [code for code in range(8) for _ in range(499 if code == 7 else 500)]
+    texts = [np.array(str(code)) for code in range(8)]
+    for folder, of_split in (("train_set", range(8)), ("val_set", codes)):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        for number, code in enumerate(of_split):
+            (tmp_path / folder / f"images/{number}.jpg").touch()
+            annotate(tmp_path, folder, number, exp=texts[code])
+    manifest = affectnet_2021.read(str(tmp_path), None)
+    assert manifest.counts("val") == {**dict.fromkeys(EMOTIONS, 500), "contempt": 499}
+    assert manifest.counts("train") == dict.fromkeys(EMOTIONS, 1)
+    assert not manifest.faults
 
 
 def test_what_is_wrong_is_set_aside_by_name(tmp_path):

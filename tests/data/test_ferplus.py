@@ -55,6 +55,12 @@ def test_majority(votes, winner):
     assert names[ferplus.majority(np.array([votes]))[0]] == winner
 
 
+def test_shares_of_the_votes_for_the_classes_that_are_kept():
+    votes = np.array([(4, 0, 1, 4, 0, 0, 0, 0, 2, 0), (0, 0, 0, 0, 0, 0, 0, 0, 9, 1)])
+    assert np.allclose(ferplus.shares(votes, ("happy", "sad", "neutral")), [[0, 0.5, 0.5], [0, 0, 0]])
+    assert np.allclose(ferplus.shares(votes, ("sad", "unknown", "no majority")), [[2 / 3, 1 / 3, 0], [0, 1, 0]])
+
+
 def test_rows_and_what_is_skipped(tmp_path):
     train = [
         line("a.png", *HAPPY),
@@ -71,6 +77,7 @@ def test_rows_and_what_is_skipped(tmp_path):
         "FER2013Train/a.png", "FER2013Train/a.png", "happy", "train", None,
     )  # fmt: skip
     assert [b[name] for name in ("x", "y", "width", "height")] == [4, 5, 36, 40]
+    assert (a["votes"], b["votes"]) == ([1, 0], [0, 1])
     assert (e["path"], e["split"]) == ("FER2013Valid/e.png", "test")
     assert manifest.hash() == read(root, ("happy", "fear"), "valid").hash()
 

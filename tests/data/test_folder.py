@@ -3,6 +3,7 @@
 import pytest
 from layouts import EMOTIONS, picture, put_folder, text
 
+from fer_lightning.data.prepare import prepare
 from fer_lightning.data.readers import folder
 from fer_lightning.data.split import with_test_split
 from fer_lightning.errors import UserError
@@ -63,6 +64,17 @@ def test_training_folders_without_a_test_folder(tmp_path):
     with pytest.raises(UserError, match="no test part"):
         read(tmp_path)
     assert read(tmp_path, "50%").counts("test") == dict.fromkeys(EMOTIONS, 5)
+
+
+ENDINGS = (".jpg", ".JPG", ".jpeg", ".JPEG", ".Jpeg", ".png", ".PNG", ".bmp", ".BMP", ".tif", ".TIF")
+
+
+def test_every_ending_that_affectnet_has(tmp_path):
+    for seed, (split, name) in enumerate((split, name) for split in ("train", "test") for name in ("happy", "sad")):
+        for ending in ENDINGS:
+            picture(tmp_path / split / name / f"a{ending}", seed)
+    store = prepare(read(tmp_path, classes=("happy", "sad")), tmp_path / "base", size=16, margin=0.0, codec="raw")
+    assert store.meta.counts == dict.fromkeys(("train", "test"), {"happy": len(ENDINGS), "sad": len(ENDINGS)})
 
 
 def test_unknown_and_missing_names(tmp_path):

@@ -31,7 +31,7 @@ def read(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
-    """Read FERPlus (Barsoum et al. 2016) by its official majority rule.
+    """Read FERPlus (Barsoum et al. 2016) by its official majority rule, with the votes as shares.
 
     Args:
         root: the folder that holds FER2013Train and FER2013Valid or FER2013Test, or the one above it.
@@ -49,7 +49,7 @@ def read(
     skipped: LeftOut = {}
     parts = []
     for done, (split, file) in enumerate(files.items(), start=1):
-        rows = _rows(file, split, faults)
+        rows = _rows(file, split, classes, faults)
         wanted = pc.is_in(rows["label"], pa.array(classes, pa.string()))
         skipped |= count_by_split(rows.filter(pc.invert(wanted)))
         parts.append(rows.filter(wanted))
@@ -87,7 +87,25 @@ def _labels(folder: Path, name: str) -> Path:
     return file
 
 
-def _rows(file: Path, split: str, faults: list[Fault]) -> pa.Table:
+def shares(votes: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float32]:
+    """The votes for some classes as shares that sum to 1; single votes are none, as in ``majority``.
+
+    Args:
+        votes: (N, 10) vote counts, in the order of VOTES.
+        classes: C names of VOTES; what another name gets is 0.
+
+    Returns:
+        (N, C); zeros where no class has more than one vote.
+    """
+    counted = np.zeros((len(votes), len(classes)), np.float32)
+    for k, name in enumerate(classes):
+        if name in VOTES:
+            column = votes[:, VOTES.index(name)]
+            counted[:, k] = np.where(column <= 1, 0, column)
+    return counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)
+
+
+def _rows(file: Path, split: str, classes: Sequence[str], faults: list[Fault]) -> pa.Table:
     """One label file as manifest rows, whatever their label; what is wrong is added to ``faults``."""
     table = _sound_rows(file, faults)
     votes = np.stack([table[name].cast(pa.int64()).to_numpy() for name in VOTES], axis=1)
@@ -100,6 +118,7 @@ def _rows(file: Path, split: str, faults: list[Fault]) -> pa.Table:
             "label": pa.array(names[majority(votes)], pa.string()),
             "split": pa.array([split] * len(table), pa.string()),
             **_boxes(table["box"]),
+            "votes": pa.array(list(shares(votes, classes)), pa.list_(pa.float32())),
         }
     )
 
