@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PIXELS = 2**27  # a picture said to have more is a decompression bomb, not a photograph of a face
+MAX_BYTES = 8 * MAX_PIXELS  # as many pixels in the largest format there is, 16 bits a channel
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads it when it is loaded
 
 import cv2  # noqa: E402
@@ -103,8 +105,7 @@ def crop_all(task: Task) -> list[Crop | UnusableError]:
     results: list[Crop | UnusableError] = []
     for picture, box in zip(task.pictures, task.boxes, strict=True):
         try:
-            if isinstance(picture, Path) and not inside(task.root, picture):
-                raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+            require_inside(task.root, picture)
             face = cut_out(decode(picture), box, task.recipe.margin)
             results.append(Crop(encode(resize(face, task.recipe.size), task.recipe.codec), digest(face)))
         except UnusableError as error:
@@ -112,20 +113,46 @@ def crop_all(task: Task) -> list[Crop | UnusableError]:
     return results
 
 
+def require_inside(root: Path, picture: Path | bytes) -> None:
+    """Raises UnusableError "outside_root" where a link leads a picture's file out of the data set's folder."""
+    if isinstance(picture, Path) and "\0" not in str(picture) and not inside(root, picture):
+        raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+
+
+def content(picture: Path | bytes) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+        UnusableError: "missing", "zero_byte", "too_large" or "unreadable".
+    """
+    if isinstance(picture, Path):
+        picture = _read(picture)
+    if not picture:
+        raise UnusableError("zero_byte", "the file is empty")
+    return picture
+
+
+def _read(file: Path) -> bytes:
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # to read a pipe is to wait for ever
+            raise UnusableError("unreadable", "not a file")
+        if status.st_size > MAX_BYTES:
+            raise UnusableError("too_large", f"{status.st_size} bytes")
+        return file.read_bytes()
+    except (FileNotFoundError, ValueError):  # ValueError: there is a zero byte in the name
+        raise UnusableError("missing", "no such file") from None
+    except OSError as error:
+        raise UnusableError("unreadable", error.strerror or str(error)) from None
+
+
 def decode(picture: Path | bytes) -> Pixels:
     """A picture file, or its bytes, as (H, W, 3) BGR; grey ones get three equal channels.
 
     Raises:
-        UnusableError: "missing", "zero_byte" or "unreadable".
+        UnusableError: "missing", "zero_byte", "too_large" or "unreadable".
     """
-    try:
-        data = np.frombuffer(picture, np.uint8) if isinstance(picture, bytes) else np.fromfile(picture, np.uint8)
-    except FileNotFoundError:
-        raise UnusableError("missing", "no such file") from None
-    except OSError as error:
-        raise UnusableError("unreadable", error.strerror or str(error)) from None
-    if data.size == 0:
-        raise UnusableError("zero_byte", "the file is empty")
+    data = np.frombuffer(content(picture), np.uint8)
     try:
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except (cv2.error, MemoryError) as error:

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.cache import atomic_folder, content_hash, file_hash, locked
-from fer_lightning.data.crop import RESIZE, Box, Codec, Crop, Recipe, Task, UnusableError, crop_all, start_worker
+from fer_lightning.data.crop import RESIZE, Codec, Crop, Recipe, Task, UnusableError, crop_all
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.store import META, SCHEMA_VERSION, Store, StoreMeta, schema
+from fer_lightning.data.workers import processes_for, tasks, workers
 from fer_lightning.errors import UserError
 
 Leaks = Literal["drop", "keep", "error"]
@@ -32,7 +26,6 @@ Mapper = Callable[[Iterable[Task]], Iterator[Results]]
 
 CHUNK_BYTES = 8 * 2**20
 CHUNK_ROWS = 256
-ROWS_WORTH_A_PROCESS = 1000
 BYTES_A_PIXEL = {"jpeg": 0.55, "png": 2.2, "raw": 3.0}
 BYTES_A_ROW = {"jpeg": 900, "png": 400, "raw": 300}
 
@@ -89,11 +82,6 @@ def prepare(
         try:
             with locked(folder):
                 _make(folder, manifest, recipe, leaks, needed, processes, progress)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a preparing process died: out of memory (ask for fewer processes), or started by a script "
-                "without an `if __name__ == '__main__':` around what it does"
-            ) from error
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
@@ -132,14 +120,10 @@ def _make(
     if (free := shutil.disk_usage(folder.parent).free) < needed:
         raise OSError(f"only {free / 1e9:.2f} GB are free")
     rows = manifest.rows.num_rows
-    count = processes or min(_cpus(), math.ceil(rows / ROWS_WORTH_A_PROCESS))
-    with atomic_folder(folder) as partial, _workers(count) as mapper:
+    count = processes or processes_for(rows)
+    with atomic_folder(folder) as partial, workers(crop_all, count) as mapper:
         meta = _fill(partial, manifest, recipe, leaks, mapper, _Ticker(rows, progress))
         (partial / META).write_text(meta.to_json())
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Ticker:
@@ -154,30 +138,6 @@ class _Ticker:
         self.done += rows
         if self.progress:
             self.progress(self.done, self.total)
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Mapper]:
-    """A map over tasks that keeps their order and holds few results at a time."""
-    if count == 1:
-        yield lambda tasks: map(crop_all, tasks)
-        return
-    with ProcessPoolExecutor(count, get_context("spawn"), start_worker) as pool:
-
-        def in_order(tasks: Iterable[Task]) -> Iterator[Results]:
-            waiting: deque[Future[Results]] = deque()
-            for task in tasks:
-                waiting.append(pool.submit(crop_all, task))
-                if len(waiting) > 2 * count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-        try:
-            yield in_order
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _fill(
@@ -240,19 +200,12 @@ def _batches(
     """The rows' faces, a batch a chunk, in order; what cannot be used becomes a fault."""
     step = max(16, min(CHUNK_ROWS, CHUNK_BYTES // (3 * recipe.size**2)))  # never by processes: same bytes
     chunks = [rows.slice(start, step) for start in range(0, len(rows), step)]
-    pictures = manifest.pictures(rows["path"].to_pylist())
-    tasks = (Task(manifest.root, list(islice(pictures, len(c))), _boxes(c), recipe) for c in chunks)
-    for chunk, results in zip(chunks, mapper(tasks), strict=True):
+    for chunk, results in zip(chunks, mapper(tasks(manifest, chunks, recipe)), strict=True):
         for row_id, result in zip(chunk["id"].to_pylist(), results, strict=True):
             if isinstance(result, UnusableError):
                 faults.append(Fault(result.kind, row_id, result.detail))
         yield _batch(chunk, results, manifest.classes)
         ticker.add(len(chunk))
-
-
-def _boxes(chunk: pa.Table) -> list[Box | None]:
-    columns = [chunk[name].to_pylist() for name in ("x", "y", "width", "height")]
-    return [None if None in box else box for box in zip(*columns, strict=True)]
 
 
 def _batch(chunk: pa.Table, results: Results, classes: tuple[str, ...]) -> pa.RecordBatch:

@@ -434,8 +434,8 @@ def _alive(pid: int) -> bool:
 
 
 def test_a_worker_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparing, "start_worker", _die)
-    with pytest.raises(UserError, match="a preparing process died"):
+    monkeypatch.setattr("fer_lightning.data.workers.start_worker", _die)
+    with pytest.raises(UserError, match="a process that reads pictures died"):
         make(small(tmp_path / "set"), tmp_path / "base", processes=2)
     assert not [entry for entry in (tmp_path / "base").iterdir() if entry.is_dir()]
 
