@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PIXELS = 2**27  # a picture said to have more is a decompression bomb, not a photograph of a face
+MAX_PIXELS = 2**26  # a picture said to have more is a decompression bomb, not a photograph of a face
 MAX_BYTES = 8 * MAX_PIXELS  # as many pixels in the largest format there is, 16 bits a channel
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads it when it is loaded
 
