@@ -23,8 +23,9 @@ DISTANCE = 12
 ALIKE = 0.94
 """Correlation from which two pictures are the same one, altered.
 
-Measured on the 28,236 faces of FERPlus: of 100 pairs between 0.92 and 0.94 that were looked at 99 were the same
-photograph, above 0.94 all were.
+By eye on FERPlus: of 288 pairs above it all are one photograph, of 100 between 0.92 and 0.94 six are not.
+A copy that is recompressed (JPEG quality 30), halved and back, or a fifth brighter or darker is found in 99.7 to
+100 % of the cases, one that is moved by 2 of its 48 pixels in 78 %.
 """
 
 BANDS = 5

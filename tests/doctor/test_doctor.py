@@ -1,15 +1,22 @@
 """fer doctor on whole sets: what it counts, what it finds among copies, how it ends."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from bad_files import encoded, face, put
 from layouts import PUT, picture, put_affectnet, put_ferplus, put_rafdb_folders
 
-from fer_lightning import cli
+import fer_lightning
+from fer_lightning import cli, faces
+from fer_lightning.data.readers import folder
+from fer_lightning.doctor.kinds import HARMLESS, MEANING
 from fer_lightning.labels import EMOTIONS
 
 SEVEN = EMOTIONS[:7]
@@ -226,6 +233,17 @@ def test_a_users_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, said)
     assert "\n" not in error
 
 
+@pytest.mark.parametrize(("column", "said"), [("split", "not train, val, test"), ("label", "not neutral, happy")])
+def test_a_reader_that_gives_unknown_names(tmp_path, monkeypatch, capsys, column, said):
+    root = put_folder(tmp_path / "set", {})
+    found = folder.read(str(root), EMOTIONS)
+    place = found.rows.schema.get_field_index(column)
+    odd = found.rows.set_column(place, found.rows.schema.field(place), pa.array(["odd"] * len(found.rows)))
+    monkeypatch.setattr(faces, "make", lambda *_, **__: replace(found, rows=odd))
+    assert cli.main(["doctor", str(root), "data=folder"]) == 2
+    assert f"a row's {column} is 'odd', {said}" in capsys.readouterr().err
+
+
 def test_processes_do_not_matter(tmp_path):
     same = encoded(face(1), ".png")
     root = put_folder(
@@ -275,3 +293,11 @@ def test_ferplus_with_the_rows_that_the_majority_rule_drops(ferplus_root, tmp_pa
     found = json.loads(file.read_text())
     assert (found["left_out"], sum(sum(counts.values()) for counts in found["counts"].values())) == ({}, 32137)
     assert len(of_kind(found, "cross_split_duplicate")) == 279
+
+
+def test_every_kind_of_fault_that_code_names_has_a_meaning():
+    code = "".join(file.read_text() for file in Path(fer_lightning.__file__).parent.rglob("*.py"))
+    named = set(re.findall(r'(?:Fault|UnusableError|Twins|yield)\(?\s*"(\w+)"', code))
+    assert {"missing", "unknown_label", "duplicate", "tiny_face", "grey"} <= named
+    assert named <= MEANING.keys()
+    assert MEANING.keys() >= HARMLESS
