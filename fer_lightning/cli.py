@@ -25,6 +25,12 @@ def _prepare(words: list[str]) -> int:
     return launch.wait(launch.child(["--faces", *words]))
 
 
+def _doctor(words: list[str]) -> int:
+    from fer_lightning.doctor.command import doctor
+
+    return doctor(words)
+
+
 def _evaluate(words: list[str]) -> int:
     from fer_lightning.evaluate import evaluate
 
@@ -40,6 +46,7 @@ def _table(words: list[str]) -> int:
 COMMANDS: dict[str, tuple[Command, str]] = {
     "train": (_train, "train one cell, or with -m a sweep of cells"),
     "prepare": (_prepare, "read a data set and prepare its faces, without training"),
+    "doctor": (_doctor, "say what is in a data set and what is wrong with it: fer doctor FOLDER"),
     "evaluate": (_evaluate, "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]"),
     "table": (_table, "run, plan or show a table of experiments: fer table run embedded"),
 }
@@ -58,7 +65,10 @@ def usage() -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run ``fer``. Returns the exit code: 0, 1 where a cell failed, 2 after a user's mistake, 130 after Ctrl-C."""
+    """Run ``fer``. Returns the exit code.
+
+    0; 1 where a cell failed or a data set would spoil a result; 2 after a user's mistake; 130 after Ctrl-C.
+    """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):
         print(usage())

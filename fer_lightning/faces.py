@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import yaml
 
 from fer_lightning.cache import home
 from fer_lightning.config import make, preparing, reading
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
+from fer_lightning.data.reading import SPLITS
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store import Store
 from fer_lightning.errors import UserError
@@ -39,6 +41,11 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
             f"data: {node['_target_']} must return a Manifest with data.classes as its classes, in that order, "
             "and rows as fer_lightning.data.manifest.make_rows makes them"
         )
+    for column, known in (("split", list(SPLITS)), ("label", made.classes)):
+        if unknown := sorted(set(pc.unique(made.rows[column]).to_pylist()) - set(known)):
+            raise UserError(
+                f"data: {node['_target_']}: a row's {column} is {unknown[0]!r}, not {', '.join(known)}"
+            )
     return made
 
 

@@ -1,9 +1,15 @@
-"""What all tests share: one torch thread, a cache of their own, and no GPU tests without a GPU."""
+"""What all tests share: one torch thread, a cache of their own, real faces, and no GPU tests without a GPU."""
 
+import os
+import tarfile
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
+
+from fer_lightning.cache import atomic_folder, locked
 
 torch.set_num_threads(1)
 
@@ -14,6 +20,23 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("fer_cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def ferplus_root() -> str:
+    """The real set's root; unpacked once into the temporary folder, never into the checkout."""
+    if own := os.environ.get("FER_FERPLUS_ROOT"):
+        return own
+    archive = Path(__file__).parents[2] / "shared/data/ferplus-train-valid.tar.xz"
+    if not archive.is_file():
+        pytest.skip("no FERPlus: set FER_FERPLUS_ROOT to the folder that holds FER2013Train")
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"fer-lightning-tests-{user}" / "ferplus"
+    with locked(folder):
+        if not folder.is_dir():
+            with atomic_folder(folder) as partial, tarfile.open(archive) as packed:
+                packed.extractall(partial, filter="data")
+    return str(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

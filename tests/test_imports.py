@@ -17,6 +17,7 @@ ORDER = (
     "train",
     "evaluate",
     "table",
+    "doctor",
     "launch",
     "run",
     "testing",
@@ -202,8 +203,8 @@ def those(*places: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("module", names)
 
 
-@those("table")
-def test_a_table_needs_no_torch(module: str) -> None:
+@those("table", "doctor")
+def test_tables_and_the_doctor_need_no_torch(module: str) -> None:
     heavy = {"torch", "torchvision", "torchmetrics", "timm", "pytorch_lightning"}
     assert not {name: by for name, by in loads(module).items() if name in heavy}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import stat
 import threading
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_PIXELS = 2**26  # a picture said to have more is a decompression bomb, not a photograph of a face
+MAX_BYTES = 8 * MAX_PIXELS  # as many pixels in the largest format there is, 16 bits a channel
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads it when it is loaded
 
 import cv2  # noqa: E402
@@ -99,28 +101,53 @@ def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> 
         recipe: how.
 
     Raises:
-        UnusableError: "outside_root", "missing", "zero_byte", "unreadable" or "box_outside".
+        UnusableError: "outside_root", "missing", "zero_byte", "too_large", "unreadable" or "box_outside".
     """
-    if isinstance(picture, Path) and not inside(root, picture):
-        raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+    require_inside(root, picture)
     face = cut_out(decode(picture), box, recipe.margin)
     return Crop(encode(resize(central_square(face), recipe.size), recipe.codec), digest(face))
+
+
+def require_inside(root: Path, picture: Path | bytes) -> None:
+    """Raises UnusableError "outside_root" where a link leads a picture's file out of the data set's folder."""
+    if isinstance(picture, Path) and "\0" not in str(picture) and not inside(root, picture):
+        raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+
+
+def content(picture: Path | bytes) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+        UnusableError: "missing", "zero_byte", "too_large" or "unreadable".
+    """
+    if isinstance(picture, Path):
+        picture = _read(picture)
+    if not picture:
+        raise UnusableError("zero_byte", "the file is empty")
+    return picture
+
+
+def _read(file: Path) -> bytes:
+    try:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # to read a pipe is to wait for ever
+            raise UnusableError("unreadable", "not a file")
+        if status.st_size > MAX_BYTES:
+            raise UnusableError("too_large", f"{status.st_size} bytes")
+        return file.read_bytes()
+    except (FileNotFoundError, ValueError):  # ValueError: there is a zero byte in the name
+        raise UnusableError("missing", "no such file") from None
+    except OSError as error:
+        raise UnusableError("unreadable", error.strerror or str(error)) from None
 
 
 def decode(picture: Path | bytes) -> Pixels:
     """A picture file, or its bytes, as (H, W, 3) BGR; grey ones get three equal channels.
 
     Raises:
-        UnusableError: "missing", "zero_byte" or "unreadable".
+        UnusableError: "missing", "zero_byte", "too_large" or "unreadable".
     """
-    try:
-        data = np.frombuffer(picture, np.uint8) if isinstance(picture, bytes) else np.fromfile(picture, np.uint8)
-    except FileNotFoundError:
-        raise UnusableError("missing", "no such file") from None
-    except OSError as error:
-        raise UnusableError("unreadable", error.strerror or str(error)) from None
-    if data.size == 0:
-        raise UnusableError("zero_byte", "the file is empty")
+    data = np.frombuffer(content(picture), np.uint8)
     try:
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
     except (cv2.error, MemoryError) as error:
@@ -161,7 +188,7 @@ def central_square(face: Pixels) -> Pixels:
 
 
 def resize(face: Pixels, size: int) -> Pixels:
-    """A square face as (size, size, C): by area where that shrinks it, cubic where it grows."""
+    """A face as (size, size, C), squashed where it is no square: by area to shrink it, cubic to let it grow."""
     if face.shape[:2] == (size, size):
         return face
     method = cv2.INTER_AREA if face.shape[0] > size else cv2.INTER_CUBIC

@@ -10,6 +10,7 @@ from pathlib import Path
 from fer_lightning.data.manifest import Fault, inside
 from fer_lightning.errors import UserError
 
+OUT = "a link out of the data set"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -74,7 +75,10 @@ def recognised(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Layout, Pa
 
 def is_file(root: Path, name: str) -> bool:
     """Whether a file is there, and no link leads it out of the root."""
-    return (root / name).is_file() and inside(root, root / name)
+    try:
+        return (root / name).is_file() and inside(root, root / name)
+    except OSError:  # a name that is longer than a file's can be
+        return False
 
 
 def is_folder(root: Path, name: str) -> bool:
@@ -90,20 +94,28 @@ def holdings(folder: Path) -> str:
 
 
 def files_in(root: Path, folder: str, faults: list[Fault]) -> list[str]:
-    """Names of the files in a folder of the root, sorted; links that lead out of the root become faults."""
+    """Names of the files in a folder of the root, sorted.
+
+    Links that lead out of the root become faults, and so do names that are no text: a manifest is text.
+    """
     if not (root / folder).is_dir():
         return []
     names: list[str] = []
-    out: list[str] = []
+    wrong: list[tuple[str, str, str]] = []
     if inside(root, root / folder):
         with os.scandir(root / folder) as entries:
             for entry in entries:
-                leaves = entry.is_symlink() and not inside(root, Path(entry.path))
-                (out if leaves else names).append(entry.name)
+                text = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+                if entry.is_symlink() and not inside(root, Path(entry.path)):
+                    wrong.append((text, "outside_root", OUT))
+                elif text != entry.name:
+                    wrong.append((text, "unreadable_name", "its name is not in UTF-8"))
+                elif not text.startswith("."):
+                    names.append(text)
     else:
-        out.append("")
-    faults += [Fault("outside_root", f"{folder}/{name}", "a link out of the data set") for name in sorted(out)]
-    return sorted(name for name in names if not name.startswith("."))
+        wrong.append(("", "outside_root", OUT))
+    faults += [Fault(kind, f"{folder}/{text}", detail) for text, kind, detail in sorted(wrong)]
+    return sorted(names)
 
 
 def folders_in(root: Path) -> list[str]:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -21,22 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.cache import content_hash, locked, write_atomic
-from fer_lightning.data.crop import RESIZE, Codec, Recipe, start_worker
+from fer_lightning.data.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.manifest import Manifest, require_every_class
 from fer_lightning.data.shard import BATCH_BYTES, WORK, Job, Part, Report, found, put_pictures, read_table, write
 from fer_lightning.data.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit
+from fer_lightning.data.workers import processes_for, workers
 from fer_lightning.errors import UserError
 
 Leaks = Literal["drop", "keep", "error"]
 Progress = Callable[[int, int], None]
 Reports = dict[str, list[Report]]
-Mapper = Callable[[Iterable[Part]], Iterator[tuple[Part, Report]]]
 
 log = logging.getLogger(__name__)
 
 SHARD_ROWS = 512  # about as many as are lost where a process is killed
 MOST_SHARDS = 256  # of a split: a process may have no more than 1,024 files open
-ROWS_WORTH_A_PROCESS = 1000
 BYTES_A_PIXEL = {"jpeg": 0.55, "png": 2.2, "raw": 3.0}
 BYTES_A_ROW = {"jpeg": 900, "png": 400, "raw": 300}
 
@@ -92,11 +86,6 @@ def prepare(
             with locked(folder):
                 if not folder.exists():  # made by somebody else while we waited for the lock
                     _make(folder, manifest, recipe, leaks, processes, progress)
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a preparing process died: out of memory (ask for fewer processes), or started by a script "
-                "without an `if __name__ == '__main__':` around what it does"
-            ) from error
         except OSError as error:
             needed = disk_estimate(manifest.rows.num_rows, size, codec)
             raise UserError(
@@ -153,9 +142,10 @@ def _fill(job: Job, manifest: Manifest, processes: int | None, progress: Progres
     if made:
         log.info("%s: %d of %d rows were prepared before", job.folder.stem, ticker.done, ticker.total)
     _require_space(job, ticker.total, sum(report.shard.bytes for report in made.values()))
-    with _workers(processes or min(_cpus(), math.ceil(ticker.total / ROWS_WORTH_A_PROCESS))) as mapper:
+    with workers(write, processes or processes_for(ticker.total)) as writing:
         for split, those in parts.items():
-            for part, report in mapper(_with_pictures([part for part in those if part not in made], manifest)):
+            missing = [part for part in those if part not in made]
+            for part, report in zip(missing, writing(_with_pictures(missing, manifest)), strict=True):
                 made[part] = report
                 part.pictures_file.unlink(missing_ok=True)
                 ticker.add(part)
@@ -192,10 +182,6 @@ def _require_space(job: Job, rows: int, there: int) -> None:
         raise OSError(f"only {free / 1e9:.2f} GB are free")
 
 
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class _Ticker:
     """Counts rows over both splits for the caller's progress."""
 
@@ -220,32 +206,6 @@ def _with_pictures(parts: Sequence[Part], manifest: Manifest) -> Iterator[Part]:
     for part in parts:
         put_pictures(part.pictures_file, islice(pictures, part.rows))
         yield part
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Mapper]:
-    """A map over parts, in the order in which they are done; few are asked for ahead."""
-    if count == 1:
-        yield lambda parts: ((part, write(part)) for part in parts)
-        return
-    with ProcessPoolExecutor(count, get_context("spawn"), start_worker) as pool:
-
-        def as_done(parts: Iterable[Part]) -> Iterator[tuple[Part, Report]]:
-            waiting: dict[Future[Report], Part] = {}
-            coming = iter(parts)
-            while True:
-                for part in islice(coming, count + 1 - len(waiting)):  # one waits for who is done first
-                    waiting[pool.submit(write, part)] = part
-                if not waiting:
-                    return
-                for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                    yield waiting.pop(future), future.result()
-
-        try:
-            yield as_done
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _meta(manifest: Manifest, recipe: Recipe, leaks: Leaks, reports: Reports, test: StoreSplit) -> StoreMeta:

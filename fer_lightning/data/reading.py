@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -201,6 +202,8 @@ def stream_csv(
 ) -> Iterator[pa.RecordBatch]:
     """Columns of a CSV file as text, part by part; lines with too few or too many cells become faults.
 
+    Bytes that are no text in UTF-8 are read as escapes, such as \\xff.
+
     Args:
         file: its name goes into messages.
         names: of all its columns.
@@ -218,11 +221,12 @@ def stream_csv(
         return "skip"
 
     try:
-        yield from csv.open_csv(
-            file,
-            csv.ReadOptions(column_names=names, skip_rows=skip),
-            csv.ParseOptions(invalid_row_handler=broken),
-            csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
-        )
+        with file.open("rb") as stream:
+            yield from csv.open_csv(
+                codecs.EncodedFile(stream, "utf-8", errors="backslashreplace"),  # bytes that are no text
+                csv.ReadOptions(column_names=names, skip_rows=skip),
+                csv.ParseOptions(invalid_row_handler=broken),
+                csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
+            )
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} cannot be read as CSV: {error}") from error

@@ -10,12 +10,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import multiprocessing
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -25,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.cache import atomic_folder
-from fer_lightning.data.crop import start_worker
 from fer_lightning.data.drawing.action_units import valence_arousal
 from fer_lightning.data.drawing.canvas import Picture
 from fer_lightning.data.drawing.shots import (
@@ -40,6 +35,7 @@ from fer_lightning.data.drawing.shots import (
     take,
 )
 from fer_lightning.data.readers.affectnet import COLUMNS
+from fer_lightning.data.workers import processes_for, workers
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
@@ -59,7 +55,6 @@ _QUALITY = 95
 _CHUNK = 64
 _WORTH_A_PROCESS = 512  # pictures below which starting a process takes longer than drawing them
 
-Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
@@ -188,12 +183,10 @@ def _spread(
     work: Callable[[Shot], Result], shots: Sequence[Shot], progress: Progress | None, processes: int | None
 ) -> list[Result]:
     """The results of ``work`` in the order of the shots, from as many processes as pay off."""
-    if processes is None:
-        processes = min(_cores(), len(shots) // _WORTH_A_PROCESS)
     chunks = [shots[start : start + _CHUNK] for start in range(0, len(shots), _CHUNK)]
     results: list[Result] = []
-    with _mapper(processes) as mapper:
-        for part in mapper(partial(_run, work), chunks):
+    with workers(partial(_run, work), processes or processes_for(len(shots), _WORTH_A_PROCESS)) as working:
+        for part in working(chunks):
             results += part
             if progress is not None:
                 progress(len(results), len(shots))
@@ -202,21 +195,6 @@ def _spread(
 
 def _run(work: Callable[[Shot], Result], shots: Sequence[Shot]) -> list[Result]:
     return [work(shot) for shot in shots]
-
-
-@contextmanager
-def _mapper(processes: int) -> Iterator[Callable[[Callable[[Task], Result], Iterable[Task]], Iterator[Result]]]:
-    """``map`` in this process, or in a pool that is spawned (a fork would copy running threads' locks)."""
-    if processes <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=start_worker) as pool:
-        yield pool.map
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def contact_sheet(

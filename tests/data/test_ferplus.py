@@ -1,14 +1,10 @@
 """FERPlus: the majority rule on made-up votes, and the official counts on the real faces where they are."""
 
-import os
-import tarfile
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fer_lightning.cache import atomic_folder, locked
 from fer_lightning.data.prepare import prepare
 from fer_lightning.data.readers import ferplus
 from fer_lightning.data.split import with_test_split
@@ -121,25 +117,8 @@ def test_the_users_mistakes(tmp_path):
         read(root, EMOTIONS, "valid")
 
 
-@pytest.fixture(scope="session")
-def faces() -> str:
-    """The real set's root; unpacked once into the temporary folder, never into the checkout."""
-    if own := os.environ.get("FER_FERPLUS_ROOT"):
-        return own
-    archive = Path(__file__).parents[3] / "shared/data/ferplus-train-valid.tar.xz"
-    if not archive.is_file():
-        pytest.skip("no FERPlus: set FER_FERPLUS_ROOT to the folder that holds FER2013Train")
-    user = os.getuid() if hasattr(os, "getuid") else "user"
-    folder = Path(tempfile.gettempdir()) / f"fer-lightning-tests-{user}" / "ferplus"
-    with locked(folder):
-        if not folder.is_dir():
-            with atomic_folder(folder) as partial, tarfile.open(archive) as packed:
-                packed.extractall(partial, filter="data")
-    return str(folder)
-
-
-def test_official_counts(faces):
-    manifest = read(faces, EMOTIONS, "valid")
+def test_official_counts(ferplus_root):
+    manifest = read(ferplus_root, EMOTIONS, "valid")
     assert list(manifest.counts("train").values()) == [8733, 7284, 3022, 3136, 536, 116, 2098, 120]
     assert list(manifest.counts("test").values()) == [1180, 862, 348, 411, 60, 25, 289, 16]
     assert manifest.skipped == {
@@ -150,8 +129,8 @@ def test_official_counts(faces):
     assert set(manifest.rows["x"].to_pylist()) == {None}
 
 
-def test_twins_of_test_images_are_dropped_from_training(faces, tmp_path):
-    manifest = read(faces, EMOTIONS, "valid")
+def test_twins_of_test_images_are_dropped_from_training(ferplus_root, tmp_path):
+    manifest = read(ferplus_root, EMOTIONS, "valid")
     store = prepare(manifest, tmp_path, size=32, margin=0.0, codec="raw")
     assert sum(store.meta.test_leaks.values()) == 231
     assert {name: store.meta.test_leaks[name] for name in ("surprise", "fear", "disgust", "contempt")} == {

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from stores import content, folders, make, small
 
-from fer_lightning.data import prepare as preparing
 from fer_lightning.errors import UserError
 
 SCRIPT = """
@@ -128,8 +127,8 @@ def test_workers_go_when_their_parent_is_killed(tmp_path):
 
 def test_a_worker_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(preparing, "start_worker", _die)
-        with pytest.raises(UserError, match="a preparing process died"):
+        patch.setattr("fer_lightning.data.workers.start_worker", _die)
+        with pytest.raises(UserError, match="a process that reads pictures died"):
             make(small(tmp_path / "set"), tmp_path / "base", processes=2)
     assert make(small(tmp_path / "set"), tmp_path / "base").meta.counts["train"] == {"happy": 2, "fear": 2}
 

@@ -188,9 +188,9 @@ def test_manifest_hash_sees_every_column_but_not_the_root_or_the_chunks(tmp_path
     assert Manifest("made-up", tmp_path, halves, CLASSES).hash() == found.hash()
     seen = {found.hash(), Manifest("made-up", tmp_path, found.rows, CLASSES[::-1]).hash()}
     for name in found.rows.column_names:
-        column = found.rows[name]
-        other = pa.array(["?"] * 8) if pa.types.is_string(column.type) else pa.array([1] * 8)
-        table = make_rows({**{n: found.rows[n] for n in found.rows.column_names}, name: other})
+        kind = found.rows.schema.field(name).type
+        other = ["?"] * 8 if pa.types.is_string(kind) else [[0, 1]] * 8 if pa.types.is_list(kind) else [1] * 8
+        table = make_rows({**{n: found.rows[n] for n in found.rows.column_names}, name: pa.array(other)})
         seen.add(Manifest("made-up", tmp_path, table, CLASSES).hash())
     assert len(seen) == 2 + found.rows.num_columns
 

@@ -102,7 +102,8 @@ def shares(votes: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float
         if name in VOTES:
             column = votes[:, VOTES.index(name)]
             counted[:, k] = np.where(column <= 1, 0, column)
-    return counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    return counted
 
 
 def _rows(file: Path, split: str, classes: Sequence[str], faults: list[Fault]) -> pa.Table:

@@ -1,0 +1,62 @@
+"""The processes that pictures are worked on by."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import TypeVar
+
+from fer_lightning.data.crop import start_worker
+from fer_lightning.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes_for(pictures: int, worth: int = 1000) -> int:
+    """How many processes pay off: one a core, but no more than one for each ``worth`` pictures."""
+    return min(cores(), max(1, math.ceil(pictures / worth)))
+
+
+@contextmanager
+def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
+    """A map over tasks that keeps their order and holds few results at a time; one process is this one.
+
+    Raises:
+        UserError: a process died.
+    """
+    if count == 1:
+        yield lambda given: map(work, given)
+        return
+    with ProcessPoolExecutor(count, get_context("spawn"), start_worker) as pool:
+
+        def in_order(given: Iterable[T]) -> Iterator[R]:
+            waiting: deque[Future[R]] = deque()
+            for task in given:
+                waiting.append(pool.submit(work, task))
+                if len(waiting) > 2 * count:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+        try:
+            yield in_order
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise UserError(
+                    "a process that reads pictures died: out of memory (ask for fewer processes), or started by a "
+                    "script without an `if __name__ == '__main__':` around what it does"
+                ) from error
+            raise

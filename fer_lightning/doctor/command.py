@@ -1,0 +1,91 @@
+"""``fer doctor ROOT``: read a data set without training, and say what is in it and what is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_lightning import faces
+from fer_lightning.cache import write_atomic
+from fer_lightning.config import compose, is_own
+from fer_lightning.data.crop import Recipe
+from fer_lightning.doctor.examination import examine
+from fer_lightning.doctor.page import SIDE, page
+from fer_lightning.doctor.report import report
+from fer_lightning.errors import UserError
+from fer_lightning.progress import Line
+
+
+def doctor(words: Sequence[str]) -> int:
+    """Run ``fer doctor`` with these words. Returns the exit code: 1 where something would spoil a result.
+
+    Raises:
+        UserError: something the user can mend.
+    """
+    options = _parser().parse_intermixed_args(words)
+    if other := [word for word in options.overrides if not word.lstrip("+~").startswith(("data=", "data."))]:
+        raise UserError(
+            f"fer doctor: {other[0]} is not about data; say ROOT first, then data=... and data.key=..."
+        )
+    node = {**compose([*_choice(options.overrides), *options.overrides], options.config_dir)["data"]}
+    node["root"] = options.root
+    if not is_own(node) and not any(word.startswith("data.classes=") for word in options.overrides):
+        node["classes"] = None  # whatever emotions there are
+    recipe = _recipe(node)
+    manifest = faces.read(node, Line("annotations"))
+    examined = examine(manifest, recipe.margin, options.processes, Line)
+    found = report(manifest, examined, {} if node.get("automatic") else None)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(found.to_text().encode(encoding, "backslashreplace").decode(encoding))
+    if options.json:
+        _write(options.json, found.to_json())
+    if options.html:
+        _write(options.html, page(found, manifest, examined, recipe))
+    return int(found.spoils)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fer doctor",
+        description="Read a data set without training: what is in it, and what is wrong with it.",
+        epilog="Every picture is opened; nothing in the data set's folder is changed, nothing outside it is read. "
+        "The exit code is 1 where something would spoil a result.",
+    )
+    parser.add_argument("root", metavar="ROOT", help="the folder of the data set")
+    parser.add_argument(
+        "overrides", nargs="*", help="data=OPTION where data=auto is not right, data.classes=[...]"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, in one file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument("--processes", type=_positive, help="how many open pictures (as many as there are cores)")
+    parser.add_argument("--config-dir", help="a folder with further options")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a whole number from 1 on")
+    return int(text)
+
+
+def _choice(overrides: Sequence[str]) -> list[str]:
+    return [] if any(word.startswith("data=") for word in overrides) else ["data=auto"]
+
+
+def _recipe(node: dict[str, Any]) -> Recipe:
+    """How faces are cut out, to be compared and to be shown."""
+    try:
+        return Recipe(SIDE, float(node["margin"]), "jpeg")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+    print(path)

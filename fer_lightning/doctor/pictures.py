@@ -1,0 +1,176 @@
+"""What a look at one picture shows: whether it can be used, what is odd about it, and what it looks like."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer_lightning.data.crop import (
+    MAX_PIXELS,
+    Box,
+    Pixels,
+    UnusableError,
+    content,
+    cut_out,
+    decode,
+    digest,
+    require_inside,
+    resize,
+)
+from fer_lightning.data.manifest import Manifest
+
+Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and MAX_PIXELS is the limit
+
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "BMP": (".bmp", ".dib"),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""The formats that are looked into, by Pillow's name, and how their files' names end."""
+
+TINY = 32
+THUMB = 24
+INNER = slice(2, THUMB - 2)
+"""What is compared of a thumbnail: the other may lie up to two pixels, a twelfth of its side, beside it."""
+
+_FREQUENCIES = 12
+_GREY = 2  # largest difference of two colours in a grey picture, of 255
+_FLAT = 3.0  # standard deviation under which there is nothing to compare, of 255
+
+Odd = tuple[str, str]
+"""Kind of a fault and its detail."""
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces to look at: their files below ``root`` or their bytes, boxes (None: the whole picture), and margin."""
+
+    root: Path
+    pictures: Sequence[Path | bytes]
+    boxes: Sequence[Box | None]
+    margin: float
+
+
+def faces(manifest: Manifest, chunks: Sequence[pa.Table], margin: float) -> Iterator[Faces]:
+    """The faces of each chunk of rows; the rows are one split's, in the manifest's order."""
+    pictures = manifest.pictures([path for chunk in chunks for path in chunk["path"].to_pylist()])
+    for chunk in chunks:
+        yield Faces(manifest.root, list(islice(pictures, len(chunk))), _boxes(chunk), margin)
+
+
+def _boxes(chunk: pa.Table) -> list[Box | None]:
+    columns = [chunk[name].to_pylist() for name in ("x", "y", "width", "height")]
+    return [None if None in box else box for box in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a face showed.
+
+    Attributes:
+        odd: its faults; a face that cannot be used has one, and none of what follows.
+        digest: of the pixels of the face before it is resized, as ``fer prepare`` compares them; "": unusable.
+        looks: 64 bits that are much the same for pictures that look much the same.
+        thumb: (THUMB, THUMB) grey values as bytes; empty where there is nothing to compare.
+        grey: whether it has no colours.
+    """
+
+    odd: tuple[Odd, ...]
+    digest: str = ""
+    looks: int = 0
+    thumb: bytes = b""
+    grey: bool = False
+
+
+def look_at_all(given: Faces) -> list[Look]:
+    """A look at each of the faces, in order; never raises because of a picture."""
+    found = []
+    for picture, box in zip(given.pictures, given.boxes, strict=True):
+        try:
+            require_inside(given.root, picture)
+            found.append(look(picture, box, given.margin))
+        except UnusableError as error:
+            found.append(Look(((error.kind, error.detail),)))
+    return found
+
+
+def look(picture: Path | bytes, box: Box | None, margin: float) -> Look:
+    """A look at one face.
+
+    Raises:
+        UnusableError: it cannot be used.
+    """
+    data = content(picture)
+    odd = list(_header(data, picture.suffix.lower() if isinstance(picture, Path) else None))
+    pixels = decode(data)
+    face = cut_out(pixels, box, margin)
+    odd += _size(pixels, box)
+    small = resize(face, 32)
+    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+    thumb = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    return Look(
+        odd=tuple(odd),
+        digest=digest(face),
+        looks=_looks(grey),
+        thumb=thumb.tobytes() if thumb[INNER, INNER].std() >= _FLAT else b"",
+        grey=bool(np.ptp(small.astype(np.int16), axis=2).max() <= _GREY),
+    )
+
+
+def _header(data: bytes, suffix: str | None) -> Iterator[Odd]:
+    """What a picture's header says, before anything is decoded.
+
+    Raises:
+        UnusableError: "too_large".
+    """
+    try:
+        opened = Image.open(io.BytesIO(data), formats=list(SUFFIXES))
+    except Exception:  # a damaged header makes Pillow raise nearly anything; decoding decides
+        return
+    width, height = opened.size
+    if width * height > MAX_PIXELS:
+        raise UnusableError("too_large", f"{width} x {height} pixels")
+    if suffix is not None and suffix not in SUFFIXES.get(opened.format or "", (suffix,)):
+        yield "wrong_extension", f"it is {opened.format}"
+    if ";16" in str(opened.tile[0].args if opened.tile else ""):  # how the pixels are laid out
+        yield "unusual_format", "16 bits a channel"
+    elif opened.mode in ("CMYK", "LAB", "F", "I"):
+        yield "unusual_format", opened.mode
+
+
+def _size(picture: Pixels, box: Box | None) -> Iterator[Odd]:
+    tall, wide = picture.shape[:2]
+    x, y, width, height = box or (0, 0, wide, tall)
+    told = f"box {x}, {y}, {width}, {height} in a {wide} x {tall} picture" if box else f"{wide} x {tall} pixels"
+    if min(width, height) < TINY:
+        yield "tiny_face", told
+    if x < 0 or y < 0 or x + width > wide or y + height > tall:
+        yield "box_clipped", told
+
+
+def _lowest() -> NDArray[np.intp]:
+    """Places of the 64 lowest frequencies but the mean, in a square of them laid out flat."""
+    down, across = np.indices((_FREQUENCIES, _FREQUENCIES))
+    return np.lexsort((np.abs(down - across).ravel(), (down + across).ravel()))[1:65]
+
+
+_LOWEST = _lowest()
+
+
+def _looks(grey: Pixels) -> int:
+    """The signs of the 64 lowest frequencies of a (32, 32) picture: neither brightness nor contrast matters."""
+    waves = cv2.dct(grey.astype(np.float32))[:_FREQUENCIES, :_FREQUENCIES].ravel()[_LOWEST]
+    return int(np.packbits(waves > 0).view(np.uint64)[0])
