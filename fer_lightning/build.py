@@ -29,6 +29,12 @@ from fer_lightning.stages import Fit, TrainerSettings
 Config = dict[str, Any]
 
 
+def input_side(config: Config) -> int:
+    """Side of the pictures that the network sees, in pixels."""
+    side: int = config["data"].get("crop") or config["data"]["size"]
+    return side
+
+
 def sampler(config: Config) -> Draw:
     """What draws an epoch's pictures, tried on one of each class: mistakes are found before any training.
 
@@ -73,7 +79,7 @@ def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
     made: nn.Module = make("backbone", node, pretrained=pretrained)
     if isinstance(made, Backbone):
         return made
-    _require_width("backbone", node, made, torch.zeros(2, 3, *[config["data"]["size"]] * 2, dtype=torch.uint8))
+    _require_width("backbone", node, made, torch.zeros(2, 3, *[input_side(config)] * 2, dtype=torch.uint8))
     torch.manual_seed(config["seed"] + 1)
     weights = fixed_hash(made, make("backbone", node, pretrained=pretrained))
     spec = {"class": node["_target_"], "arguments": arguments(node), "source": node["_source_"]}
@@ -160,6 +166,8 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "test_split": faces.meta.tested_on,
         "size": faces.meta.size,
         "margin": faces.meta.margin,
+        "crop": input_side(config),
+        "flip_averaging": config["data"].get("flip_averaging", False),
         "colour": "RGB",
         "backbone": base.name,
         "backbone_weights": base.weights_hash,
