@@ -18,7 +18,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store import Store, StoreSplit
-from fer_lightning.data.transforms import Augmentation, Image, middle
+from fer_lightning.data.transforms import Augmentation, middle
 
 Batch = tuple[Tensor, Tensor]
 
@@ -61,19 +61,21 @@ class FaceDataset(Dataset[Batch]):
     def __getitems__(self, items: Sequence[int | Pick]) -> Batch:
         """A batch; torch's DataLoader asks for it by this name."""
         images = np.empty((len(items), self.side, self.side, 3), np.uint8)
-        indices = [self._show(item, out) for item, out in zip(items, images, strict=True)]
+        indices = [item.picture if isinstance(item, Pick) else item for item in items]
+        generators = [self._generator(item) for item in items]  # in a row they take half the time
+        for index, generator, out in zip(indices, generators, images, strict=True):
+            image = self.faces.image(int(self.rows[index]))
+            if self.augment is None or generator is None:
+                out[...] = middle(image, self.side)
+            else:
+                self.augment(image, generator, out)
         return torch.from_numpy(images).permute(0, 3, 1, 2), self.labels[indices]
 
-    def _show(self, item: int | Pick, out: Image) -> int:
-        """Write what is seen of a picture into ``out``. Returns its index."""
-        index = item.picture if isinstance(item, Pick) else item
-        image = self.faces.image(int(self.rows[index]))
-        if self.augment is not None and isinstance(item, Pick):
-            generator = np.random.default_rng((self.seed, item.epoch, index, item.showing))
-            self.augment(image, generator, out)
-        else:
-            out[...] = middle(image, self.side)
-        return index
+    def _generator(self, item: int | Pick) -> np.random.Generator | None:
+        """What a picture's augmentation is drawn from; None: it is shown as it is."""
+        if not isinstance(item, Pick):
+            return None
+        return np.random.default_rng((self.seed, item.epoch, item.picture, item.showing))
 
 
 def as_it_is(batch: Any) -> Any:
