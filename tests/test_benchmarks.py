@@ -48,3 +48,17 @@ def test_heads() -> None:
     text = run("heads.py", "--rounds", "3", "--batch", "16", "--features", "32")
     assert "softmax" in text
     assert "cluster, exact" in text
+
+
+def test_loading(tmp_path: Path) -> None:
+    out = tmp_path / "loading.json"
+    run("loading.py", "--count", "34", "--batch", "8", "--rounds", "1", "--out", str(out))
+    told = json.loads(out.read_text())
+    rates = told["images_per_second"]
+    assert {"ours, jpeg", "ours, raw", "cv2, albumentations", "timm (without rotation)"} <= rates.keys()
+    for name, rate in rates.items():
+        optional = name.startswith("WebDataset")
+        assert (optional and rate == "not installed: webdataset") or rate > 0, name
+    ours, theirs = rates["ours, raw"], rates["ImageFolder, PIL, torchvision v1"]
+    assert told["ratios"]["ours, raw"]["ImageFolder, PIL, torchvision v1"] == pytest.approx(ours / theirs, rel=0.1)
+    assert told["pictures"]["count"] == 32

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,7 @@ from fer_lightning.data.transforms import paper
 SIZE, SEEN = 256, 224
 FLIP, ROTATE, SCALE, TRANSLATE = 0.5, 10.0, 0.1, 0.05
 CLASSES = ("a", "b")
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "timm",
-    "albumentations",
-    "webdataset",
-    "opencv-python-headless",
-    "pillow",
-    "numpy",
-)
-
+PACKAGES = "torch torchvision timm albumentations webdataset opencv-python-headless pillow numpy".split()
 GRAIN, PICTURES_A_PERSON = 6.0, 16
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 NOT_INSTALLED = "not installed"
@@ -264,7 +254,23 @@ def images_per_second(epoch: Epoch) -> float:
     return seen / (time.process_time() - begin)
 
 
-def compare(rounds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+def measure(material: Material, batch: int, rounds: int) -> dict[str, Any]:
+    """Images a second of each row, the median over the rounds, and the ratios."""
+    epochs: dict[str, Epoch] = {}
+    rates: dict[str, float | str] = {}
+    for row, make in ROWS.items():
+        try:
+            epochs[row] = make(material, batch)
+        except ModuleNotFoundError as error:
+            rates[row] = f"{NOT_INSTALLED}: {error.name}"
+    for epoch in epochs.values():
+        images_per_second(epoch)  # warms up
+    found = [{row: images_per_second(epoch) for row, epoch in epochs.items()} for _ in range(rounds)]
+    rates |= {row: round(statistics.median(one[row] for one in found), 1) for row in epochs}
+    return {"images_per_second": {row: rates[row] for row in ROWS}, "ratios": ratios(found)}
+
+
+def ratios(rounds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Ours over each other row, and over the fastest other one: medians of the ratios within a round."""
 
     def ratio(ours: str, others: list[str]) -> float:
@@ -283,16 +289,6 @@ def processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = NOT_INSTALLED
-    return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="pictures to use in place of drawn ones")
@@ -305,32 +301,20 @@ def main() -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        material = lay_out(Path(name), options.root or draw(Path(name) / "drawn", options.count), options.count)
-        epochs: dict[str, Epoch] = {}
-        rates: dict[str, float | str] = {}
-        for row, make in ROWS.items():
-            try:
-                epochs[row] = make(material, options.batch)
-            except ModuleNotFoundError as error:
-                rates[row] = f"{NOT_INSTALLED}: {error.name}"
-        for epoch in epochs.values():
-            images_per_second(epoch)  # warms up
-        rounds = [{row: images_per_second(epoch) for row, epoch in epochs.items()} for _ in range(options.rounds)]
-        bytes_a_picture = statistics.mean(path.stat().st_size for path in material.files)
-        images = len(material.files)
-    rates |= {row: round(statistics.median(one[row] for one in rounds), 1) for row in epochs}
-    told = {
-        "images_per_second": {row: rates[row] for row in ROWS},
-        "ratios": compare(rounds),
-        "pictures": {
-            "source": "drawn" if options.root is None else "--root",
-            "jpeg_bytes": round(bytes_a_picture),
-            "count": images,
-        },
-        **{key: getattr(options, key) for key in ("batch", "rounds")},
-        "machine": {"processor": processor(), "clock": "processor time of one core"},
-        "versions": versions(),
+    with tempfile.TemporaryDirectory() as folder:
+        pictures = options.root.resolve() if options.root else draw(Path(folder) / "drawn", options.count)
+        material = lay_out(Path(folder), pictures, options.count)
+        bytes_a_file = statistics.mean(path.stat().st_size for path in material.files)
+        told = {
+            **measure(material, options.batch, options.rounds),
+            "pictures": {"drawn": not options.root, "count": len(material.files), "bytes": round(bytes_a_file)},
+        }
+    told |= {
+        "batch": options.batch,
+        "rounds": options.rounds,
+        "processor": processor(),
+        "python": platform.python_version(),
+        "versions": {one.name: one.version for one in distributions() if one.name in PACKAGES},
     }
     text = json.dumps(told, indent=2)
     print(text)
