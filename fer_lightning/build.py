@@ -19,6 +19,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import Draw
 from fer_lightning.data.store import Store
+from fer_lightning.data.transforms import Augmentation
 from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.features import fixed_hash
 from fer_lightning.models.backbone import Backbone, OwnBackbone
@@ -57,13 +58,17 @@ def sampler(config: Config) -> Draw:
     return draw
 
 
+def augmentation(config: Config) -> Augmentation | None:
+    """How training pictures are moved and altered; None: not at all."""
+    made: Augmentation | None = make("transform", config["transform"])
+    return made
+
+
 def data(config: Config, faces: Store) -> FaceDataModule:
     """The datamodule over prepared faces."""
-    augment = make("transform", config["transform"])
+    draw, augment = sampler(config), augmentation(config)
     try:
-        return FaceDataModule(
-            faces, **batching(config["data"]), draw=sampler(config), augment=augment, seed=config["seed"]
-        )
+        return FaceDataModule(faces, **batching(config["data"]), draw=draw, augment=augment, seed=config["seed"])
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 

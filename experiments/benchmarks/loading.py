@@ -45,7 +45,16 @@ from fer_lightning.data.transforms import paper
 SIZE, SEEN = 256, 224
 FLIP, ROTATE, SCALE, TRANSLATE = 0.5, 10.0, 0.1, 0.05
 CLASSES = ("a", "b")
-PACKAGES = "torch torchvision timm albumentations webdataset opencv-python-headless pillow numpy".split()
+PACKAGES = [
+    "torch",
+    "torchvision",
+    "timm",
+    "albumentations",
+    "webdataset",
+    "opencv-python-headless",
+    "pillow",
+    "numpy",
+]
 GRAIN, PICTURES_A_PERSON = 6.0, 16
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 NOT_INSTALLED = "not installed"
