@@ -47,8 +47,9 @@ types: .venv/installed ## mypy --strict on the package
 
 check: lint types test ## lint, types and tests
 
-bench: .venv/installed ## what the loss heads cost, on the CPU
+bench: .venv/installed ## what the loss heads cost, and loading beside other loaders, on the CPU
 	.venv/bin/python experiments/benchmarks/heads.py
+	.venv/bin/python experiments/benchmarks/loading.py
 
 bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
 	.venv/bin/python experiments/benchmarks/throughput.py

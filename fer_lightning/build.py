@@ -19,6 +19,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import Draw
 from fer_lightning.data.store import Store
+from fer_lightning.data.transforms import Augmentation
 from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.features import fixed_hash
 from fer_lightning.models.backbone import Backbone, OwnBackbone
@@ -27,6 +28,12 @@ from fer_lightning.optim import BuildOptimizer
 from fer_lightning.stages import Fit, TrainerSettings
 
 Config = dict[str, Any]
+
+
+def input_side(config: Config) -> int:
+    """Side of the pictures that the network sees, in pixels."""
+    side: int = config["data"].get("crop") or config["data"]["size"]
+    return side
 
 
 def sampler(config: Config) -> Draw:
@@ -51,13 +58,17 @@ def sampler(config: Config) -> Draw:
     return draw
 
 
+def augmentation(config: Config) -> Augmentation | None:
+    """How training pictures are moved and altered; None: not at all."""
+    made: Augmentation | None = make("transform", config["transform"])
+    return made
+
+
 def data(config: Config, faces: Store) -> FaceDataModule:
     """The datamodule over prepared faces."""
-    augment = make("transform", config["transform"])
+    draw, augment = sampler(config), augmentation(config)
     try:
-        return FaceDataModule(
-            faces, **batching(config["data"]), draw=sampler(config), augment=augment, seed=config["seed"]
-        )
+        return FaceDataModule(faces, **batching(config["data"]), draw=draw, augment=augment, seed=config["seed"])
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 
@@ -73,7 +84,7 @@ def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
     made: nn.Module = make("backbone", node, pretrained=pretrained)
     if isinstance(made, Backbone):
         return made
-    _require_width("backbone", node, made, torch.zeros(2, 3, *[config["data"]["size"]] * 2, dtype=torch.uint8))
+    _require_width("backbone", node, made, torch.zeros(2, 3, *[input_side(config)] * 2, dtype=torch.uint8))
     torch.manual_seed(config["seed"] + 1)
     weights = fixed_hash(made, make("backbone", node, pretrained=pretrained))
     spec = {"class": node["_target_"], "arguments": arguments(node), "source": node["_source_"]}
@@ -160,6 +171,8 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "test_split": faces.meta.tested_on,
         "size": faces.meta.size,
         "margin": faces.meta.margin,
+        "crop": input_side(config),
+        "flip_averaging": config["data"].get("flip_averaging", False),
         "colour": "RGB",
         "backbone": base.name,
         "backbone_weights": base.weights_hash,

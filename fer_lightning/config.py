@@ -214,6 +214,8 @@ def _check_data(node: Any) -> None:
         "classes": _Key(list[str], True),
     }
     _check_leaf("data", node, (), also={**_keys_of_prepare(), **_keys_of_batches(), **keys})
+    if (crop := node.get("crop")) is not None and not 1 <= crop <= node["size"]:
+        raise UserError(f"data.crop={crop}: must be 1 to data.size={node['size']}, the side of the kept pictures")
 
 
 def _keys_of_prepare() -> dict[str, _Key]:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 
-OF_THE_MODEL = ("classes", "size", "margin")
+OF_THE_MODEL = ("classes", "size", "margin", "crop", "flip_averaging")
 """Keys of ``data`` that a model was trained with: they hold for any other data set too, unless overridden."""
 
 
@@ -49,7 +49,7 @@ def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Co
     given = compose([*words, *overrides], config_dir)
     data, trainer = ({**given[group], **arguments(own[group])} for group in ("data", "trainer"))
     if own["data"]["_target_"] != given["data"]["_target_"]:
-        data = {**given["data"], **{key: own["data"][key] for key in OF_THE_MODEL}}
+        data = {**given["data"], **{key: own["data"][key] for key in OF_THE_MODEL if key in own["data"]}}
     if "trainer" in said:
         trainer = given["trainer"]
     return {

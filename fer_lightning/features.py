@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from fer_lightning.cache import atomic_path, content_hash, home, locked
-from fer_lightning.data.datamodule import Batch, FaceDataModule
+from fer_lightning.data.datamodule import Batch, FaceDataModule, as_it_is
 from fer_lightning.data.samplers import Pick
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.progress import track
@@ -86,7 +86,9 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def backbone_embeddings(backbone: Backbone, data: FaceDataModule, part: str, how: Pass, *, keep: bool) -> Tensor:
+def backbone_embeddings(
+    backbone: Backbone, data: FaceDataModule, part: str, how: Pass, *, keep: bool, mirrored: bool = False
+) -> Tensor:
     """Embeddings (N, D) of a part's pictures, in order and not augmented, by a backbone in eval mode.
 
     They are looked up by content: weights, store, rows and the way of computing. Memory-mapped when they come from
@@ -98,12 +100,14 @@ def backbone_embeddings(backbone: Backbone, data: FaceDataModule, part: str, how
         part: train, minival or test.
         how: device and precision.
         keep: whether to store what is not there yet: for weights that other cells will start from too.
+        mirrored: of the pictures' mirror images.
     """
     _, rows = data.rows(part)
     key = content_hash(
         {
             "backbone": [backbone.code, state_hash(backbone)],
             "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
+            "seen": [data.side, mirrored],
             "how": how.identity,
         }
     )
@@ -112,7 +116,9 @@ def backbone_embeddings(backbone: Backbone, data: FaceDataModule, part: str, how
         if not path.exists():
             was_training = backbone.training
             placed = how.place(backbone).eval()
-            embeddings = how.over(data.in_order(part), placed, f"embedding {part}")
+            batches = data.in_order(part, pinned=how.device.type == "cuda")
+            view = (lambda images: placed(images.flip(3))) if mirrored else placed
+            embeddings = how.over(batches, view, f"embedding {part}")
             backbone.train(was_training)
             if not keep:
                 return embeddings
@@ -138,6 +144,11 @@ class EmbeddingDataset(Dataset[Batch]):
     def __getitem__(self, item: int | Pick) -> Batch:
         index = item.picture if isinstance(item, Pick) else item
         return self.embeddings[index], self.labels[index]
+
+    def __getitems__(self, items: Sequence[int | Pick]) -> Batch:
+        """A batch; torch's DataLoader asks for it by this name."""
+        indices = [item.picture if isinstance(item, Pick) else item for item in items]
+        return self.embeddings[indices], self.labels[indices]
 
 
 class EmbeddingDataModule(FaceDataModule):
@@ -182,7 +193,8 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
     """The embeddings (N, D) behind a neck, of a backbone's embeddings (N, num_features)."""
-    batches = DataLoader(EmbeddingDataset(embeddings, torch.zeros(len(embeddings))), batch_size=4096)
+    dataset = EmbeddingDataset(embeddings, torch.zeros(len(embeddings)))
+    batches = DataLoader(dataset, batch_size=4096, collate_fn=as_it_is)
     was_training = neck.training
     results = how.over(batches, how.place(neck).eval(), "through the neck")
     neck.train(was_training)

@@ -41,11 +41,20 @@ class Model(nn.Module):
         self.network = network
         self.card = card
         self.classes = tuple(card["class_stats"]["names"])
+        self.flip_averaging = bool(card["protocol"].get("flip_averaging"))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probabilities (N, C) of uint8 RGB face crops (N, 3, H, W), of the size in the card's protocol."""
-        output = self.network(images)
-        return at_least_float32(output.logits).softmax(1)
+        """Probabilities (N, C) of uint8 RGB face crops (N, 3, H, W), of the side ``crop`` in the card's protocol.
+
+        With flip averaging in the protocol they are those of the mean logits of a crop and its mirror image.
+        """
+        logits = self._logits(images)
+        if self.flip_averaging:
+            logits = (logits + self._logits(images.flip(3))) / 2
+        return logits.softmax(1)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        return at_least_float32(self.network(images).logits)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     rows = {split: sum(manifest.counts(split).values()) for split in ("train", "test")}
     stats = ClassStats(manifest.classes, tuple(manifest.counts("train").values()))
     backbone = build.backbone(config, pretrained=False)
-    size, batch = config["data"]["size"], config["data"]["batch_size"] // config["trainer"]["devices"]
+    size, batch = build.input_side(config), config["data"]["batch_size"] // config["trainer"]["devices"]
     images = torch.randint(0, 256, (batch, 3, size, size), dtype=torch.uint8, device=how.device)
     images = images.contiguous(memory_format=how.memory_format)
     labels = torch.randint(0, stats.num_classes, (batch,), device=how.device)

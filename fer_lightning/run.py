@@ -48,6 +48,7 @@ def set_up(config: dict[str, Any]) -> Cell:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
     build.sampler(config)  # these refuse what makes no sense before the data is touched
+    build.augmentation(config)
     objective.try_out(config)
     fits = build.fits(config)
     backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fer_lightning import metrics, posthoc, results
+from fer_lightning.data.datamodule import as_it_is
 from fer_lightning.features import (
     EmbeddingDataset,
     Pass,
@@ -33,12 +34,18 @@ log = logging.getLogger(__name__)
 
 
 def logits(network: Network, cell: Cell, part: str) -> Tensor:
-    """Logits (N, C) in float64: every picture once, on one device; a frozen backbone's share of it is kept."""
+    """Logits (N, C) in float64: every picture once, on one device; with flip averaging its mirror image, too."""
+    views = (False, True) if cell.data.flip_averaging else (False,)
+    return torch.stack([_logits(network, cell, part, mirrored) for mirrored in views]).mean(0)
+
+
+def _logits(network: Network, cell: Cell, part: str, mirrored: bool) -> Tensor:
+    """Logits (N, C) of one view of the pictures; a frozen backbone's share of it is kept."""
     keep = state_hash(network.backbone) == cell.pretrained
-    embeddings = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep)
+    embeddings = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep, mirrored=mirrored)
     rest = cell.how.place(Network(nn.Identity(), network.neck, network.head)).eval()
     dataset = EmbeddingDataset(embeddings, torch.from_numpy(cell.data.labels(part)))
-    batches = DataLoader(dataset, batch_size=4096)
+    batches = DataLoader(dataset, batch_size=4096, collate_fn=as_it_is)
     return cell.how.over(batches, lambda given: at_least_float32(rest(given).logits), part).double()
 
 

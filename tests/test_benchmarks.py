@@ -57,3 +57,17 @@ def test_scale() -> None:
     assert all(0 < numbers["peak_mb"] < 500 and numbers["seconds"] > 0 for numbers in told["manifest"].values())
     assert told["store"]["open"]["seconds"] > 0
     assert told["store"]["load"]["growth_mb"] < 5
+
+
+def test_loading(tmp_path: Path) -> None:
+    out = tmp_path / "loading.json"
+    run("loading.py", "--count", "34", "--batch", "8", "--rounds", "1", "--out", str(out))
+    told = json.loads(out.read_text())
+    rates = told["images_per_second"]
+    assert {"ours, jpeg", "ours, raw", "cv2, albumentations", "timm (without rotation)"} <= rates.keys()
+    for name, rate in rates.items():
+        optional = name.startswith("WebDataset")
+        assert (optional and rate == "not installed: webdataset") or rate > 0, name
+    ours, theirs = rates["ours, raw"], rates["ImageFolder, PIL, torchvision v1"]
+    assert told["ratios"]["ours, raw"]["ImageFolder, PIL, torchvision v1"] == pytest.approx(ours / theirs, rel=0.1)
+    assert told["pictures"]["count"] == 32

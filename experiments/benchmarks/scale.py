@@ -134,12 +134,13 @@ def load(folder: Path) -> Told:
 
     from torch.utils.data import DataLoader
 
-    from fer_lightning.data.datamodule import FaceDataset
+    from fer_lightning.data.datamodule import FaceDataset, as_it_is
     from fer_lightning.data.store import Store
 
     split = Store.open(next(folder.glob("made-up-*/"))).split("train")
     order = np.random.default_rng(SEED).permutation(len(split))
-    loader = DataLoader(FaceDataset(split, order), batch_size=256, num_workers=1, persistent_workers=True)
+    faces = FaceDataset(split, order, split.size)
+    loader = DataLoader(faces, batch_size=256, collate_fn=as_it_is, num_workers=1, persistent_workers=True)
     used = [memory("RssAnon", active_children()[0].pid) for _ in loader]
     return {"begin_mb": used[len(used) // 10], "end_mb": used[-1], "growth_mb": used[-1] - used[len(used) // 10]}
 

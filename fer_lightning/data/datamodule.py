@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,20 +17,37 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store import Store, StoreSplit
-from fer_lightning.data.transforms import Augmentation
+from fer_lightning.data.transforms import Augmentation, middle
+from fer_lightning.data.workers import cores
 
 Batch = tuple[Tensor, Tensor]
 
 
 class FaceDataset(Dataset[Batch]):
-    """Rows of a store as (uint8 picture (3, H, W), class index); augmented when asked for a Pick."""
+    """Rows of a store as (uint8 pictures (N, 3, C, C) in channels-last memory, class indices (N,)).
+
+    A whole batch is asked for at once and filled in place: give its loader ``collate_fn=as_it_is``.
+
+    Args:
+        faces: the pictures.
+        rows: which of them.
+        side: C, of the square in the pictures' middle that is seen, in pixels.
+        augment: of what is asked for by a Pick; an index shows the middle as it is.
+        seed: of the augmentation.
+    """
 
     def __init__(
-        self, faces: StoreSplit, rows: npt.NDArray[np.int64], augment: Augmentation | None = None, seed: int = 0
+        self,
+        faces: StoreSplit,
+        rows: npt.NDArray[np.int64],
+        side: int,
+        augment: Augmentation | None = None,
+        seed: int = 0,
     ) -> None:
         self.faces = faces
         self.rows = rows
         self.labels = torch.from_numpy(faces.labels[rows])
+        self.side = side
         self.augment = augment
         self.seed = seed
 
@@ -37,11 +55,42 @@ class FaceDataset(Dataset[Batch]):
         return len(self.rows)
 
     def __getitem__(self, item: int | Pick) -> Batch:
-        index = item.picture if isinstance(item, Pick) else item
-        image = self.faces.image(int(self.rows[index]))
-        if self.augment is not None and isinstance(item, Pick):
-            image = self.augment(image, np.random.SeedSequence([self.seed, item.epoch, index, item.showing]))
-        return torch.tensor(image).permute(2, 0, 1), self.labels[index]
+        images, labels = self.__getitems__([item])
+        return images[0], labels[0]
+
+    def __getitems__(self, items: Sequence[int | Pick]) -> Batch:
+        """A batch; torch's DataLoader asks for it by this name."""
+        images = np.empty((len(items), self.side, self.side, 3), np.uint8)
+        indices = [item.picture if isinstance(item, Pick) else item for item in items]
+        generators = [self._generator(item) for item in items]  # in a row they take half the time
+        for index, generator, out in zip(indices, generators, images, strict=True):
+            image = self.faces.image(int(self.rows[index]))
+            if self.augment is None or generator is None:
+                out[...] = middle(image, self.side)
+            else:
+                self.augment(image, generator, out)
+        return torch.from_numpy(images).permute(0, 3, 1, 2), self.labels[indices]
+
+    def _generator(self, item: int | Pick) -> np.random.Generator | None:
+        """What a picture's augmentation is drawn from; None: it is shown as it is."""
+        if not isinstance(item, Pick):
+            return None
+        return np.random.default_rng((self.seed, item.epoch, item.picture, item.showing))
+
+
+def as_it_is(batch: Any) -> Any:
+    """Collates nothing: for data sets that give whole batches."""
+    return batch
+
+
+def start_worker(_: int) -> None:
+    """Set a loader process up: torch keeps it to one thread of its own, this keeps OpenCV to one."""
+    cv2.setNumThreads(1)
+
+
+def workers_by_default(cores: int, ranks: int) -> int:
+    """Loader processes of a rank: its share of the machine's cores but one, at most 8; none on two cores."""
+    return 0 if cores <= 2 else min(max(cores // ranks - 1, 0), 8)
 
 
 class FaceDataModule(LightningDataModule):
@@ -52,16 +101,19 @@ class FaceDataModule(LightningDataModule):
         batch_size: global, over all ranks; evaluation uses the same.
         minival: the share of the training images held out to choose checkpoints by.
         split_seed: of that choice; fixed over a table, independent of the cell's seed.
-        workers: loader processes a rank; None: a core each, at most 8, none where there are two cores or less.
+        workers: loader processes a rank; None: see ``workers_by_default``.
+        crop: side of the square in the pictures' middle that the network sees, in pixels; None: all of them.
+        flip_averaging: whether a test's logits are the mean over each picture and its mirror image.
         draw: which pictures an epoch shows.
         augment: of the training pictures.
         seed: of order and augmentation.
 
     Attributes:
         class_stats: counts of the training part, minival excluded.
+        side: of what the network sees, in pixels.
 
     Raises:
-        ValueError: minival is outside (0, 1), batch_size does not fit.
+        ValueError: minival is outside (0, 1), batch_size does not fit, crop is larger than the pictures.
     """
 
     def __init__(
@@ -72,6 +124,8 @@ class FaceDataModule(LightningDataModule):
         minival: float,
         split_seed: int,
         workers: int | None = None,
+        crop: int | None = None,
+        flip_averaging: bool = False,
         draw: Draw,
         augment: Augmentation | None,
         seed: int,
@@ -84,9 +138,12 @@ class FaceDataModule(LightningDataModule):
         self.draw = draw
         self.augment = augment
         self.seed = seed
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = (0 if cores <= 2 else min(cores - 1, 8)) if workers is None else workers
+        self.workers = workers
+        self.flip_averaging = flip_averaging
         faces = store.split("train")
+        self.side = faces.size if crop is None else crop
+        if not 1 <= self.side <= faces.size:
+            raise ValueError(f"crop={crop} must be 1 to size={faces.size}, the side of the kept pictures")
         held_out = carve_minival(faces.labels, faces.groups, minival, split_seed)
         self.train_rows = np.flatnonzero(~held_out)
         self.minival_rows = np.flatnonzero(held_out)
@@ -97,14 +154,25 @@ class FaceDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
+    def _loader(self, dataset: Dataset[Batch], *, ranks: int, pinned: bool, **order: Any) -> DataLoader[Batch]:
+        cv2.setNumThreads(1)  # a process that is forked while OpenCV has threads waits for them for ever
+        workers = workers_by_default(cores(), ranks) if self.workers is None else self.workers
         return DataLoader(
             dataset,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            collate_fn=as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=start_worker,
+            pin_memory=pinned,
             **order,
         )
+
+    def _in_training(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
+        """A loader for the Trainer, beside those of this machine's other ranks."""
+        if self.trainer is None:
+            return self._loader(dataset, ranks=1, pinned=False, **order)
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
+        return self._loader(dataset, ranks=self.trainer.num_devices, pinned=on_gpu, **order)
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
         """All pictures of ``train`` (minival excluded), ``minival`` or ``test``, in order.
@@ -112,7 +180,7 @@ class FaceDataModule(LightningDataModule):
         They are augmented where ``training`` is said.
         """
         faces, rows = self.rows(part)
-        return FaceDataset(faces, rows, self.augment if training else None, self.seed)
+        return FaceDataset(faces, rows, self.side, self.augment if training else None, self.seed)
 
     def rows(self, part: str) -> tuple[StoreSplit, npt.NDArray[np.int64]]:
         """Where a part's pictures lie: a split of the store, and row numbers in it."""
@@ -132,14 +200,14 @@ class FaceDataModule(LightningDataModule):
         epochs = (self.trainer.max_epochs or 1) if self.trainer else 1
         labels = self.labels("train")
         batches = GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs)
-        return self._loader(self.dataset("train", training=True), batch_sampler=batches)
+        return self._in_training(self.dataset("train", training=True), batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The minival; each rank every ranks-th picture, none twice."""
         rank, ranks = self._rank
         mine = range(rank, len(self.minival_rows), ranks)
-        return self._loader(Subset(self.dataset("minival"), mine), batch_size=self.batch_size)
+        return self._in_training(Subset(self.dataset("minival"), mine), batch_size=self.batch_size)
 
-    def in_order(self, part: str) -> DataLoader[Batch]:
-        """Batches of a part for passes outside a Trainer: every picture once, on one device."""
-        return self._loader(self.dataset(part), batch_size=self.batch_size)
+    def in_order(self, part: str, *, pinned: bool = False) -> DataLoader[Batch]:
+        """Batches of a part for passes outside a Trainer: every picture once, ``pinned`` for one GPU."""
+        return self._loader(self.dataset(part), ranks=1, pinned=pinned, batch_size=self.batch_size)

@@ -184,10 +184,10 @@ class StoreSplit:
         data = content[offsets[row] : offsets[row + 1]]
         if self.codec == "raw":
             return data.reshape(self.size, self.size, 3)
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
         if decoded is None:  # it could be when it was written
             raise UserError(f"{self.folder} is damaged at {self.name} image {i}; delete it and prepare it again")
-        return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+        return np.asarray(decoded, np.uint8)
 
     @cached_property
     def _table(self) -> pa.Table:

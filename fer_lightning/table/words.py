@@ -170,9 +170,12 @@ def _about_data(table: Table) -> Iterable[str]:
     said = table.protocol
     classes = said.get("classes", [])
     weights = said.get("backbone_weights")
+    size, crop = said.get("size"), said.get("crop")
+    seen = f", of which the middle {crop} are seen" if crop not in (None, size) else ""
+    views = "; tested on each and its mirror image" if said.get("flip_averaging") else ""
     yield (
         f"Protocol {content_hash(said)[:8]}: {said.get('data')}, {len(classes)} classes ({', '.join(classes)}), "
-        f"faces of {said.get('size')} pixels, backbone {said.get('backbone')} "
+        f"faces of {size} pixels{seen}{views}, backbone {said.get('backbone')} "
         f"({f'weights {weights[:8]}' if weights else 'random weights'})."
     )
     leaks, set_aside = table.left_out

@@ -291,6 +291,7 @@ def test_a_sampler_whose_epochs_differ_in_length_is_refused() -> None:
 class NumberedFaces:
     """A split whose pictures show their row number: three bytes of one pixel."""
 
+    size = 1
     labels = FACES
     groups = np.arange(N)
 

@@ -44,6 +44,8 @@ CASES += [f"cluster-{update}/min_over_count/2" for update in UPDATES]  # two mic
 class Faces:
     """A split that holds noise, a little brighter by class."""
 
+    size = SIZE
+
     def __init__(self) -> None:
         self.labels = np.repeat(np.arange(len(COUNTS)), COUNTS)
         self.groups = np.arange(len(self.labels))
