@@ -166,6 +166,7 @@ class EmbeddingDataModule(FaceDataModule):
             minival=faces.minival_share,
             split_seed=faces.split_seed,
             workers=0,
+            soft_labels=faces.soft_labels,
             draw=faces.draw,
             augment=None,
             seed=faces.seed,
@@ -173,8 +174,8 @@ class EmbeddingDataModule(FaceDataModule):
         self.embeddings = embeddings
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
-        """Embeddings of a part; ``training`` makes no difference, they are not augmented."""
-        return EmbeddingDataset(self.embeddings[part], torch.from_numpy(self.labels(part)))
+        """Embeddings of a part; they are never augmented."""
+        return EmbeddingDataset(self.embeddings[part], self.targets(part, training=training))
 
 
 def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:

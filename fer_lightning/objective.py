@@ -94,7 +94,12 @@ def try_out(config: Config) -> None:
     """
     names = tuple(config["data"]["classes"])
     stats = ClassStats(names, (100,) * len(names))
-    head(config, "cell", _FEATURES, stats)
+    made = head(config, "cell", _FEATURES, stats)
+    if config["data"].get("soft_labels") and not getattr(made, "soft_labels", False):
+        raise UserError(
+            f"data.soft_labels=true: {type(made).__name__} takes class indices only; choose a loss that is linear "
+            "in the label, such as softmax or balanced_softmax, or data.soft_labels=false"
+        )
     class_weights(config, stats)
 
 

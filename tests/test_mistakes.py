@@ -78,6 +78,11 @@ def test_misspelt_key_in_a_sweep(mistake: Mistake) -> None:
     assert "optimizer.lrr" in mistake.fer("train", "-m", "loss=softmax,center", "optimizer.lrr=1,2")
 
 
+def test_a_loss_that_takes_no_soft_labels(mistake: Mistake, no_data: None) -> None:
+    line = mistake.cell("data=ferplus", "data.soft_labels=true", "backbone=tiny", "loss=cluster")
+    assert "data.soft_labels=true: ClusterHead takes class indices only" in line
+
+
 def test_unknown_loss(mistake: Mistake) -> None:
     line = mistake.fer("train", "loss=foccal")
     assert "foccal" in line

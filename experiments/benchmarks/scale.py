@@ -132,6 +132,7 @@ def load(folder: Path) -> Told:
     """How much a loading worker grows over an epoch, after its first tenth."""
     from multiprocessing import active_children
 
+    import torch
     from torch.utils.data import DataLoader
 
     from fer_lightning.data.datamodule import FaceDataset, as_it_is
@@ -139,7 +140,7 @@ def load(folder: Path) -> Told:
 
     split = Store.open(next(folder.glob("made-up-*/"))).split("train")
     order = np.random.default_rng(SEED).permutation(len(split))
-    faces = FaceDataset(split, order, split.size)
+    faces = FaceDataset(split, order, torch.from_numpy(split.labels[order]), split.size)
     loader = DataLoader(faces, batch_size=256, collate_fn=as_it_is, num_workers=1, persistent_workers=True)
     used = [memory("RssAnon", active_children()[0].pid) for _ in loader]
     return {"begin_mb": used[len(used) // 10], "end_mb": used[-1], "growth_mb": used[-1] - used[len(used) // 10]}

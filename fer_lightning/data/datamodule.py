@@ -24,13 +24,14 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FaceDataset(Dataset[Batch]):
-    """Rows of a store as (uint8 pictures (N, 3, C, C) in channels-last memory, class indices (N,)).
+    """Rows of a store as (uint8 pictures (N, 3, C, C) in channels-last memory, labels).
 
     A whole batch is asked for at once and filled in place: give its loader ``collate_fn=as_it_is``.
 
     Args:
         faces: the pictures.
         rows: which of them.
+        labels: class indices (N,) of these rows, or soft labels (N, classes).
         side: C, of the square in the pictures' middle that is seen, in pixels.
         augment: of what is asked for by a Pick; an index shows the middle as it is.
         seed: of the augmentation.
@@ -40,13 +41,14 @@ class FaceDataset(Dataset[Batch]):
         self,
         faces: StoreSplit,
         rows: npt.NDArray[np.int64],
+        labels: Tensor,
         side: int,
         augment: Augmentation | None = None,
         seed: int = 0,
     ) -> None:
         self.faces = faces
         self.rows = rows
-        self.labels = torch.from_numpy(faces.labels[rows])
+        self.labels = labels
         self.side = side
         self.augment = augment
         self.seed = seed
@@ -103,6 +105,7 @@ class FaceDataModule(LightningDataModule):
         split_seed: of that choice; fixed over a table, independent of the cell's seed.
         workers: loader processes a rank; None: see ``workers_by_default``.
         crop: side of the square in the pictures' middle that the network sees, in pixels; None: all of them.
+        soft_labels: whether training pictures are labelled with the shares of their annotators' votes.
         flip_averaging: whether a test's logits are the mean over each picture and its mirror image.
         draw: which pictures an epoch shows.
         augment: of the training pictures.
@@ -113,7 +116,8 @@ class FaceDataModule(LightningDataModule):
         side: of what the network sees, in pixels.
 
     Raises:
-        ValueError: minival is outside (0, 1), batch_size does not fit, crop is larger than the pictures.
+        ValueError: minival is outside (0, 1), batch_size does not fit, crop is larger than the pictures, the set
+            has no votes for soft_labels.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class FaceDataModule(LightningDataModule):
         split_seed: int,
         workers: int | None = None,
         crop: int | None = None,
+        soft_labels: bool = False,
         flip_averaging: bool = False,
         draw: Draw,
         augment: Augmentation | None,
@@ -139,11 +144,14 @@ class FaceDataModule(LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.workers = workers
+        self.soft_labels = soft_labels
         self.flip_averaging = flip_averaging
         faces = store.split("train")
         self.side = faces.size if crop is None else crop
         if not 1 <= self.side <= faces.size:
             raise ValueError(f"crop={crop} must be 1 to size={faces.size}, the side of the kept pictures")
+        if soft_labels and faces.votes is None:
+            raise ValueError(f"soft_labels=true, but {store.meta.name} has no annotators' votes; ferplus has")
         held_out = carve_minival(faces.labels, faces.groups, minival, split_seed)
         self.train_rows = np.flatnonzero(~held_out)
         self.minival_rows = np.flatnonzero(held_out)
@@ -180,7 +188,8 @@ class FaceDataModule(LightningDataModule):
         They are augmented where ``training`` is said.
         """
         faces, rows = self.rows(part)
-        return FaceDataset(faces, rows, self.side, self.augment if training else None, self.seed)
+        labels = self.targets(part, training=training)
+        return FaceDataset(faces, rows, labels, self.side, self.augment if training else None, self.seed)
 
     def rows(self, part: str) -> tuple[StoreSplit, npt.NDArray[np.int64]]:
         """Where a part's pictures lie: a split of the store, and row numbers in it."""
@@ -193,6 +202,14 @@ class FaceDataModule(LightningDataModule):
         """Class indices of a part's pictures, in order."""
         faces, rows = self.rows(part)
         return faces.labels[rows]
+
+    def targets(self, part: str, *, training: bool) -> Tensor:
+        """What a part's pictures are to be taken for: class indices (N,), or for training soft labels (N, C)."""
+        faces, rows = self.rows(part)
+        if training and self.soft_labels:
+            assert faces.votes is not None
+            return torch.from_numpy(faces.votes[rows])
+        return torch.from_numpy(faces.labels[rows])
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented, this rank's slice of each global batch."""

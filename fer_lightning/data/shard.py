@@ -227,7 +227,7 @@ def _batch(rows: pa.Table, faces: Sequence[Crop], classes: tuple[str, ...]) -> p
         "label": pa.DictionaryArray.from_arrays(index, names),
         "image": pa.array([face.image for face in faces], pa.binary()),
         "pixels": pa.array([face.pixels for face in faces], pa.string()),
-        **{name: rows[name] for name in ("identity", "valence", "arousal")},
+        **{name: rows[name] for name in ("identity", "valence", "arousal", "votes")},
     }
     arrays = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns.values()]
     return pa.RecordBatch.from_arrays(arrays, schema=schema(classes))

@@ -34,6 +34,7 @@ def schema(classes: tuple[str, ...]) -> pa.Schema:
             pa.field("identity", pa.string()),
             pa.field("valence", pa.float32()),
             pa.field("arousal", pa.float32()),
+            pa.field("votes", pa.list_(pa.float32())),
         ],
         metadata={"classes": json.dumps(classes)},
     )
@@ -161,6 +162,15 @@ class StoreSplit:
     def pixels(self) -> pa.ChunkedArray:
         """(N,) digests that are equal for images that were pixel-identical before they were resized."""
         return self._table["pixels"]
+
+    @cached_property
+    def votes(self) -> NDArray[np.float32] | None:
+        """(N, C) shares of the annotators' votes; None where the set does not have them."""
+        column = self._table["votes"]
+        if column.null_count:
+            return None
+        shares = pc.list_flatten(column).combine_chunks().to_numpy()
+        return np.asarray(shares, np.float32).reshape(len(self), -1)
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:

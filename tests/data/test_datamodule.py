@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from stores import make, small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -23,7 +24,7 @@ from fer_lightning.data.samplers import GlobalBatches, Pick, shuffle
 from fer_lightning.data.store import Store
 from fer_lightning.data.transforms import Image, middle, paper
 from fer_lightning.errors import UserError
-from fer_lightning.features import Pass, backbone_embeddings
+from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings
 from fer_lightning.inference import Model
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import OwnBackbone
@@ -45,7 +46,9 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for seed, name in enumerate(names):
         cv2.imwrite(str(base / name), np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
     labels = [CLASSES[number % 2] for number in range(len(splits))]
-    table = make_rows({"id": names, "path": names, "label": labels, "split": splits})
+    shares = [0.5 + number / 100 for number in range(len(splits))]
+    votes = [[share, 1 - share] if number % 2 == 0 else [1 - share, share] for number, share in enumerate(shares)]
+    table = make_rows({"id": names, "path": names, "label": labels, "split": splits, "votes": votes})
     found = Manifest("made-up", base, table, CLASSES)
     return prepare(found, base / "stores", size=SIZE, margin=0.0, codec=request.param, processes=1)
 
@@ -67,6 +70,28 @@ def same(some: list[tuple[Tensor, Tensor]], others: list[tuple[Tensor, Tensor]])
         torch.equal(images, other) and torch.equal(labels, further)
         for (images, labels), (other, further) in zip(some, others, strict=True)
     ]
+
+
+def test_soft_labels_are_the_votes_of_the_training_pictures_only(store: Store) -> None:
+    faces = module(store, soft_labels=True)
+    embeddings = {part: torch.rand(len(faces.labels(part)), 3) for part in ("train", "minival")}
+    for data in (faces, EmbeddingDataModule(faces, embeddings)):
+        plain = data.dataset("minival")
+        assert [int(plain[row][1]) for row in range(len(plain))] == faces.labels("minival").tolist()  # type: ignore
+        for row, number in enumerate(faces.train_rows):
+            share = 0.5 + number / 100
+            wanted = [share, 1 - share] if number % 2 == 0 else [1 - share, share]
+            assert data.dataset("train", training=True)[row][1].tolist() == pytest.approx(wanted)
+        for _, labels in data.train_dataloader():
+            assert labels.shape == (4, 2)
+    assert [labels.ndim for _, labels in module(store).train_dataloader()] == [1] * 6
+
+
+def test_soft_labels_where_there_are_no_votes(tmp_path: Path) -> None:
+    store = make(small(tmp_path / "set"), tmp_path / "base")
+    assert store.split("train").votes is None
+    with pytest.raises(ValueError, match="soft_labels=true, but made-up has no annotators' votes"):
+        module(store, soft_labels=True)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
