@@ -211,6 +211,7 @@ def _check_data(node: Any) -> None:
     keys = {
         "store": _Key(str | None, True),
         "test_split": _Key(str | None, True),
+        "exclude": _Key(str | None, False),
         "classes": _Key(list[str], True),
     }
     _check_leaf("data", node, (), also={**_keys_of_prepare(), **_keys_of_batches(), **keys})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
@@ -18,6 +22,8 @@ from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store import Store
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
+
+log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 Progress = Callable[[int, int], None]
@@ -53,10 +59,29 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     """What is trained and tested on.
 
     Raises:
-        UserError: see ``read`` and ``with_test_split``.
+        UserError: see ``read`` and ``with_test_split``; or data.exclude is no list of rows that are there.
     """
     found = read(config["data"], progress)
-    return with_test_split(found, config["data"]["test_split"] or _usual_test_split(found.name))
+    chosen = with_test_split(found, config["data"]["test_split"] or _usual_test_split(found.name))
+    exclude = config["data"].get("exclude")
+    return _without(chosen, Path(exclude).expanduser()) if exclude else chosen
+
+
+def _without(found: Manifest, file: Path) -> Manifest:
+    """A manifest without the training rows whose ids a file lists, as ``fer doctor --exclude`` writes it."""
+    try:
+        ids = pa.array(json.loads(file.read_text(encoding="utf-8")), pa.string())
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise UserError(
+            f"data.exclude={file}: it cannot be read as a JSON list of ids ({' '.join(str(error).split())}); "
+            "write it with `fer doctor ROOT --exclude FILE`"
+        ) from error
+    named = pc.and_(pc.equal(found.rows["split"], "train"), pc.is_in(found.rows["id"], ids))
+    if not (number := pc.sum(named).as_py()):
+        raise UserError(f"data.exclude={file}: none of its {len(ids)} ids is a training row of {found.root}")
+    log.info("%d training rows left out by %s", number, file)
+    skipped = {**found.skipped, "train": {**found.skipped.get("train", {}), "excluded": number}}
+    return replace(found, rows=found.rows.filter(pc.invert(named)), skipped=skipped)
 
 
 def _usual_test_split(option: str) -> str:

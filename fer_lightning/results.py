@@ -26,7 +26,7 @@ _PACKAGES = ("fer-lightning", "torch", "timm", "pytorch-lightning", "torchmetric
 _NOT_IDENTITY = {
     "logger": None,
     "choices": {"logger", "trainer"},
-    "data": {"root", "store", "workers"},
+    "data": {"root", "store", "workers", "exclude"},
     "backbone": {"weights"},
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ def doctor(words: Sequence[str]) -> int:
     print(found.to_text().encode(encoding, "backslashreplace").decode(encoding))
     if options.json:
         _write(options.json, found.to_json())
+    if options.exclude:
+        _write(options.exclude, json.dumps(examined.leaking(), indent=0) + "\n")
     if options.html:
         _write(options.html, page(found, manifest, examined, recipe))
     return int(found.spoils)
@@ -60,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with pictures, in one file")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found")
+    parser.add_argument(
+        "--exclude", type=Path, metavar="FILE", help="list the training rows that are copies of held-out ones"
+    )
     parser.add_argument("--processes", type=_positive, help="how many open pictures (as many as there are cores)")
     parser.add_argument("--config-dir", help="a folder with further options")
     return parser

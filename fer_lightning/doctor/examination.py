@@ -43,6 +43,12 @@ class Examined:
     twins: list[twins.Twins]
     grey: int
 
+    def leaking(self) -> list[str]:
+        """Ids of the training rows that are copies, or near copies, of held-out ones."""
+        held_out = (one for one in self.twins if one.kind.startswith("cross_split"))
+        rows = sorted({row for one in held_out for row in one.others if self.split[row] == 0})
+        return [str(row_id) for row_id in self.rows["id"].take(pa.array(rows, pa.int64())).to_pylist()]
+
     def counts(self, classes: tuple[str, ...], *, usable: bool) -> dict[str, dict[str, int]]:
         """Rows, or those of them with a usable picture, by split and class; splits that have none are left out."""
         labels = pc.index_in(self.rows["label"], pa.array(classes)).to_numpy()

@@ -15,8 +15,10 @@ from layouts import PUT, picture, put_affectnet, put_ferplus, put_rafdb_folders
 
 import fer_lightning
 from fer_lightning import cli, faces
+from fer_lightning.config import compose
 from fer_lightning.data.readers import folder
 from fer_lightning.doctor.kinds import HARMLESS, MEANING
+from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 
 SEVEN = EMOTIONS[:7]
@@ -112,6 +114,30 @@ def test_a_held_out_copy_is_told_once_with_all_its_twins(tmp_path):
     assert all(told in detail for told in ("train/happy/a.png (train, happy)", "val/happy/c.png (val, happy)"))
     assert paths(found, "duplicate") == ["train/happy/b.png", "test/happy/e.png"]
     assert not of_kind(found, "labels_disagree")
+
+
+def test_training_rows_that_are_copies_can_be_left_out(tmp_path):
+    same, near = encoded(face(1), ".png"), [encoded(face(2), ".png"), encoded(face(2), ".jpg")]
+    more = {"train/happy/a.png": same, "train/sad/b.png": same, "test/happy/c.png": same}
+    more |= {"train/fear/d.png": near[0], "val/fear/e.jpg": near[1], "test/sad/f.png": encoded(face(3), ".png")}
+    root, file = put_folder(tmp_path / "set", more), tmp_path / "copies.json"
+    assert doctor(root, "--exclude", str(file))[0] == 1
+    config = compose(["data=folder", f"data.root={root}", f"data.exclude={file}"])
+    left = faces.manifest(config)
+    assert left.counts("train") == dict.fromkeys(EMOTIONS, 1)
+    assert left.skipped["train"] == {"excluded": 3}
+    assert left.counts("test") == {**dict.fromkeys(EMOTIONS, 1), "happy": 2, "sad": 2}
+    assert left.hash() != faces.manifest(compose(["data=folder", f"data.root={root}"])).hash()
+    for text, said in (
+        ("[]", "none of its 0 ids"),
+        ("{", "cannot be read as a JSON list"),
+        ("[1]", "cannot be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UserError, match=said):
+            faces.manifest(config)
+    with pytest.raises(UserError, match="cannot be read"):
+        faces.manifest(compose(["data=folder", f"data.root={root}", "data.exclude=/nowhere.json"]))
 
 
 def test_copies_of_the_two_held_out_parts(tmp_path):
