@@ -72,7 +72,7 @@ def minival_hash(data: FaceDataModule) -> str:
 def tell_data(data: FaceDataModule) -> None:
     """Say what is trained on, and what was left out of it."""
     meta = data.store.meta
-    counts = ", ".join(f"{name} {n}" for name, n in zip(meta.classes, data.class_stats.counts, strict=True))
+    counts = ", ".join(f"{name} {n}" for name, n in zip(meta.classes, data.images, strict=True))
     log.info("training on %s", counts)
     log.info("minival %d, test %d", len(data.minival_rows), sum(meta.counts["test"].values()))
     if dropped := sum(meta.dropped_leaks.values()):

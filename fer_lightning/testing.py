@@ -106,7 +106,7 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
             "paths": {"data": cell.config["data"]["root"], "faces": str(cell.data.store.folder)},
         },
         "data": {
-            "train": dict(zip(cell.stats.names, cell.stats.counts, strict=True)),
+            "train": dict(zip(cell.stats.names, cell.data.images.tolist(), strict=True)),
             "minival": len(cell.data.minival_rows),
             "test": meta.counts["test"],
             "dropped_leaks": meta.dropped_leaks,

@@ -112,7 +112,8 @@ class FaceDataModule(LightningDataModule):
         seed: of order and augmentation.
 
     Attributes:
-        class_stats: counts of the training part, minival excluded.
+        images: of the training part by class (C,), minival excluded.
+        class_stats: the same as the losses see it: with soft labels, the sums of the shares, rounded.
         side: of what the network sees, in pixels.
 
     Raises:
@@ -155,8 +156,9 @@ class FaceDataModule(LightningDataModule):
         held_out = carve_minival(faces.labels, faces.groups, minival, split_seed)
         self.train_rows = np.flatnonzero(~held_out)
         self.minival_rows = np.flatnonzero(held_out)
-        counts = np.bincount(faces.labels[self.train_rows], minlength=len(store.classes))
-        self.class_stats = ClassStats(tuple(store.classes), tuple(int(n) for n in counts))
+        self.images = np.bincount(faces.labels[self.train_rows], minlength=len(store.classes))
+        shares = self.images if faces.votes is None or not soft_labels else faces.votes[self.train_rows].sum(0)
+        self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in shares))
 
     @property
     def _rank(self) -> tuple[int, int]:

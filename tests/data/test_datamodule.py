@@ -35,6 +35,7 @@ from fer_lightning.training import Cell
 
 SIZE, SEEN, TRAIN, TEST = 40, 32, 30, 6
 CLASSES = ("happy", "fear")
+VOTES = ((0.9, 0.1), (0.4, 0.6))
 AUGMENT = paper(flip=0.5, rotate=10.0, scale=0.1, translate=0.05)
 
 
@@ -46,8 +47,7 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     for seed, name in enumerate(names):
         cv2.imwrite(str(base / name), np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8))
     labels = [CLASSES[number % 2] for number in range(len(splits))]
-    shares = [0.5 + number / 100 for number in range(len(splits))]
-    votes = [[share, 1 - share] if number % 2 == 0 else [1 - share, share] for number, share in enumerate(shares)]
+    votes = [VOTES[number % 2] for number in range(len(splits))]
     table = make_rows({"id": names, "path": names, "label": labels, "split": splits, "votes": votes})
     found = Manifest("made-up", base, table, CLASSES)
     return prepare(found, base / "stores", size=SIZE, margin=0.0, codec=request.param, processes=1)
@@ -79,11 +79,11 @@ def test_soft_labels_are_the_votes_of_the_training_pictures_only(store: Store) -
         plain = data.dataset("minival")
         assert [int(plain[row][1]) for row in range(len(plain))] == faces.labels("minival").tolist()  # type: ignore
         for row, number in enumerate(faces.train_rows):
-            share = 0.5 + number / 100
-            wanted = [share, 1 - share] if number % 2 == 0 else [1 - share, share]
-            assert data.dataset("train", training=True)[row][1].tolist() == pytest.approx(wanted)
+            assert data.dataset("train", training=True)[row][1].tolist() == pytest.approx(VOTES[number % 2])
         for _, labels in data.train_dataloader():
             assert labels.shape == (4, 2)
+    assert faces.images.tolist() == list(module(store).class_stats.counts) == [12, 12]
+    assert faces.class_stats.counts == (16, 8)
     assert [labels.ndim for _, labels in module(store).train_dataloader()] == [1] * 6
 
 
