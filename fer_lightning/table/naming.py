@@ -10,12 +10,14 @@ from fer_lightning import results
 Config = dict[str, Any]
 
 
-def is_plain(choices: dict[str, str]) -> bool:
-    """Softmax without class weights, each image drawn once an epoch: the baseline of every comparison."""
+def is_plain(config: Config) -> bool:
+    """Softmax on one label an image, without class weights, each image drawn once an epoch: the baseline."""
+    choices: dict[str, str] = config["choices"]
     return (
         choices.get("loss") == "softmax"
         and choices.get("class_weights") == "none"
         and choices.get("sampler", "shuffle") == "shuffle"
+        and not config.get("data", {}).get("soft_labels", False)
     )
 
 

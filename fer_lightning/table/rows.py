@@ -34,7 +34,7 @@ class Row:
         seeds: of the results that are there, ascending.
         abstract: one of the three methods that the paper's abstract compares.
         posthoc: the correction after training that the numbers are of; None: as trained.
-        plain: softmax without class weights and with an ordinary sampler.
+        plain: softmax on one label an image, without class weights and with an ordinary sampler.
         values: of each metric, in the order of ``seeds``.
         class_recall: of each class, in the order of ``seeds``; NaN where the class has no test image.
         center_drift: likewise; empty where the head has no centers.
@@ -208,12 +208,12 @@ def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> _Plan:
     """A row for every setting, plain ones first."""
     configs = [cells[0].result["config"] for cells in by_setting.values()]
     named = zip(naming.labels(configs), configs, by_setting, strict=True)
-    ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]["choices"]), item[0]))
+    ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]), item[0]))
     rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
     rivals = [
         {**row, "method": f"{row['method']} + logit adjustment", "posthoc": "logit_adjustment"}
         for row, (_, config, key) in zip(rows, ordered, strict=True)
-        if naming.is_plain(config["choices"]) and all(c.result.get("posthoc") for c in by_setting[key])
+        if naming.is_plain(config) and all(c.result.get("posthoc") for c in by_setting[key])
     ]
     rows[len(rivals) : len(rivals)] = rivals  # behind the plain rows
     seeds = sorted({cell.result["seed"] for cells in by_setting.values() for cell in cells})
@@ -229,7 +229,9 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell]) -> Row:
                 f"of {spec['method']}; delete one of them"
             )
     said = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
-    choices = found[0].result["config"]["choices"] if found else said
+    soft = {"soft_labels": said.get("data.soft_labels") == "true"}
+    config = found[0].result["config"] if found else {"choices": said, "data": soft}
+    choices = config["choices"]
     posthoc = spec.get("posthoc")
     shown = [_shown(directory, cell, posthoc) for cell in found]
     measured = [one["metrics"] for one in shown]
@@ -243,7 +245,7 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell]) -> Row:
         seeds=tuple(cell.result["seed"] for cell in found),
         abstract=spec["abstract"],
         posthoc=posthoc,
-        plain=naming.is_plain(choices) and posthoc is None,
+        plain=naming.is_plain(config) and posthoc is None,
         values={name: np.array([m[name] for m in measured], dtype=np.float64) for name in METRICS},
         class_recall={
             name: np.array([recall[name] for recall in recalls], dtype=np.float64)

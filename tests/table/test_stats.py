@@ -198,6 +198,15 @@ def test_seeds_and_paths_make_no_row(tmp_path):
     assert [row.seeds for row in load(tmp_path).rows] == [(0, 1)]
 
 
+def test_soft_labels_are_not_plain(tmp_path):
+    put(tmp_path, "a", result(0.5, config()))
+    put(tmp_path, "b", result(0.6, config(data={"soft_labels": True})))
+    table = load(tmp_path)
+    assert [row.plain for row in table.rows if row.posthoc is None] == [True, False]
+    assert table.baseline is not None
+    assert table.baseline.mean("macro_recall") == pytest.approx(0.5)
+
+
 def test_another_sampler_is_not_plain(tmp_path):
     balanced = config()
     balanced["choices"]["sampler"] = "balanced"
