@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
-from fer_lightning.data.datamodule import FaceDataModule, as_it_is, workers_by_default
+from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_by_default
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.prepare import prepare
 from fer_lightning.data.samplers import GlobalBatches, Pick, shuffle
@@ -122,6 +124,27 @@ def test_a_draw_depends_on_seed_epoch_index_and_showing(store: Store) -> None:
     views.append(module(store, seed=1).dataset("train", training=True)[picks[0]][0])
     assert all(torch.equal(a, b) == (i == j) for i, a in enumerate(views) for j, b in enumerate(views))
     assert torch.equal(faces[picks[0]][0], views[0])
+
+
+def test_nothing_is_left_over_from_the_picture_before() -> None:
+    draws, again = Draws(), pickle.loads(pickle.dumps(Draws()))
+    expected = again.of(3, Pick(7, 1, 0)).random(5)
+    for left in (lambda rng: rng.random(3), lambda rng: rng.integers(9, dtype=np.int32), lambda rng: rng.normal()):
+        left(draws.of(3, Pick(8, 1, 0)))
+        assert np.array_equal(draws.of(3, Pick(7, 1, 0)).random(5), expected)
+        halves = again.of(3, Pick(7, 1, 0)).integers(2**32, size=3, dtype=np.uint32)
+        left(draws.of(3, Pick(8, 1, 0)))
+        assert np.array_equal(draws.of(3, Pick(7, 1, 0)).integers(2**32, size=3, dtype=np.uint32), halves)
+
+
+def test_draws_of_neighbours_are_not_alike() -> None:
+    draws = Draws()
+    grid = [(seed, Pick(*pick)) for seed in range(2) for pick in product(range(50), range(3), range(2))]
+    found = np.array([draws.of(seed, pick).random(5) for seed, pick in grid])
+    assert len(np.unique(found)) == found.size
+    assert np.abs(np.corrcoef(found.T) - np.eye(5)).max() < 0.15
+    assert np.abs(np.corrcoef(found[:-1, 0], found[1:, 0])[0, 1]) < 0.15
+    assert np.abs(found.mean(0) - 0.5).max() < 0.06
 
 
 def test_a_batch_is_one_piece_of_channels_last_memory(store: Store) -> None:
