@@ -165,14 +165,12 @@ class FaceDataModule(LightningDataModule):
         self.side = faces.size if crop is None else crop
         if not 1 <= self.side <= faces.size:
             raise ValueError(f"crop={crop} must be 1 to size={faces.size}, the side of the kept pictures")
-        if soft_labels and faces.votes is None:
-            raise ValueError(f"soft_labels=true, but {store.meta.name} has no annotators' votes; ferplus has")
         held_out = carve_minival(faces.labels, faces.groups, minival, split_seed)
         self.train_rows = np.flatnonzero(~held_out)
         self.minival_rows = np.flatnonzero(held_out)
         self.images = np.bincount(faces.labels[self.train_rows], minlength=len(store.classes))
-        shares = self.images if faces.votes is None or not soft_labels else faces.votes[self.train_rows].sum(0)
-        self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in shares))
+        counts = self.targets("train", training=True).sum(0) if soft_labels else self.images
+        self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in counts))
 
     @property
     def _rank(self) -> tuple[int, int]:
@@ -220,10 +218,15 @@ class FaceDataModule(LightningDataModule):
         return faces.labels[rows]
 
     def targets(self, part: str, *, training: bool) -> Tensor:
-        """What a part's pictures are to be taken for: class indices (N,), or for training soft labels (N, C)."""
+        """What a part's pictures are to be taken for: class indices (N,), or for training soft labels (N, C).
+
+        Raises:
+            ValueError: soft labels are wanted, and there are none.
+        """
         faces, rows = self.rows(part)
         if training and self.soft_labels:
-            assert faces.votes is not None
+            if faces.votes is None:
+                raise ValueError("soft_labels=true, but this data set has no annotators' votes; ferplus has")
             return torch.from_numpy(faces.votes[rows])
         return torch.from_numpy(faces.labels[rows])
 

@@ -92,7 +92,7 @@ def test_soft_labels_are_the_votes_of_the_training_pictures_only(store: Store) -
 def test_soft_labels_where_there_are_no_votes(tmp_path: Path) -> None:
     store = make(small(tmp_path / "set"), tmp_path / "base")
     assert store.split("train").votes is None
-    with pytest.raises(ValueError, match="soft_labels=true, but made-up has no annotators' votes"):
+    with pytest.raises(ValueError, match="soft_labels=true, but this data set has no annotators' votes"):
         module(store, soft_labels=True)
 
 
