@@ -82,15 +82,16 @@ class Draws:
     """
 
     def __init__(self) -> None:
-        self._philox = np.random.Philox(0)
-        self._generator = np.random.Generator(self._philox)
-        self._state = self._philox.state
+        self._generator = np.random.Generator(np.random.Philox(0))
+        self._state = self._generator.bit_generator.state
 
     def of(self, seed: int, pick: Pick) -> np.random.Generator:
         """A generator for one showing of a picture, good until the next call."""
         self._state["state"]["key"][:] = seed, pick.epoch
         self._state["state"]["counter"][:] = 0, pick.picture, pick.showing, 0  # the first counts the numbers
-        self._philox.state = self._state  # with that, nothing is left over from the picture before
+        self._generator.bit_generator.state = (
+            self._state
+        )  # with that, nothing is left over from the picture before
         return self._generator
 
 
