@@ -45,6 +45,12 @@ def wait(process: Child) -> int:
     """The exit code of a child; where we are interrupted, it is ended first."""
     try:
         return process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(10)  # Ctrl-C went to it, too
+        except subprocess.TimeoutExpired:
+            end(process)
+        raise
     except BaseException:
         end(process)
         raise

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while PyTorch is being imported ends it without a word
+
 import argparse
 import hashlib
 import json
@@ -145,6 +150,7 @@ def hush() -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one cell from the command line; see ``fer train --help`` for the overrides."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m fer_lightning.run", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", help="a folder with further options")
@@ -155,24 +161,31 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--trial", action="store_true", help="do not test: only the minival's score is kept")
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
     options = parser.parse_args(words)
-    with report() as outcome:
-        hush()
-        config = compose(options.overrides, options.config_dir)
-        os.environ["OMP_NUM_THREADS"] = str(config["trainer"].get("threads", 1))  # for the ranks started from here
-        check(config)
-        if options.faces:
-            tell_data(build.data(config, faces.store(config, Line("faces"))))
-        elif options.measure:
-            cost = measure(config)
-            prepared = cost["disk"]["faces"] == 0
-            write_atomic(options.measure, json.dumps({**cost, **(_told(set_up(config)) if prepared else {})}))
-        elif options.protocol:
-            cell = set_up(config)
-            tell_data(cell.data)
-            write_atomic(options.protocol, json.dumps(_told(cell)))
-        else:
-            train(config, options.directory, options.base, trial=options.trial)
+    try:
+        with report() as outcome:
+            _run(options)
+    except KeyboardInterrupt:
+        return 130
     return outcome.code
+
+
+def _run(options: argparse.Namespace) -> None:
+    hush()
+    config = compose(options.overrides, options.config_dir)
+    os.environ["OMP_NUM_THREADS"] = str(config["trainer"].get("threads", 1))  # for the ranks started from here
+    check(config)
+    if options.faces:
+        tell_data(build.data(config, faces.store(config, Line("faces"))))
+    elif options.measure:
+        cost = measure(config)
+        prepared = cost["disk"]["faces"] == 0
+        write_atomic(options.measure, json.dumps({**cost, **(_told(set_up(config)) if prepared else {})}))
+    elif options.protocol:
+        cell = set_up(config)
+        tell_data(cell.data)
+        write_atomic(options.protocol, json.dumps(_told(cell)))
+    else:
+        train(config, options.directory, options.base, trial=options.trial)
 
 
 if __name__ == "__main__":

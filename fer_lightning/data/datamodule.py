@@ -89,9 +89,7 @@ class Draws:
         """A generator for one showing of a picture, good until the next call."""
         self._state["state"]["key"][:] = seed, pick.epoch
         self._state["state"]["counter"][:] = 0, pick.picture, pick.showing, 0  # the first counts the numbers
-        self._generator.bit_generator.state = (
-            self._state
-        )  # with that, nothing is left over from the picture before
+        self._generator.bit_generator.state = self._state  # nothing is left over from the picture before
         return self._generator
 
 

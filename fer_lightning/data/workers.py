@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from fer_lightning.data.crop import start_worker
@@ -39,6 +39,7 @@ def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T
     if count == 1:
         yield lambda given: map(work, given)
         return
+    others = active_children()
     with ProcessPoolExecutor(count, get_context("spawn"), start_worker) as pool:
 
         def in_order(given: Iterable[T]) -> Iterator[R]:
@@ -54,6 +55,8 @@ def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T
             yield in_order
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()).difference(others):
+                worker.terminate()  # what it is at would be waited for
             if isinstance(error, BrokenProcessPool):
                 raise UserError(
                     "a process that reads pictures died: out of memory (ask for fewer processes), or started by a "
