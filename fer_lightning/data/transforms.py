@@ -57,16 +57,15 @@ class Geometry:
 
     def __call__(self, image: Image, generator: np.random.Generator, out: Image) -> None:
         """See Augmentation."""
-        seen = cv2.warpAffine(
-            cv2.cvtColor(
-                image, cv2.COLOR_RGB2RGBA
-            ),  # four channels take half the time of three, to the same digit
+        four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)  # channels: they take half the time of three, to the digit
+        warped = cv2.warpAffine(
+            four,
             self.matrix(generator.random(5), len(image), len(out)),
             out.shape[:2],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        cv2.cvtColor(seen, cv2.COLOR_RGBA2RGB, dst=out)
+        cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
     def matrix(self, draws: npt.NDArray[np.float64], side: int, seen: int) -> npt.NDArray[np.float64]:
         """From places (x, y, 1) in what is seen to places (x, y) in the picture: (2, 3).
