@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -30,6 +31,19 @@ def processes_for(pictures: int, worth: int = 1000) -> int:
 
 
 @contextmanager
+def _interrupt_held_back() -> Iterator[None]:
+    """Ctrl-C comes after the block; processes that are started in it never see it: it is their parent's."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
     """A map over tasks that keeps their order and holds few results at a time; one process is this one.
 
@@ -45,7 +59,8 @@ def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T
         def in_order(given: Iterable[T]) -> Iterator[R]:
             waiting: deque[Future[R]] = deque()
             for task in given:
-                waiting.append(pool.submit(work, task))
+                with _interrupt_held_back():  # a worker may be started here
+                    waiting.append(pool.submit(work, task))
                 if len(waiting) > 2 * count:
                     yield waiting.popleft().result()
             while waiting:

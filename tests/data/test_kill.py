@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from layouts import put_affectnet
 from stores import content, folders, make, small
 
 from fer_lightning.errors import UserError
@@ -135,3 +136,21 @@ def test_a_worker_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
 
 def _die():
     os._exit(9)
+
+
+def test_ctrl_c_is_one_line(tmp_path):
+    """Pressed in a terminal it reaches the command, the process that prepares and its workers, all at once."""
+    put_affectnet(tmp_path / "set")
+    rows = (tmp_path / "set/training.csv").read_text()
+    (tmp_path / "set/training.csv").write_text(rows + 5000 * rows.partition("\n")[2])
+    command = [sys.executable, "-m", "fer_lightning", "prepare", "data=affectnet", f"data.root={tmp_path / 'set'}"]
+    with subprocess.Popen(
+        [*command, f"data.store={tmp_path / 'stores'}"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        while not list(tmp_path.glob("stores/*.partial/work/*.json")) and process.poll() is None:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert errors == "fer: stopped; the same command goes on where this one ended\n"
+    assert process.returncode == 130
+    assert list(tmp_path.glob("stores/*.partial"))
