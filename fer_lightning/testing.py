@@ -110,6 +110,7 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
             "minival": len(cell.data.minival_rows),
             "test": meta.counts["test"],
             "dropped_leaks": meta.dropped_leaks,
+            "excluded": meta.skipped.get("train", {}).get("excluded", 0),
             "set_aside": len(meta.faults),
         },
         **extra,

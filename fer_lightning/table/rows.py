@@ -87,7 +87,8 @@ class Table:
         protocol: what all results share.
         provenance: ``versions`` and ``machine`` of each result.
         train_counts: training images by class; empty where the results do not say.
-        left_out: number of training images dropped as copies of test images, and of files set aside.
+        left_out: number of training images dropped as copies of test images, left out by data.exclude, and of
+            files set aside.
         images: size of the test set.
         image_error: standard error of macro recall from the test images alone, mean over the results.
         seconds: run time of all results.
@@ -104,7 +105,7 @@ class Table:
     protocol: dict[str, Any]
     provenance: list[dict[str, Any]]
     train_counts: dict[str, int]
-    left_out: tuple[int, int]
+    left_out: tuple[int, int, int]
     images: int
     image_error: float
     seconds: float
@@ -180,7 +181,11 @@ def load(directory: Path) -> Table:
         protocol=one["protocol"],
         provenance=[cell.result["provenance"] for cell in cells],
         train_counts=data.get("train", {}),
-        left_out=(sum(data.get("dropped_leaks", {}).values()), data.get("set_aside", 0)),
+        left_out=(
+            sum(data.get("dropped_leaks", {}).values()),
+            data.get("excluded", 0),
+            data.get("set_aside", 0),
+        ),
         images=int(np.sum(one["confusion"])),
         image_error=_mean_image_error([cell.result for cell in cells]),
         seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),

@@ -178,10 +178,11 @@ def _about_data(table: Table) -> Iterable[str]:
         f"faces of {size} pixels{seen}{views}, backbone {said.get('backbone')} "
         f"({f'weights {weights[:8]}' if weights else 'random weights'})."
     )
-    leaks, set_aside = table.left_out
+    leaks, excluded, set_aside = table.left_out
     yield (
         f"Training images dropped because they are copies of test images: {leaks:,}. "
-        f"Files set aside as unusable: {set_aside:,}."
+        + (f"Left out by data.exclude before that: {excluded:,}. " if excluded else "")
+        + f"Files set aside as unusable: {set_aside:,}."
     )
 
 

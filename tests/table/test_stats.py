@@ -88,7 +88,7 @@ def test_rows_follow_the_tables_file(tmp_path):
     assert [row.plain for row in table.rows] == [True] + 6 * [False]
     assert [row.abstract for row in table.rows[:3]] == [False, False, True]
     assert table.baseline is table.rows[0]
-    assert (table.cells, table.images, table.left_out) == ((21, 21), 240, (7, 3))
+    assert (table.cells, table.images, table.left_out) == ((21, 21), 240, (7, 0, 3))
 
 
 def test_missing_seeds_are_no_error(tmp_path):
