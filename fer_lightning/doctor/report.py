@@ -109,11 +109,12 @@ def report(manifest: Manifest, examined: Examined, published: Counts | None = No
     """
     classes = manifest.classes
     counts, usable = (examined.counts(classes, usable=only) for only in (False, True))
+    lacking = [name for name in classes if not any(by_class[name] for by_class in counts.values())]
     empty = [
         Fault("empty_class", split, f"no usable picture of {name}")
         for split in counts
         for name in classes
-        if not usable[split][name]
+        if not usable[split][name] and name not in lacking
     ]
     known = PUBLISHED.get(manifest.name, {}) if published is None else published
     return Report(
@@ -125,11 +126,13 @@ def report(manifest: Manifest, examined: Examined, published: Counts | None = No
         published={s: {c: n[c] for c in classes if c in n} for s, n in known.items() if s in counts},
         left_out=dict(manifest.skipped),
         faults=tuple(sorted((*manifest.faults, *examined.faults, *empty), key=lambda f: (rank(f.kind), f.kind))),
-        notes=tuple(_notes(examined)),
+        notes=tuple(_notes(examined, lacking)),
     )
 
 
-def _notes(examined: Examined) -> Iterator[str]:
+def _notes(examined: Examined, lacking: Sequence[str]) -> Iterator[str]:
+    if lacking:
+        yield f"No picture of {', '.join(lacking)} in any split: say data.classes=[...] without it."
     usable = int(examined.usable.sum())
     if examined.grey > usable / 2:
         yield f"{'All' if examined.grey == usable else f'{examined.grey:,} of {usable:,}'} pictures are grey."

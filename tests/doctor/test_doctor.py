@@ -217,6 +217,16 @@ def test_a_class_without_a_picture(tmp_path):
     assert (found["counts"]["val"]["fear"], found["usable"]["val"]["fear"]) == (1, 0)
 
 
+def test_a_class_that_the_set_does_not_have(tmp_path):
+    put_affectnet(tmp_path / "set")
+    for file in (tmp_path / "set").glob("*.csv"):
+        file.write_text("".join(line for line in file.read_text().splitlines(True) if "contempt" not in line))
+    code, found = doctor(tmp_path / "set")
+    assert (code, of_kind(found, "empty_class")) == (0, [])
+    assert found["counts"]["train"]["contempt"] == 0
+    assert "No picture of contempt in any split: say data.classes=[...] without it." in found["notes"]
+
+
 def test_a_set_of_grey_pictures_is_told_in_one_line(tmp_path):
     root = tmp_path / "set"
     put_ferplus(root)
