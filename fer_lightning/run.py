@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-if __name__ == "__main__":
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while PyTorch is being imported ends it without a word
 
 import argparse
@@ -150,7 +150,8 @@ def hush() -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one cell from the command line; see ``fer train --help`` for the overrides."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     parser = argparse.ArgumentParser(prog="python -m fer_lightning.run", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", help="a folder with further options")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -145,7 +146,11 @@ def test_ctrl_c_is_one_line(tmp_path):
     (tmp_path / "set/training.csv").write_text(rows + 5000 * rows.partition("\n")[2])
     command = [sys.executable, "-m", "fer_lightning", "prepare", "data=affectnet", f"data.root={tmp_path / 'set'}"]
     with subprocess.Popen(
-        [*command, f"data.store={tmp_path / 'stores'}"], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, f"data.store={tmp_path / 'stores'}"],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores it
     ) as process:
         while not list(tmp_path.glob("stores/*.partial/work/*.json")) and process.poll() is None:
             time.sleep(0.05)
