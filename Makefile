@@ -47,9 +47,10 @@ types: .venv/installed ## mypy --strict on the package
 
 check: lint types test ## lint, types and tests
 
-bench: .venv/installed ## what the loss heads cost, and loading beside other loaders, on the CPU
+bench: .venv/installed ## on the CPU: the loss heads, loading beside other loaders, large data sets
 	.venv/bin/python experiments/benchmarks/heads.py
 	.venv/bin/python experiments/benchmarks/loading.py
+	.venv/bin/python experiments/benchmarks/scale.py
 
 bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
 	.venv/bin/python experiments/benchmarks/throughput.py
