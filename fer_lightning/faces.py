@@ -47,11 +47,10 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
             f"data: {node['_target_']} must return a Manifest with data.classes as its classes, in that order, "
             "and rows as fer_lightning.data.manifest.make_rows makes them"
         )
-    for column, known in (("split", list(SPLITS)), ("label", made.classes)):
-        if unknown := sorted(set(pc.unique(made.rows[column]).to_pylist()) - set(known)):
-            raise UserError(
-                f"data: {node['_target_']}: a row's {column} is {unknown[0]!r}, not {', '.join(known)}"
-            )
+    try:
+        made.check_names(list(SPLITS))
+    except ValueError as error:
+        raise UserError(f"data: {node['_target_']}: {error}") from error
     return made
 
 
@@ -59,7 +58,8 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     """What is trained and tested on.
 
     Raises:
-        UserError: see ``read`` and ``with_test_split``; or data.exclude is no list of rows that are there.
+        UserError: see ``read`` and ``with_test_split``; data.exclude is no list of rows that are there; nothing
+            says what to test on.
     """
     found = read(config["data"], progress)
     chosen = with_test_split(found, config["data"]["test_split"] or _usual_test_split(found.name))
@@ -87,6 +87,8 @@ def _without(found: Manifest, file: Path) -> Manifest:
 def _usual_test_split(option: str) -> str:
     """What the option of conf/data says; data=auto leaves it to the one that it finds."""
     file = shipped("conf") / "data" / f"{option}.yaml"
+    if not file.is_file():
+        raise UserError(f"data.test_split=null: say what to test {option} on: test, val or a share such as 20%")
     return str(yaml.safe_load(file.read_text(encoding="utf-8"))["test_split"])
 
 

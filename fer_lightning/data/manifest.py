@@ -116,17 +116,21 @@ class Manifest:
         found = {row["values"]: row["counts"] for row in labels.value_counts().to_pylist()}
         return {name: found.get(name, 0) for name in self.classes}
 
+    def check_names(self, splits: Sequence[str]) -> None:
+        """Raises ValueError where a label or split is unknown: a reader's mistake that ends in wrong labels."""
+        for column, known in (("split", splits), ("label", self.classes)):
+            if unknown := set(pc.unique(self.rows[column]).to_pylist()) - set(known):
+                told = f"the unknown {column} {min(unknown)!r}, not {', '.join(known)}"
+                raise ValueError(f"the manifest of {self.name} has {told}")
+
     def check(self) -> None:
         """Look whether it can be trained on; no picture is opened.
 
         Raises:
-            ValueError: a label is none of the classes, or a split neither "train" nor "test": a reader's mistake,
-                which would end in wrong labels.
+            ValueError: see ``check_names``; the splits are "train" and "test".
             UserError: a class has no image in one of the splits.
         """
-        for column, known in (("label", self.classes), ("split", ("train", "test"))):
-            if unknown := set(pc.unique(self.rows[column]).to_pylist()) - set(known):
-                raise ValueError(f"the manifest of {self.name} has the unknown {column} {min(unknown)!r}")
+        self.check_names(("train", "test"))
         require_every_class({split: self.counts(split) for split in ("train", "test")}, self.name, self.faults)
 
     def hash(self) -> str:

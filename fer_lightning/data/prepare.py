@@ -85,7 +85,7 @@ def prepare(
         try:
             with locked(folder):
                 if not folder.exists():  # made by somebody else while we waited for the lock
-                    _make(folder, manifest, recipe, leaks, processes, progress)
+                    _make(folder, manifest, recipe, leaks == "keep", processes, progress)
         except OSError as error:
             needed = disk_estimate(manifest.rows.num_rows, size, codec)
             raise UserError(
@@ -93,7 +93,13 @@ def prepare(
                 f"{needed / 1e9:.2f} GB in all: make room and run the same again (it goes on where it is), or set "
                 "FER_CACHE to a folder that has them"
             ) from error
-    return Store.open(folder)
+    store = Store.open(folder)
+    if leaks == "error" and (leaked := sum(store.meta.dropped_leaks.values())):
+        raise UserError(
+            f"{manifest.name}: {leaked} training images are pixel-identical to a test image "
+            f"(by class: {store.meta.dropped_leaks}); data.leaks=drop leaves them out"
+        )
+    return store
 
 
 def is_prepared(
@@ -104,7 +110,8 @@ def is_prepared(
 
 
 def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Path:
-    decides = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, leaks, RESIZE]
+    kept = "keep" if leaks == "keep" else "drop"  # "error" makes the same store as "drop", to have it afterwards
+    decides = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, kept, RESIZE]
     decides += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
     return base / f"{manifest.name}-{content_hash(decides)[:8]}"
 
@@ -113,7 +120,7 @@ def _make(
     folder: Path,
     manifest: Manifest,
     recipe: Recipe,
-    leaks: Leaks,
+    keep_leaks: bool,
     processes: int | None,
     progress: Progress | None,
 ) -> None:
@@ -121,10 +128,10 @@ def _make(
     partial = folder.with_name(f"{folder.name}.partial")
     if not (partial / META).is_file():
         _tidy(partial)
-        job = Job(partial, manifest.root, manifest.classes, recipe, drop=leaks != "keep")
+        job = Job(partial, manifest.root, manifest.classes, recipe, drop=not keep_leaks)
         reports = _fill(job, manifest, processes, progress)
         try:
-            meta = _meta(manifest, recipe, leaks, reports, _tested(job, len(reports["test"])))
+            meta = _meta(manifest, recipe, keep_leaks, reports, _tested(job, len(reports["test"])))
         except UserError:
             shutil.rmtree(partial)  # the next run is to see what was mended
             raise
@@ -208,17 +215,12 @@ def _with_pictures(parts: Sequence[Part], manifest: Manifest) -> Iterator[Part]:
         yield part
 
 
-def _meta(manifest: Manifest, recipe: Recipe, leaks: Leaks, reports: Reports, test: StoreSplit) -> StoreMeta:
+def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports, test: StoreSplit) -> StoreMeta:
     """What store.json says of the shards."""
     classes = manifest.classes
     twins = [twin for report in reports["train"] for twin in report.twins]
     by_class = Counter(label for label, _ in twins)
     leaked = {name: by_class[name] for name in classes}
-    if leaks == "error" and twins:
-        raise UserError(
-            f"{manifest.name}: {len(twins)} training images are pixel-identical to a test image "
-            f"(by class: {leaked}); data.leaks=drop leaves them out"
-        )
     counts = {split: {name: sum(r.counts[name] for r in reports[split]) for name in classes} for split in SPLITS}
     faults = [*manifest.faults, *(fault for those in reports.values() for r in those for fault in r.faults)]
     require_every_class(counts, manifest.name, faults)
@@ -233,11 +235,11 @@ def _meta(manifest: Manifest, recipe: Recipe, leaks: Leaks, reports: Reports, te
         margin=recipe.margin,
         codec=recipe.codec,
         resize=RESIZE,
-        leaks=leaks,
+        leaks="keep" if keep_leaks else "drop",
         manifest_hash=manifest.hash(),
         counts=counts,
         skipped=manifest.skipped,
-        dropped_leaks=dict.fromkeys(classes, 0) if leaks == "keep" else leaked,
+        dropped_leaks=dict.fromkeys(classes, 0) if keep_leaks else leaked,
         test_leaks=dict(zip(classes, test_leaks, strict=True)),
         faults=tuple(faults),
         shards=shards,

@@ -67,7 +67,7 @@ class StoreMeta:
         margin: share of the box added on each side before cropping.
         codec: "jpeg", "png" or "raw".
         resize: how pictures were resized.
-        leaks: what was done with training images that are identical to a test image.
+        leaks: whether training images that are identical to a test image were kept: "keep" or "drop".
         manifest_hash: of the manifest it was made from.
         counts: images by split and class.
         skipped: rows left out on purpose, by split and reason.

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fer_lightning.data import reading
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.workers import processes_for, workers
 from fer_lightning.doctor import near, twins
 from fer_lightning.doctor.pictures import THUMB, Look, faces, look_at_all
 
-SPLITS = ("train", "val", "test")
+SPLITS = tuple(reading.SPLITS)
 CHUNK_ROWS = 256
 
 Progress = Callable[[int, int], None]

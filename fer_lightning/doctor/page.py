@@ -33,10 +33,12 @@ PAIRED = {
 SIDE = 64
 """Of a face on the page, in pixels."""
 
+PRIVATE = '<p class="soft">This page holds pictures of the data set: its licence holds for the page, too.</p>'
+
 _PAIRS = 24
 _FACES = 15
 
-Faces = Mapping[int, str]
+Images = Mapping[int, str]
 """Pictures as data URIs, by their row."""
 
 
@@ -61,7 +63,7 @@ def page(report: Report, manifest: Manifest, examined: Examined, recipe: Recipe)
         _faults(report),
         *(_side_by_side(PAIRED[kind], shown, faces, examined) for kind, shown in pairs.items()),
         _contact_sheet(report.classes, sheet, faces, examined),
-        "" if manifest.redistributable else _private(),
+        "" if manifest.redistributable else PRIVATE,
     ]
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
     return (
@@ -78,10 +80,10 @@ def _text(text: str) -> str:
 
 
 def _head(report: Report) -> str:
-    pictures = sum(sum(by_class.values()) for by_class in report.counts.values())
+    total = sum(sum(by_class.values()) for by_class in report.counts.values())
     notes = map(_text, (*report.notes, *report.tell_left_out()))
     return (
-        f"<h1>{_text(report.layout)}: {pictures:,} pictures</h1>"
+        f"<h1>{_text(report.layout)}: {total:,} pictures</h1>"
         f'<p class="path soft">{_text(report.root)}</p>'
         f'<p class="verdict {"bad" if report.spoils else "good"}">{_text(report.verdict())}</p>'
         + "".join(f'<p class="soft">{note}</p>' for note in notes)
@@ -167,7 +169,7 @@ def _sheet(
     return shown
 
 
-def _faces(manifest: Manifest, examined: Examined, wanted: Sequence[int], recipe: Recipe) -> Faces:
+def _faces(manifest: Manifest, examined: Examined, wanted: Sequence[int], recipe: Recipe) -> Images:
     """The faces of some rows, ascending, small; one that has gone meanwhile is left out."""
     faces: dict[int, str] = {}
     for place in range(len(SPLITS)):
@@ -184,12 +186,12 @@ def _uri(jpeg: bytes) -> str:
     return f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
 
 
-def _side_by_side(title: str, pairs: Sequence[tuple[int, int]], faces: Faces, examined: Examined) -> str:
+def _side_by_side(title: str, pairs: Sequence[tuple[int, int]], faces: Images, examined: Examined) -> str:
     figures = [_pair(pair, faces, examined) for pair in pairs if all(row in faces for row in pair)]
     return f'<h2>{title}</h2><div class="pairs">{"".join(figures)}</div>' if figures else ""
 
 
-def _pair(pair: tuple[int, int], faces: Faces, examined: Examined) -> str:
+def _pair(pair: tuple[int, int], faces: Images, examined: Examined) -> str:
     labels = [examined.rows["label"][row].as_py() for row in pair]
     images = "".join(_image(row, faces, examined) for row in pair)
     names = "".join(
@@ -199,13 +201,13 @@ def _pair(pair: tuple[int, int], faces: Faces, examined: Examined) -> str:
     return f'<figure class="pair{" differ" if labels[0] != labels[1] else ""}">{images}{names}</figure>'
 
 
-def _image(row: int, faces: Faces, examined: Examined) -> str:
+def _image(row: int, faces: Images, examined: Examined) -> str:
     name = _text(examined.rows["id"][row].as_py())
     return f'<img src="{faces[row]}" alt="" title="{name}" loading="lazy" width="{SIDE}" height="{SIDE}">'
 
 
 def _contact_sheet(
-    classes: Sequence[str], sheet: Mapping[tuple[str, str], Sequence[int]], faces: Faces, examined: Examined
+    classes: Sequence[str], sheet: Mapping[tuple[str, str], Sequence[int]], faces: Images, examined: Examined
 ) -> str:
     parts = []
     for name in classes:
@@ -215,7 +217,3 @@ def _contact_sheet(
                 images = "".join(_image(row, faces, examined) for row in sheet[name, split] if row in faces)
                 parts.append(f'<span class="soft">{split}</span><div>{images}</div>')
     return f'<h2>Faces</h2><div class="card faces">{"".join(parts)}</div>'
-
-
-def _private() -> str:
-    return '<p class="soft">This page holds pictures of the data set: its licence holds for the page, too.</p>'

@@ -1,6 +1,7 @@
 """What every reader keeps, by the files of conf/data: a new one is enrolled by itself."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import cv2
@@ -114,6 +115,14 @@ def test_an_unknown_class_and_split(option, root):
         read(option, root, classes=["happy", "bored"])
     with pytest.raises(UserError, match=r"has no split 'other' to test on; what works here: data\.test_split="):
         read(option, root, "data.test_split=other")
+
+
+def test_a_reader_of_ones_own_that_leaves_the_test_split_open(tmp_path, monkeypatch):
+    PUT["folder"](tmp_path)
+    found = faces.read(config("folder", tmp_path)["data"])
+    monkeypatch.setattr(faces, "read", lambda *_: replace(found, name="mine"))
+    with pytest.raises(UserError, match=r"data\.test_split=null: say what to test mine on"):
+        read("folder", tmp_path, "data.test_split=null")
 
 
 def test_the_folder_above_will_do(option, root):

@@ -152,7 +152,7 @@ def test_ctrl_c_is_one_line(tmp_path):
         start_new_session=True,
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a test in the background ignores it
     ) as process:
-        while not list(tmp_path.glob("stores/*.partial/work/*.json")) and process.poll() is None:
+        while not list(tmp_path.glob("stores/*.partial/*/*.json")) and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=30)

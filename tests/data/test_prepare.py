@@ -118,6 +118,10 @@ def test_leaks_are_dropped_kept_or_an_error(tmp_path):
     assert "copy.bmp" in same_rows(kept, "train")
     with pytest.raises(UserError, match=r"1 training images are pixel-identical .*'happy': 1.*data\.leaks=drop"):
         make(found, tmp_path / "base", leaks="error")
+    with pytest.raises(UserError, match="pixel-identical"):
+        make(found, tmp_path / "other", leaks="error")
+    (tmp_path / "set/train1.png").unlink()  # what was done for it is there to be had without the leaks
+    assert make(found, tmp_path / "other").hash == dropped.hash
     assert len(folders(tmp_path / "base")) == 2
 
 

@@ -277,7 +277,7 @@ def test_a_reader_that_gives_unknown_names(tmp_path, monkeypatch, capsys, column
     odd = found.rows.set_column(place, found.rows.schema.field(place), pa.array(["odd"] * len(found.rows)))
     monkeypatch.setattr(faces, "make", lambda *_, **__: replace(found, rows=odd))
     assert cli.main(["doctor", str(root), "data=folder"]) == 2
-    assert f"a row's {column} is 'odd', {said}" in capsys.readouterr().err
+    assert f"has the unknown {column} 'odd', {said}" in capsys.readouterr().err
 
 
 def test_processes_do_not_matter(tmp_path):
