@@ -13,18 +13,20 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
-from fer_lightning import objective
+from fer_lightning import objective, results
+from fer_lightning.cache import content_hash
 from fer_lightning.config import arguments, batching, is_own, make, target
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.data.samplers import Draw
+from fer_lightning.data.samplers import Draw, Views
 from fer_lightning.data.store import Store
 from fer_lightning.data.transforms import Augmentation
 from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.features import fixed_hash
 from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.network import Network
-from fer_lightning.optim import BuildOptimizer
+from fer_lightning.optim import Recipe
+from fer_lightning.schedules import over_steps
 from fer_lightning.stages import Fit, TrainerSettings
 
 Config = dict[str, Any]
@@ -122,11 +124,34 @@ def own(config: Config) -> dict[str, Callable[..., nn.Module]]:
     return {node["_target_"]: target(group, node) for group, node in nodes.items() if is_own(node)}
 
 
-def optimizer(config: Config, fit: Fit) -> BuildOptimizer:
-    """What builds optimizer and schedule for a fit."""
-    node = dict(config["optimizer"])
-    own = {**arguments(node), "lr": node["lr"] * fit.lr_scale}
-    return partial(target("optimizer", node), **own)
+def recipe(config: Config, fit: Fit) -> Recipe:
+    """How a fit is optimised.
+
+    Raises:
+        UserError: a number makes no sense.
+    """
+    node, schedule = arguments(config["optimizer"]), arguments(config["schedule"])
+    of_recipe = {key: node.pop(key) for key in ("part_lr", "layer_decay", "ema_decay")}
+    make_optimizer = partial(target("optimizer", config["optimizer"]), **{**node, "lr": node["lr"] * fit.lr_scale})
+    warmup = schedule.pop("warmup")
+    with in_one_line("schedule", own=is_own(config["schedule"])):
+        follow = partial(target("schedule", config["schedule"]), **schedule)
+        over_steps(follow, warmup, 1)(1)
+    with in_one_line("optimizer", own=False):
+        return Recipe(make_optimizer, follow, warmup, **of_recipe)
+
+
+def views(config: Config, fit: Fit) -> Views | None:
+    """The augmented views that a frozen backbone sees of the training pictures; None: it sees them as they are.
+
+    Raises:
+        UserError: there is nothing to augment them with.
+    """
+    if not fit.views:
+        return None
+    if augmentation(config) is None:
+        raise UserError(f"stage: views={fit.views} augmented views, but transform augments nothing; say views=0")
+    return Views(fit.views, fit.views_seed, content_hash(config["transform"]))
 
 
 def trainer(config: Config) -> TrainerSettings:
@@ -156,6 +181,7 @@ def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) ->
         "head": {"class": head["_target_"], "arguments": arguments(head)},
         "class_stats": {"names": list(stats.names), "counts": list(stats.counts)},
         "protocol": protocol,
+        "versions": results.versions(),
         "config": config,
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -12,7 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+ABOUT = "about.txt"
+"""In an entry of a cache: what it is, in words."""
 
 
 def home() -> Path:
@@ -83,8 +89,22 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside ``path``; a lock of a process that died is free (the kernel lets go of it)."""
+def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
+    """Hold the lock beside ``path``; a lock of a process that died is free (the kernel lets go of it).
+
+    Args:
+        path: what is worked on.
+        waiting_for: what to say where somebody else holds the lock.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f"{path.name}.lock")):
+    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if waiting_for:
+            log.info("waiting: %s", waiting_for)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
@@ -23,20 +24,48 @@ class EpochLine(Callback):
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
-        self.begin = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
         self.begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the fit has taken so far, the time before an interruption included."""
+        return time.monotonic() - self.begin
+
+    def state_dict(self) -> dict[str, Any]:
+        """The time taken."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.begin -= state_dict["seconds"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the line."""
         done = trainer.current_epoch + 1
         total = trainer.max_epochs or done
-        left = (time.monotonic() - self.begin) / done * (total - done)
+        left = self.seconds / done * (total - done)
         score = float(trainer.callback_metrics[MONITOR])
         if trainer.is_global_zero:
             log.info("%s: epoch %d of %d, %s %.3f, %.0f s left", self.stage, done, total, MONITOR, score, left)
+
+
+class Reseed(Callback):
+    """Seeds each epoch anew, so that dropout draws after an interruption what it would have drawn without.
+
+    Args:
+        seed: the cell's.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed torch by seed, epoch and rank before the first batch, when the loaders have drawn theirs."""
+        if batch_idx == 0:
+            sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
+            torch.manual_seed(int(sequence.generate_state(1)[0]))
 
 
 class CenterMonitor(Callback):

@@ -135,13 +135,14 @@ def check(config: dict[str, Any]) -> None:
     if config["class_weights"]["from_epoch"] < 0:
         raise UserError("class_weights.from_epoch: must not be negative; it counts the epochs of all stages")
     _check_stage(config["stage"])
+    _check_leaf("optimizer", config["optimizer"], ("groups",), also=_keys_of_recipe())
+    _check_leaf("schedule", config["schedule"], ("progress",), also={"warmup": _Key(float, True)})
     given: dict[str, tuple[str, ...]] = {
         "transform": (),
         "sampler": ("labels", "generator", "progress"),
         "backbone": (),
         "neck": ("feature_dim",),
         "loss": ("feature_dim", "class_stats"),
-        "optimizer": ("parameters", "steps"),
         "trainer": (),
         "logger": ("directory", "fit", "config"),
     }
@@ -235,6 +236,14 @@ def _keys_of_weights() -> dict[str, _Key]:
     from fer_lightning.class_weights import Normalise
 
     return {"normalise": _Key(Normalise, True), "from_epoch": _Key(int, True)}
+
+
+def _keys_of_recipe() -> dict[str, _Key]:
+    return {
+        "part_lr": _Key(dict[str, float], True),
+        "layer_decay": _Key(float, True),
+        "ema_decay": _Key(float | None, True),
+    }
 
 
 def _check_stage(node: Any) -> None:

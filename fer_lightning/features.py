@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from fer_lightning.cache import atomic_path, content_hash, home, locked
+from fer_lightning.cache import ABOUT, atomic_path, content_hash, home, locked, write_atomic
 from fer_lightning.data.datamodule import Batch, FaceDataModule, as_it_is
-from fer_lightning.data.samplers import Pick
+from fer_lightning.data.samplers import Pick, Views
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.progress import track
+from fer_lightning.results import versions
+
+_EMBEDDINGS = "embeddings.npy"
 
 
 class Pass:
@@ -86,13 +89,47 @@ def _hash(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def backbone_embeddings(
-    backbone: Backbone, data: FaceDataModule, part: str, how: Pass, *, keep: bool, mirrored: bool = False
-) -> Tensor:
-    """Embeddings (N, D) of a part's pictures, in order and not augmented, by a backbone in eval mode.
+def embeddings_key(
+    backbone: Backbone,
+    data: FaceDataModule,
+    part: str,
+    how: Pass,
+    *,
+    mirrored: bool = False,
+    view: int | None = None,
+) -> str:
+    """Hash of all that decides a part's embeddings; arguments as for ``backbone_embeddings``."""
+    _, rows = data.rows(part)
+    views = data.views
+    return content_hash(
+        {
+            "backbone": [backbone.code, state_hash(backbone)],
+            "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
+            "seen": [
+                data.side,
+                mirrored,
+                None if view is None or views is None else [view, views.seed, views.code],
+            ],
+            "how": how.identity,
+            "versions": versions(),
+        }
+    )
 
-    They are looked up by content: weights, store, rows and the way of computing. Memory-mapped when they come from
-    the cache.
+
+def backbone_embeddings(
+    backbone: Backbone,
+    data: FaceDataModule,
+    part: str,
+    how: Pass,
+    *,
+    keep: bool,
+    mirrored: bool = False,
+    view: int | None = None,
+) -> Tensor:
+    """Embeddings (N, D) of a part's pictures, in order, by a backbone in eval mode.
+
+    They are looked up by content: weights, store, rows, view and the way of computing. They are memory-mapped when
+    they come from the cache; whoever wants them while another process computes them waits.
 
     Args:
         backbone: as it is now.
@@ -101,65 +138,78 @@ def backbone_embeddings(
         how: device and precision.
         keep: whether to store what is not there yet: for weights that other cells will start from too.
         mirrored: of the pictures' mirror images.
+        view: of this augmented view of them, one of ``data.views``; None: as they are.
     """
-    _, rows = data.rows(part)
-    key = content_hash(
-        {
-            "backbone": [backbone.code, state_hash(backbone)],
-            "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
-            "seen": [data.side, mirrored],
-            "how": how.identity,
-        }
-    )
-    path = home() / "embeddings" / f"{key[:32]}.npy"
-    with locked(path):
-        if not path.exists():
+    placed = how.place(backbone)
+    key = embeddings_key(backbone, data, part, how, mirrored=mirrored, view=view)
+    entry = home() / "embeddings" / key[:32]
+    with locked(entry, "another cell computes the embeddings that this one needs"):
+        if not (entry / _EMBEDDINGS).exists():
             was_training = backbone.training
-            placed = how.place(backbone).eval()
-            batches = data.in_order(part, pinned=how.device.type == "cuda")
-            view = (lambda images: placed(images.flip(3))) if mirrored else placed
-            embeddings = how.over(batches, view, f"embedding {part}")
+            placed.eval()
+            batches = data.in_order(part, view=view, pinned=how.device.type == "cuda")
+            compute = (lambda images: placed(images.flip(3))) if mirrored else placed
+            name = part if view is None else f"{part}, view {view + 1} of {data.views.count if data.views else 1}"
+            embeddings = how.over(batches, compute, f"embedding {name}")
             backbone.train(was_training)
             if not keep:
                 return embeddings
-            with atomic_path(path) as partial, partial.open("wb") as stream:
-                np.save(stream, embeddings.numpy())
-    return _mapped(path)
+            _keep(
+                entry,
+                embeddings,
+                f"{name}{', mirrored' if mirrored else ''}: {data.store.meta.name}, {backbone.name}",
+            )
+        return torch.from_numpy(np.load(entry / _EMBEDDINGS, mmap_mode="c"))  # torch wants writable memory
 
 
-def _mapped(path: Path) -> Tensor:
-    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy-on-write: torch wants writable memory
+def _keep(entry: Path, embeddings: Tensor, about: str) -> None:
+    """Write an entry; it is there once its embeddings are, which come last."""
+    n, width = embeddings.shape
+    write_atomic(entry / ABOUT, f"{about}, {n} x {width}")
+    with atomic_path(entry / _EMBEDDINGS) as partial, partial.open("wb") as stream:
+        np.save(stream, embeddings.numpy())
 
 
 class EmbeddingDataset(Dataset[Batch]):
-    """Embeddings (N, D) with their labels (N,), as FaceDataset gives pictures."""
+    """Embeddings with their labels (N,), as FaceDataset gives pictures.
 
-    def __init__(self, embeddings: Tensor, labels: Tensor) -> None:
+    Args:
+        embeddings: (N, D), of each view; of an index the first is given.
+        labels: class indices (N,), or soft labels (N, C).
+        views: which of them an epoch shows; None: the first.
+    """
+
+    def __init__(self, embeddings: Sequence[Tensor], labels: Tensor, views: Views | None = None) -> None:
         self.embeddings = embeddings
         self.labels = labels
+        self.views = views
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, item: int | Pick) -> Batch:
-        index = item.picture if isinstance(item, Pick) else item
-        return self.embeddings[index], self.labels[index]
+        embeddings, labels = self.__getitems__([item])
+        return embeddings[0], labels[0]
 
     def __getitems__(self, items: Sequence[int | Pick]) -> Batch:
         """A batch; torch's DataLoader asks for it by this name."""
-        indices = [item.picture if isinstance(item, Pick) else item for item in items]
-        return self.embeddings[indices], self.labels[indices]
+        rows = [item.picture if isinstance(item, Pick) else item for item in items]
+        if self.views is None:
+            return self.embeddings[0][rows], self.labels[rows]
+        numbers = [self.views.of(item).epoch if isinstance(item, Pick) else 0 for item in items]
+        shown = [self.embeddings[number][row] for number, row in zip(numbers, rows, strict=True)]
+        return torch.stack(shown), self.labels[rows]
 
 
 class EmbeddingDataModule(FaceDataModule):
     """The batches of another datamodule, with the backbone's embeddings in place of its pictures.
 
     Args:
-        faces: whose rows, order and batches are used.
-        embeddings: by part, ``train`` and ``minival`` at least.
+        faces: whose rows, order, views and batches are used.
+        embeddings: of ``train`` each view, of ``minival`` those of the pictures as they are.
     """
 
-    def __init__(self, faces: FaceDataModule, embeddings: dict[str, Tensor]) -> None:
+    def __init__(self, faces: FaceDataModule, embeddings: dict[str, Sequence[Tensor]]) -> None:
         super().__init__(
             faces.store,
             batch_size=faces.batch_size,
@@ -171,11 +221,13 @@ class EmbeddingDataModule(FaceDataModule):
             augment=None,
             seed=faces.seed,
         )
+        self.views = faces.views
         self.embeddings = embeddings
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
-        """Embeddings of a part; they are never augmented."""
-        return EmbeddingDataset(self.embeddings[part], self.targets(part, training=training))
+        """Embeddings of a part."""
+        labels = self.targets(part, training=training)
+        return EmbeddingDataset(self.embeddings[part], labels, self.views if training else None)
 
 
 def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -194,7 +246,7 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
     """The embeddings (N, D) behind a neck, of a backbone's embeddings (N, num_features)."""
-    dataset = EmbeddingDataset(embeddings, torch.zeros(len(embeddings)))
+    dataset = EmbeddingDataset([embeddings], torch.zeros(len(embeddings)))
     batches = DataLoader(dataset, batch_size=4096, collate_fn=as_it_is)
     was_training = neck.training
     results = how.over(batches, how.place(neck).eval(), "through the neck")

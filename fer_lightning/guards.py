@@ -55,7 +55,7 @@ def about_the_head(network: Network, fit: Fit) -> Iterator[str]:
     if not isinstance(head, CenterTermHead):
         return
     name = type(head).__name__
-    if fit.train_blocks == 0 and not any(True for _ in network.neck.parameters()):
+    if fit.frozen and not any(True for _ in network.neck.parameters()):
         yield (
             f"{name}'s term is a no-op here: backbone and neck have nothing to train, "
             "so the run equals softmax; choose neck=linear512_prelu, or stage=fine_tuning"

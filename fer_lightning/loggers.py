@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 
 def none(directory: Path, fit: str, config: dict[str, Any]) -> bool:
@@ -14,8 +15,17 @@ def none(directory: Path, fit: str, config: dict[str, Any]) -> bool:
 
 
 def csv(directory: Path, fit: str, config: dict[str, Any]) -> Logger:
-    """``logs/<fit>/metrics.csv`` in the cell's folder."""
+    """``logs/<fit>/metrics.csv`` in the cell's folder; of a fit that was interrupted, earlier parts beside it."""
+    _set_aside(directory / "logs" / fit / "metrics.csv")
     return CSVLogger(directory, name="logs", version=fit)
+
+
+@rank_zero_only
+def _set_aside(written: Path) -> None:
+    """Give a file that the logger would delete another name."""
+    if written.exists():
+        parts = len(list(written.parent.glob("metrics-*.csv")))
+        written.rename(written.with_name(f"metrics-{parts + 1}.csv"))
 
 
 def tensorboard(directory: Path, fit: str, config: dict[str, Any]) -> Logger:

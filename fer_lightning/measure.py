@@ -12,7 +12,7 @@ from torch import Tensor
 from fer_lightning import build, faces
 from fer_lightning.contracts import ClassStats
 from fer_lightning.features import Pass
-from fer_lightning.freeze import keep_frozen_in_eval, train_last_blocks
+from fer_lightning.freeze import freeze, keep_frozen_in_eval
 from fer_lightning.models.network import Network
 from fer_lightning.stages import Fit
 
@@ -43,7 +43,8 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
         network = build.network(config, fit, backbone, backbone.num_features, stats)
         step = _step(network, fit, images, labels, how)
         epoch = _seconds(step, how) / batch * rows["train"] / config["trainer"]["devices"]
-        seconds[name] = 0.0 if fit.train_blocks == 0 else epoch * fit.epochs  # from embeddings: next to nothing
+        # from embeddings next to nothing
+        seconds[name] = 0.0 if fit.frozen and fit.cached else epoch * fit.epochs
     with torch.no_grad():
         embed = _seconds(lambda: how.run(backbone.eval(), images), how) / batch
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
@@ -55,7 +56,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
 def _step(network: Network, fit: Fit, images: Tensor, labels: Tensor, how: Pass) -> Callable[[], None]:
     """A training step without the optimizer's part, which is small."""
     how.place(network).train()
-    train_last_blocks(network.backbone, fit.train_blocks)
+    freeze(network.backbone, fit.freeze, fit.batch_norm)
     keep_frozen_in_eval(network)
 
     def step() -> None:

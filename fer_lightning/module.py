@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
@@ -16,7 +17,7 @@ from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
-from fer_lightning.optim import BuildOptimizer
+from fer_lightning.optim import Recipe
 
 MONITOR = "minival/macro_recall"
 """What checkpoints are chosen by."""
@@ -28,7 +29,7 @@ class FERModule(LightningModule):
     Args:
         network: backbone, neck and head.
         class_weights: w (C,); also a buffer: what is in force in the present epoch.
-        optimizer: builds optimizer and schedule from parameters and the number of steps.
+        recipe: how it is optimised.
         card: what a checkpoint tells about its network: plain values only.
         channels_last: memory format of pictures and kernels.
         frozen_backbone: the one whose cached embeddings the network is fed with; checkpoints carry it along.
@@ -43,7 +44,7 @@ class FERModule(LightningModule):
         self,
         network: Network,
         class_weights: Tensor,
-        optimizer: BuildOptimizer,
+        recipe: Recipe,
         *,
         card: dict[str, Any] | None = None,
         channels_last: bool = False,
@@ -55,11 +56,16 @@ class FERModule(LightningModule):
         self.weights_from_epoch = weights_from_epoch
         self.register_buffer("full_class_weights", class_weights, persistent=False)
         self.register_buffer("class_weights", class_weights.clone())
-        self.build_optimizer = optimizer
+        self.recipe = recipe
         self.card = card or {}
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             network.to(memory_format=torch.channels_last)
+        self.averaged: AveragedModel | None = None
+        if recipe.ema_decay is not None:
+            average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
+            self.averaged = AveragedModel(network, multi_avg_fn=average)
+            self.averaged.requires_grad_(False)
         # in a list, so that it does not become a part of this module
         self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
         self.train_loss = MeanMetric()
@@ -77,12 +83,17 @@ class FERModule(LightningModule):
     def train(self, mode: bool = True) -> FERModule:
         """Training mode for what is trained; what is frozen stays in eval mode."""
         super().train(mode)
-        keep_frozen_in_eval(self.network)
+        keep_frozen_in_eval(self)
         return self
+
+    @property
+    def validated(self) -> Network:
+        """The network that is validated and kept: the one that is trained, or the running mean of its weights."""
+        return self.network if self.averaged is None else cast(Network, self.averaged.module)
 
     def forward(self, images: Tensor) -> Tensor:
         """Class probabilities (N, C)."""
-        output: HeadOutput = self.network(images)
+        output: HeadOutput = self.validated(images)
         return at_least_float32(output.logits).softmax(1)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
@@ -131,7 +142,7 @@ class FERModule(LightningModule):
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Count a batch of the minival."""
         images, labels = batch
-        output = self.network(images, labels)
+        output = self.validated(images, labels)
         self.minival.update(at_least_float32(output.logits).softmax(1), labels)
         self.minival_loss.update(self._loss(output, labels), len(labels))
 
@@ -144,19 +155,33 @@ class FERModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all that is trained but the centers, with its schedule by step."""
-        centers = getattr(self.network.head, "centers", None)
-        parameters = [parameter for parameter in self.parameters() if parameter is not centers]
-        optimizer, schedule = self.build_optimizer(parameters, int(self.trainer.estimated_stepping_batches))
+        optimizer, schedule = self.recipe.build(self.network, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """The optimizer's step, then the centers' own."""
+        """The optimizer's step, then the centers' own, then the running mean's."""
         super().optimizer_step(*args, **kwargs)
         if isinstance(self.network.head, CenterTermHead):
             self.network.head.step_centers()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what rebuilds the network without this code's configuration."""
+        """Write down what rebuilds the network without this code's configuration.
+
+        A checkpoint without the optimizer's state is for use: its network is the one that was validated.
+        """
         checkpoint["fer_lightning"] = self.card
+        state = checkpoint["state_dict"]
+        if "optimizer_states" not in checkpoint and self.averaged is not None:
+            mean = self.averaged.module.state_dict(prefix="network.")
+            state = {key: value for key, value in state.items() if not key.startswith("averaged.")} | mean
         for backbone in self._frozen_backbones:
-            checkpoint["state_dict"] |= backbone.state_dict(prefix="network.backbone.")
+            state = state | backbone.state_dict(prefix="network.backbone.")
+        checkpoint["state_dict"] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what ``on_save_checkpoint`` added."""
+        for backbone in self._frozen_backbones:
+            for key in backbone.state_dict(prefix="network.backbone."):
+                checkpoint["state_dict"].pop(key, None)

@@ -188,4 +188,4 @@ def _trains_below(config: Config) -> bool:
     """Whether anything between the pictures and the head is trained with the cell's loss."""
     fits = [node for node in config["stage"].values() if isinstance(node, dict) and node["loss"] == "cell"]
     neck = make("neck", config["neck"], 1)
-    return any(fit["train_blocks"] != 0 for fit in fits) or any(True for _ in neck.parameters())
+    return any(fit["freeze"] != "all" for fit in fits) or any(True for _ in neck.parameters())

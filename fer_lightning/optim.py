@@ -1,75 +1,126 @@
-"""Optimizers with their learning-rate schedule, by config."""
+"""How a fit is optimised: groups of parameters, the optimizer over them, its schedule, weight averaging."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-Schedule = Literal["cosine", "constant"]
-Optimization = tuple[Optimizer, LambdaLR]
-BuildOptimizer = Callable[[Iterable[nn.Parameter], int], Optimization]
+from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.network import Network
+from fer_lightning.schedules import Schedule, constant, over_steps
+
+PARTS = ("backbone", "neck", "head")
+
+Group = dict[str, Any]
+"""An optimizer's group: ``name``, ``params``, ``lr_scale`` (times lr) and ``decays`` (whether its weights do)."""
 
 
-def _groups(parameters: Iterable[nn.Parameter], weight_decay: float) -> list[dict[str, list[Tensor] | float]]:
-    """Weight decay for matrices and kernels; none for biases, norms and PReLU slopes."""
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+@dataclass(frozen=True)
+class Recipe:
+    """How a fit is optimised.
+
+    Args:
+        make: from groups to the optimizer.
+        schedule: of the learning rate, see fer_lightning.schedules.
+        warmup: share of the steps before it.
+        part_lr: times the learning rate, for backbone, neck and head.
+        layer_decay: the backbone's last block learns at this times its rate, the one below at its square, and so
+            on (layer-wise learning-rate decay, as in ELECTRA, Clark et al., ICLR 2020, and BEiT); 1: all alike.
+        ema_decay: of an exponential running mean of the weights, which then is what is validated and kept; None:
+            there is none.
+
+    Raises:
+        ValueError: a number makes no sense.
+    """
+
+    make: Callable[[list[Group]], Optimizer]
+    schedule: Schedule = constant
+    warmup: float = 0.0
+    part_lr: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 1.0))
+    layer_decay: float = 1.0
+    ema_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        if sorted(self.part_lr) != sorted(PARTS) or min(self.part_lr.values()) <= 0:
+            raise ValueError(
+                f"part_lr must give {', '.join(PARTS)} a positive number each, got {dict(self.part_lr)}"
+            )
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ValueError(f"ema_decay must be in (0, 1), or null for no averaging; got {self.ema_decay}")
+
+    def build(self, network: Network, steps: int) -> tuple[Optimizer, LambdaLR]:
+        """Optimizer and schedule, by step, for what is trained of a network but its centers: they move by hand."""
+        optimizer = self.make(param_groups(network, self.part_lr, self.layer_decay))
+        return optimizer, LambdaLR(optimizer, over_steps(self.schedule, self.warmup, steps))
+
+
+def param_groups(network: Network, part_lr: Mapping[str, float], layer_decay: float) -> list[Group]:
+    """What is trained of a network but its centers, in groups of one part (or block), rate and weight decay.
+
+    Weights decay; biases, norms, PReLU slopes and what timm names in ``no_weight_decay`` do not.
+    """
+    groups: dict[tuple[str, float, bool], Group] = {}
+    for name, scale, parameter, decays in _trained(network, part_lr, layer_decay):
+        key = (name, scale, decays)
+        empty = {
+            "name": name if decays else f"{name}, no decay",
+            "params": [],
+            "lr_scale": scale,
+            "decays": decays,
+        }
+        groups.setdefault(key, empty)["params"].append(parameter)
+    return [*groups.values()]
+
+
+def _trained(
+    network: Network, part_lr: Mapping[str, float], layer_decay: float
+) -> Iterator[tuple[str, float, nn.Parameter, bool]]:
+    """Every trained parameter with its group's name, its share of the learning rate, and whether it decays."""
+    backbone = network.backbone
+    blocks = backbone.blocks() if isinstance(backbone, Backbone) and layer_decay != 1 else {}
+    depth = {parameter: (len(blocks) - k, block) for k, block in enumerate(blocks) for parameter in blocks[block]}
+    spared: set[str] = getattr(getattr(backbone, "network", None), "no_weight_decay", set)()
+    for part in PARTS:
+        for name, parameter in getattr(network, part).named_parameters():
+            if not parameter.requires_grad or (part == "head" and name == "centers"):
+                continue
+            above, block = depth.get(name, (0, "")) if part == "backbone" else (0, "")
+            decays = parameter.ndim > 1 and not (part == "backbone" and name.removeprefix("network.") in spared)
+            yield f"{part} {block}".strip(), part_lr[part] * layer_decay**above, parameter, decays
+
+
+def _settled(groups: list[Group], lr: float, weight_decay: float) -> list[Group]:
+    """The groups with the rates and weight decays that torch's optimizers look for."""
     return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "name": group["name"],
+            "params": group["params"],
+            "lr": lr * group["lr_scale"],
+            "weight_decay": weight_decay if group["decays"] else 0.0,
+        }
+        for group in groups
     ]
 
 
-def _scheduled(optimizer: Optimizer, schedule: Schedule, warmup: float, steps: int) -> Optimization:
-    """Linear warm-up over the share ``warmup`` of all steps, then constant or a half cosine to zero."""
-    rise = max(1, round(warmup * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        if schedule == "constant":
-            return 1.0
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-    return optimizer, LambdaLR(optimizer, factor)
-
-
-def adamw(
-    parameters: Iterable[nn.Parameter],
-    steps: int,
-    *,
-    lr: float,
-    weight_decay: float,
-    schedule: Schedule,
-    warmup: float,
-) -> Optimization:
-    """AdamW (Loshchilov & Hutter 2019) over the parameters that are trained.
+def adamw(groups: list[Group], *, lr: float, weight_decay: float, fused: bool) -> Optimizer:
+    """AdamW (Loshchilov & Hutter, ICLR 2019).
 
     Args:
-        parameters: the network's; frozen ones are left out.
-        steps: how many the fit will take.
+        groups: of ``param_groups``.
         lr: highest learning rate.
-        weight_decay: of matrices and kernels.
-        schedule: after the warm-up.
-        warmup: share of the steps.
+        weight_decay: of what decays.
+        fused: torch's fused kernel: faster, and other last digits.
     """
-    return _scheduled(AdamW(_groups(parameters, weight_decay), lr=lr), schedule, warmup, steps)
+    return AdamW(_settled(groups, lr, weight_decay), lr=lr, fused=fused)
 
 
-def sgd(
-    parameters: Iterable[nn.Parameter],
-    steps: int,
-    *,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    schedule: Schedule,
-    warmup: float,
-) -> Optimization:
-    """SGD with momentum over the parameters that are trained; arguments as for ``adamw``."""
-    optimizer = SGD(_groups(parameters, weight_decay), lr=lr, momentum=momentum)
-    return _scheduled(optimizer, schedule, warmup, steps)
+def sgd(groups: list[Group], *, lr: float, momentum: float, weight_decay: float, fused: bool) -> Optimizer:
+    """SGD with momentum; arguments as for ``adamw``."""
+    return SGD(_settled(groups, lr, weight_decay), lr=lr, momentum=momentum, fused=fused)

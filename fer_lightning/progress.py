@@ -33,14 +33,17 @@ class Line:
         self.what = what
         self.every = every
         self.begin = self.told = time.monotonic()
-        self.first = self.total = 0
+        self.first = self.done = self.total = 0
 
     def __call__(self, done: int, total: int) -> None:
         """Say so, if it is time."""
         now = time.monotonic()
-        if total != self.total:  # it begins, or goes on where it was stopped; or something else is counted now
+        if (
+            total != self.total or done < self.done
+        ):  # it begins, or goes on where it was stopped; or something else is counted now
             self.begin, self.first, self.total = now, done, total
         elif done > self.first and now - self.told >= self.every:
             self.told = now
             left = (now - self.begin) / (done - self.first) * (total - done)
             log.info("%s: %d of %d, %.0f s left", self.what, done, total, left)
+        self.done = done

@@ -22,7 +22,16 @@ TRIAL = "trial.json"
 PREDICTIONS = "predictions.parquet"
 CHECKPOINT = "best.ckpt"
 
-_PACKAGES = ("fer-lightning", "torch", "timm", "pytorch-lightning", "torchmetrics", "albumentations", "numpy")
+_PACKAGES = (
+    "fer-lightning",
+    "torch",
+    "timm",
+    "pytorch-lightning",
+    "torchmetrics",
+    "albumentations",
+    "numpy",
+    "opencv-python-headless",
+)
 _NOT_IDENTITY = {
     "logger": None,
     "choices": {"logger", "trainer"},

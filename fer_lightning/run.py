@@ -27,15 +27,12 @@ from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.errors import UserError, report
-from fer_lightning.features import (
-    Pass,
-    state_hash,
-)
-from fer_lightning.freeze import train_last_blocks
+from fer_lightning.features import Pass, state_hash
+from fer_lightning.freeze import freeze
 from fer_lightning.inference import load_model
 from fer_lightning.measure import measure
 from fer_lightning.progress import Line
-from fer_lightning.stages import is_first_rank
+from fer_lightning.stages import LAST, is_first_rank
 from fer_lightning.testing import finish, watch_centers
 from fer_lightning.training import Cell, Training
 
@@ -59,14 +56,16 @@ def set_up(config: dict[str, Any]) -> Cell:
     backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))
     for _, fit in fits:
-        train_last_blocks(backbone, fit.train_blocks)
+        freeze(backbone, fit.freeze, fit.batch_norm)
+        build.recipe(config, fit)
+        build.views(config, fit)
         build.network(config, fit, backbone, backbone.num_features, classes)
     prepared = faces.store(config, Line("faces"))
     data = build.data(config, prepared)
     backbone.complete()
     protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
-    return Cell(config, backbone, state_hash(backbone), data, protocol, how)
+    return Cell(config, backbone, state_hash(how.place(backbone)), data, protocol, how)
 
 
 def minival_hash(data: FaceDataModule) -> str:
@@ -114,7 +113,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
     if not is_first_rank():
         return directory
     if trial:
-        (directory / results.CHECKPOINT).unlink()
+        (directory / results.CHECKPOINT).unlink(missing_ok=True)
         score = training.results[-1].minival_macro_recall
         told = {
             "minival_macro_recall": score,
@@ -124,11 +123,13 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
         write_atomic(
             directory / results.TRIAL, json.dumps({**told, "seconds": round(time.monotonic() - begin, 2)})
         )
+        (directory / LAST).unlink()
         return directory
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
     best = load_model(directory / results.CHECKPOINT, build.own(config))
     result = finish(directory, best, cell, begin, extra)
+    (directory / LAST).unlink()
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)
     return directory

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,13 +15,21 @@ import torch
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from fer_lightning.cache import atomic_folder, home, locked, write_atomic
-from fer_lightning.callbacks import EpochLine
+from fer_lightning.cache import atomic_path, home, locked, write_atomic
+from fer_lightning.callbacks import EpochLine, Reseed
+from fer_lightning.freeze import BatchNorm
 from fer_lightning.module import MONITOR, FERModule
 
 log = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+"""A fit's whole state after its last whole epoch: what it goes on from. It goes when the fit's result is there."""
+
+_FIT = "fit.json"
+"""How a shared stage went; where it lies, the stage is complete."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +39,44 @@ class Fit:
     Args:
         epochs: how many.
         pretrained: whether the backbone starts from its weights, or from random ones.
-        train_blocks: the backbone's last blocks that are trained; 0: none, from cached embeddings; None: all.
+        freeze: what of the backbone is frozen, see ``fer_lightning.freeze.freeze``: none, all, a block's name, -n.
+        batch_norm: ``with_block``, ``only`` or ``never``, see there.
         loss: ``cell``: the configured head; ``softmax``: softmax, whatever the cell's loss is.
         lr_scale: times optimizer.lr.
+        cached: with all of the backbone frozen: train from its embeddings, computed once and kept, or (False) run
+            it in every epoch. Both train the same neck and head.
+        views: with all of it frozen: how many augmented views of each picture are shown, one an epoch in turn;
+            0: the picture as it is.
+        views_seed: of their augmentation; not the cell's, so that cells of all seeds share their embeddings.
 
     Raises:
-        ValueError: epochs, train_blocks or lr_scale make no sense.
+        ValueError: a number makes no sense, or is for a frozen backbone and this one is not.
     """
 
     epochs: int
     pretrained: bool
-    train_blocks: int | None
+    freeze: str | int
+    batch_norm: BatchNorm
     loss: Literal["cell", "softmax"]
     lr_scale: float
+    cached: bool = True
+    views: int = 0
+    views_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if self.train_blocks is not None and self.train_blocks < 0:
-            raise ValueError(f"train_blocks must not be negative, got {self.train_blocks}")
         if self.lr_scale <= 0:
             raise ValueError(f"lr_scale must be positive, got {self.lr_scale}")
+        if self.views < 0 or self.views_seed < 0:
+            raise ValueError(f"views and views_seed must not be negative, got {self.views} and {self.views_seed}")
+        if not self.frozen and (self.views or not self.cached):
+            raise ValueError(f"views and cached are for freeze=all, and this fit has freeze={self.freeze}")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone is trained."""
+        return self.freeze == "all"
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,8 @@ class TrainerSettings:
         threads: CPU threads a rank; part of what must be equal for equal digits.
         channels_last: memory format of pictures and kernels.
         gradient_clip: largest norm of the gradient; None: no clipping.
-        accumulate: micro-batches a step.
+        accumulate: micro-batches that a step's batch is taken in: the same loss with less memory.
+        compile: torch.compile of backbone and neck, in training.
         max_steps: stop each fit after so many steps; -1: no such limit. For trying out.
     """
 
@@ -95,12 +120,14 @@ class TrainerSettings:
         channels_last: bool,
         gradient_clip: float | None,
         accumulate: int,
+        compile: bool,
         max_steps: int,
     ) -> None:
         self.device = "cuda" if accelerator == "gpu" else "cpu"
         self.channels_last = channels_last
         self.precision = precision
         self.threads = threads
+        self.compile = compile
         self.arguments: dict[str, Any] = {
             "accelerator": accelerator,
             "devices": devices,
@@ -113,21 +140,15 @@ class TrainerSettings:
         }
 
     def trainer(
-        self, fit: Fit, name: str, directory: Path, logger: Logger | bool, callbacks: list[Callback]
+        self, fit: Fit, name: str, directory: Path, logger: Logger | bool, callbacks: list[Callback], seed: int
     ) -> Trainer:
-        """A Trainer that keeps the minival's best epoch as ``best.ckpt`` in ``directory``."""
-        best = ModelCheckpoint(
-            directory,
-            "best",
-            monitor=MONITOR,
-            mode="max",
-            save_weights_only=True,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-        )
+        """A Trainer that keeps in ``directory`` the minival's best epoch as ``best.ckpt``, and all state as LAST."""
+        best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
+        last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
         return Trainer(
             max_epochs=fit.epochs,
-            callbacks=[best, EpochLine(name), *callbacks],
+            callbacks=[EpochLine(name), Reseed(seed), *callbacks, best, last],
+            plugins=[AtomicCheckpoints()],
             logger=logger,
             use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded
             num_sanity_val_steps=0,
@@ -138,21 +159,49 @@ class TrainerSettings:
         )
 
 
+def _each_epoch(directory: Path, name: str, **more: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        directory,
+        name,
+        save_on_train_epoch_end=True,
+        auto_insert_metric_name=False,
+        enable_version_counter=False,
+        **more,
+    )
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or absent, also after a kill or a full disk."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint."""
+        with atomic_path(Path(path)) as partial:
+            torch.save(checkpoint, partial)
+
+
 def run_fit(
     name: str, fit: Fit, module: FERModule, data: LightningDataModule, trainer: Trainer, seed: int
 ) -> tuple[dict[str, Tensor], FitResult]:
-    """Train. Returns the best epoch's weights; ``module`` itself is left with the last epoch's."""
-    begin = time.monotonic()
-    seed_everything(seed, workers=True, verbose=False)
-    trainer.fit(module, datamodule=data)
-    best = trainer.checkpoint_callback
+    """Train, or go on where an earlier process was stopped: after its last whole epoch, to the same last digit.
+
+    Returns:
+        The best epoch's weights, and how it went; ``module`` itself is left with the last epoch's.
+    """
+    best, last = trainer.checkpoint_callbacks
     assert isinstance(best, ModelCheckpoint)
+    assert isinstance(last, ModelCheckpoint)
+    half_done = Path(last.dirpath or "") / LAST
+    if there := half_done.exists():
+        log.info("%s: goes on from %s", name, half_done)
+    seed_everything(seed, workers=True, verbose=False)
+    trainer.fit(module, datamodule=data, ckpt_path=half_done if there else None, weights_only=True)
     assert best.best_model_score is not None
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    trainer.strategy.barrier()  # the first rank may rename the folder once all have read
+    trainer.strategy.barrier()  # nobody removes a file that another rank has yet to read
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    (line,) = (callback for callback in callbacks if isinstance(callback, EpochLine))
     score = float(best.best_model_score)
-    result = FitResult(name, fit.epochs, int(checkpoint["epoch"]), score, time.monotonic() - begin)
-    return checkpoint["state_dict"], result
+    return checkpoint["state_dict"], FitResult(name, fit.epochs, int(checkpoint["epoch"]), score, line.seconds)
 
 
 def is_first_rank() -> bool:
@@ -165,23 +214,25 @@ def shared_fit(
 ) -> tuple[dict[str, Tensor], FitResult]:
     """The best weights of a stage that several cells agree on: trained by the first, found by the others.
 
+    Whoever comes while it is being trained waits. Where the one that trains it dies, the next goes on from there.
+
     Args:
         key: content hash of everything that enters the stage.
-        train: trains it and leaves ``best.ckpt`` in the folder it is given.
+        train: trains it and leaves ``best.ckpt`` in the folder it is given, or goes on there.
     """
     entry = home() / "stages" / key[:32]
     if not is_first_rank():  # the first rank holds the lock and started this one only if it trains
-        return _found_fit(entry) if entry.exists() else train(entry)
-    with locked(entry):
-        if entry.exists():
+        return _found_fit(entry) if (entry / _FIT).exists() else train(entry)
+    with locked(entry, "another cell trains the stage that this one starts with"):
+        if (entry / _FIT).exists():
             log.info("stage found: another cell with the same choices has trained it")
             return _found_fit(entry)
-        with atomic_folder(entry) as folder:
-            state, result = train(folder)
-            write_atomic(folder / "fit.json", json.dumps({**asdict(result), "shared": True}))
+        state, result = train(entry)
+        write_atomic(entry / _FIT, json.dumps({**asdict(result), "shared": True}))
+        (entry / LAST).unlink(missing_ok=True)
         return state, result
 
 
 def _found_fit(entry: Path) -> tuple[dict[str, Tensor], FitResult]:
     checkpoint = torch.load(entry / "best.ckpt", map_location="cpu", weights_only=True)
-    return checkpoint["state_dict"], FitResult(**json.loads((entry / "fit.json").read_text()))
+    return checkpoint["state_dict"], FitResult(**json.loads((entry / _FIT).read_text()))

@@ -41,10 +41,10 @@ def logits(network: Network, cell: Cell, part: str) -> Tensor:
 
 def _logits(network: Network, cell: Cell, part: str, mirrored: bool) -> Tensor:
     """Logits (N, C) of one view of the pictures; a frozen backbone's share of it is kept."""
-    keep = state_hash(network.backbone) == cell.pretrained
+    keep = state_hash(cell.how.place(network.backbone)) == cell.pretrained
     embeddings = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep, mirrored=mirrored)
     rest = cell.how.place(Network(nn.Identity(), network.neck, network.head)).eval()
-    dataset = EmbeddingDataset(embeddings, torch.from_numpy(cell.data.labels(part)))
+    dataset = EmbeddingDataset([embeddings], torch.from_numpy(cell.data.labels(part)))
     batches = DataLoader(dataset, batch_size=4096, collate_fn=as_it_is)
     return cell.how.over(batches, lambda given: at_least_float32(rest(given).logits), part).double()
 

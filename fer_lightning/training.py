@@ -19,13 +19,15 @@ from fer_lightning.callbacks import CenterMonitor
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import shown
+from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
-from fer_lightning.freeze import train_last_blocks
+from fer_lightning.freeze import freeze
+from fer_lightning.inference import read_checkpoint
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
-from fer_lightning.stages import Fit, FitResult, run_fit, shared_fit
+from fer_lightning.stages import LAST, Fit, FitResult, run_fit, shared_fit
 
 log = logging.getLogger(__name__)
 
@@ -79,12 +81,27 @@ class Training:
             last = number == len(fits) - 1
             log.info("stage %d of %d: %s, %d epochs", number + 1, len(fits), name, fit.epochs)
             if last:
+                self._refuse_another_cells(self.directory / LAST)
                 network, self.state, result = self._fit(name, fit, self.directory)
             else:
                 key = self._key(name, fit, number)
                 self.state, result = shared_fit(key, partial(self._train, name, fit))
             self.results.append(result)
         return network
+
+    def _refuse_another_cells(self, half_done: Path) -> None:
+        """Refuse what is half trained in the cell's folder where it is another cell; say what other versions did."""
+        if not half_done.exists():
+            return
+        card = read_checkpoint(half_done)["fer_lightning"]
+        own = results.identity(self.config, self.cell.protocol)
+        if results.identity(card["config"], card["protocol"]) != own:
+            raise UserError(
+                f"{half_done.parent} holds another cell, half trained; choose another folder or delete it"
+            )
+        now, then = results.versions(), card["versions"]
+        if other := [f"{name} {then.get(name)}" for name in now if now[name] != then.get(name)]:
+            self._notice([f"its first epochs were trained with {', '.join(other)}: last digits may differ"])
 
     def _train(self, name: str, fit: Fit, directory: Path) -> tuple[State, FitResult]:
         _, state, result = self._fit(name, fit, directory)
@@ -103,19 +120,15 @@ class Training:
         cell = self.cell
         epochs_before = sum(result.epochs for result in self.results)
         backbone = cell.backbone if fit.pretrained else build.backbone(self.config, pretrained=False)
-        train_last_blocks(backbone, fit.train_blocks)
-        frozen = fit.train_blocks == 0
-        base = nn.Identity() if frozen else backbone
+        freeze(backbone, fit.freeze, fit.batch_norm)
+        cached = fit.frozen and fit.cached
+        base = nn.Identity() if cached else backbone
         network = build.network(self.config, fit, base, backbone.num_features, cell.stats)
         start = Network(backbone, network.neck, network.head)
         _load_what_fits(start, self.state)
         self._notice(guards.about_the_head(network, fit))
         if fit.loss == "cell":
             self._notice(guards.about_the_imbalance(network.head, cell.stats, self._imbalance()))
-        data = cell.data
-        if frozen:
-            raw = {part: self._raw(backbone, part) for part in ("train", "minival")}
-            data = EmbeddingDataModule(cell.data, raw)
         callbacks: list[Callback] = []
         if isinstance(network.head, CenterTermHead):
             network.head.init_centers(class_means(*self.train_embeddings(start), cell.stats.num_classes))
@@ -123,20 +136,38 @@ class Training:
         module = FERModule(
             network,
             self.weights,
-            build.optimizer(self.config, fit),
+            build.recipe(self.config, fit),
             card=self.card,
-            frozen_backbone=backbone if frozen else None,
-            channels_last=self.settings.channels_last and not frozen,
+            frozen_backbone=backbone if cached else None,
+            channels_last=self.settings.channels_last and not cached,
             weights_from_epoch=self.config["class_weights"]["from_epoch"] - epochs_before,
         )
+        data = self._data(backbone, fit)
+        if self.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
+            network.backbone.compile()
+            network.neck.compile()
         logger = build.logger(self.config, self.directory, name)
-        trainer = self.settings.trainer(fit, name, directory, logger, callbacks)
+        trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"])
         state, result = run_fit(name, fit, module, data, trainer, self.config["seed"])
         return Network(backbone, network.neck, network.head), state, result
 
-    def _raw(self, backbone: Backbone, part: str) -> Tensor:
+    def _data(self, backbone: Backbone, fit: Fit) -> FaceDataModule:
+        """What a fit is trained on: augmented pictures, or a frozen backbone's view of them, or its embeddings."""
+        if not fit.frozen:
+            return self.cell.data
+        views = build.views(self.config, fit)
+        seen = self.cell.data.seen_by_a_frozen_backbone(views)
+        if not fit.cached:
+            return seen
+        numbers: list[int | None] = [None] if views is None else [*range(views.count)]
+        raw = [self._raw(backbone, "train", seen, number) for number in numbers]
+        return EmbeddingDataModule(seen, {"train": raw, "minival": [self._raw(backbone, "minival")]})
+
+    def _raw(
+        self, backbone: Backbone, part: str, data: FaceDataModule | None = None, view: int | None = None
+    ) -> Tensor:
         keep = state_hash(backbone) == self.cell.pretrained  # other cells will ask for these again
-        return backbone_embeddings(backbone, self.cell.data, part, self.cell.how, keep=keep)
+        return backbone_embeddings(backbone, data or self.cell.data, part, self.cell.how, keep=keep, view=view)
 
     def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
         """Embeddings (N, D) of the training part under the test transform, and labels (N,)."""

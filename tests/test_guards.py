@@ -26,32 +26,32 @@ STATS = ClassStats(("a", "b"), (5, 5))
 AFFECTNET = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)
 
 
-def told(head: type[SoftmaxHead], neck: type[nn.Module], train_blocks: int | None, **more: Any) -> list[str]:
-    fit = Fit(epochs=1, pretrained=True, train_blocks=train_blocks, loss="cell", lr_scale=1.0)
+def told(head: type[SoftmaxHead], neck: type[nn.Module], freeze: str | int, **more: Any) -> list[str]:
+    fit = Fit(1, pretrained=True, freeze=freeze, batch_norm="with_block", loss="cell", lr_scale=1.0)
     made = head(4 if neck is Identity else 512, STATS, **more)
     return list(about_the_head(Network(nn.Identity(), neck(4), made), fit))
 
 
 @pytest.mark.parametrize("head", [CenterHead, IslandHead])
 def test_centers_over_nothing_that_is_trained_are_a_notice(head: type[SoftmaxHead]) -> None:
-    (text,) = told(head, Identity, 0)
+    (text,) = told(head, Identity, "all")
     assert head.__name__ in text
     assert "no-op" in text
     assert "neck=linear512_prelu" in text
 
 
 @pytest.mark.parametrize("neck", [Identity, LinearPReLU])
-@pytest.mark.parametrize("train_blocks", [0, 1, None])
-def test_softmax_needs_no_notice(neck: type[nn.Module], train_blocks: int | None) -> None:
-    assert told(SoftmaxHead, neck, train_blocks) == []
+@pytest.mark.parametrize("freeze", ["all", -1, "none"])
+def test_softmax_needs_no_notice(neck: type[nn.Module], freeze: str | int) -> None:
+    assert told(SoftmaxHead, neck, freeze) == []
 
 
 @pytest.mark.parametrize("head", [CenterHead, IslandHead])
-@pytest.mark.parametrize(("neck", "train_blocks"), [(LinearPReLU, 0), (Identity, 1), (Identity, None)])
+@pytest.mark.parametrize(("neck", "freeze"), [(LinearPReLU, "all"), (Identity, -1), (Identity, "none")])
 def test_centers_over_something_that_is_trained_need_no_notice(
-    head: type[SoftmaxHead], neck: type[nn.Module], train_blocks: int | None
+    head: type[SoftmaxHead], neck: type[nn.Module], freeze: str | int
 ) -> None:
-    assert told(head, neck, train_blocks) == []
+    assert told(head, neck, freeze) == []
 
 
 @pytest.mark.parametrize("head", [ClusterHead, AffinityHead])
@@ -59,7 +59,7 @@ def test_centers_over_something_that_is_trained_need_no_notice(
 def test_running_centers_that_leave_out_the_push_are_a_notice(
     head: type[SoftmaxHead], update: str, notices: int
 ) -> None:
-    texts = told(head, LinearPReLU, 0, center_update=update)
+    texts = told(head, LinearPReLU, "all", center_update=update)
     assert len(texts) == notices
     assert all("nothing pushes classes apart" in text for text in texts)
 

@@ -35,6 +35,7 @@ ORDER = (
     "features",
     "inference",
     "optim",
+    "schedules",
     "freeze",
     "posthoc",
     "metrics",

@@ -15,18 +15,18 @@ from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
-from fer_lightning.optim import sgd
+from fer_lightning.optim import Recipe, sgd
 
 STATS = ClassStats(("a", "b", "c"), (6, 3, 1))
 W = torch.tensor([0.5, 1.0, 4.0])
 X, Y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 
 
-def module(head: nn.Module | None = None, from_epoch: int = 0) -> FERModule:
+def module(head: nn.Module | None = None, from_epoch: int = 0, ema_decay: float | None = None) -> FERModule:
     torch.manual_seed(0)
     network = Network(nn.Identity(), Identity(4), head or SoftmaxHead(4, STATS))
-    optimizer = partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, schedule="constant", warmup=0.0)
-    return FERModule(network, W, optimizer, weights_from_epoch=from_epoch)
+    recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=ema_decay)
+    return FERModule(network, W, recipe, weights_from_epoch=from_epoch)
 
 
 class Watch(Callback):
@@ -35,12 +35,14 @@ class Watch(Callback):
     def __init__(self) -> None:
         self.weights: list[list[float]] = []
         self.losses: list[float] = []
+        self.classifiers: list[Tensor] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.weights.append(pl_module.class_weights.tolist())
         self.losses.append(float(outputs["loss"]))
+        self.classifiers.append(pl_module.network.head.classifier.weight.detach().clone())
 
 
 def fit(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
@@ -92,3 +94,35 @@ def test_soft_labels_weigh_a_sample_by_its_expected_weight() -> None:
 def test_one_hot_soft_labels_are_hard_labels() -> None:
     hot = nn.functional.one_hot(Y, 3).float()
     assert fit(module(), 2, hot).losses == pytest.approx(fit(module(), 2).losses, rel=1e-5)
+
+
+def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None:
+    made = module(ema_decay=0.75)
+    first, second, third = fit(made, 3).classifiers
+    expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
+    torch.testing.assert_close(made.validated.head.classifier.weight, expected)
+    torch.testing.assert_close(made(X), (X @ expected.T + made.validated.head.classifier.bias).softmax(1))
+    kept: dict[str, Any] = {"state_dict": made.state_dict()}
+    made.on_save_checkpoint(kept)
+    torch.testing.assert_close(kept["state_dict"]["network.head.classifier.weight"], expected)
+    assert kept["state_dict"].keys() == module().state_dict().keys()
+    resumed: dict[str, Any] = {"state_dict": made.state_dict(), "optimizer_states": []}
+    made.on_save_checkpoint(resumed)
+    torch.testing.assert_close(resumed["state_dict"]["network.head.classifier.weight"], third)
+    torch.testing.assert_close(resumed["state_dict"]["averaged.module.head.classifier.weight"], expected)
+
+
+def test_the_running_mean_changes_nothing_that_is_trained() -> None:
+    assert fit(module(ema_decay=0.75), 3).losses == fit(module(), 3).losses
+
+
+def test_the_running_mean_is_in_eval_mode_and_takes_the_norms_statistics() -> None:
+    torch.manual_seed(0)
+    neck = nn.Sequential(nn.BatchNorm1d(4))
+    recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=0.9)
+    made = FERModule(Network(nn.Identity(), neck, SoftmaxHead(4, STATS)), W, recipe)
+    fit(made, 2)
+    assert made.train().network.neck[0].training
+    assert not made.validated.neck[0].training
+    torch.testing.assert_close(made.validated.neck[0].running_var, made.network.neck[0].running_var)
+    assert not torch.equal(made.network.neck[0].running_var, torch.ones(4))

@@ -303,15 +303,18 @@ class Beside(Inside):
 
 
 def test_the_children_of_an_own_backbone_are_its_blocks() -> None:
-    def blocks(network: nn.Module) -> list[list[str]]:
+    def blocks(network: nn.Module) -> dict[str, list[str]]:
         return OwnBackbone(network, {"class": "a.B", "source": ""}).blocks()
 
     layers = nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)))
-    first, last = blocks(Inside(layers))
+    assert [*blocks(Inside(layers))] == ["0", "2"]
+    first, last = blocks(Inside(layers)).values()
     assert first == ["network.inner.0.weight", "network.inner.0.bias"]
     assert [name.rpartition(".")[0] for name in last[::2]] == ["network.inner.2.0", "network.inner.2.1"]
-    assert [len(block) for block in blocks(Beside(layers))] == [1, 6]
-    assert [len(block) for block in blocks(Inside(nn.Linear(1, 1)))] == [2]
+    beside = blocks(Beside(layers))
+    assert [len(block) for block in beside.values()] == [1, 6]
+    assert next(iter(beside)) == "stem"
+    assert [len(block) for block in blocks(Inside(nn.Linear(1, 1))).values()] == [2]
 
 
 HEAD = """

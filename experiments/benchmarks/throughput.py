@@ -29,9 +29,9 @@ from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
-from fer_lightning.optim import adamw
+from fer_lightning.optim import Recipe, adamw
 
-OPTIMIZER = partial(adamw, lr=1e-4, weight_decay=0.01, schedule="constant", warmup=0.0)
+RECIPE = Recipe(partial(adamw, lr=1e-4, weight_decay=0.01, fused=True))
 
 
 class Batches(Dataset):
@@ -63,7 +63,7 @@ def loader(options: argparse.Namespace) -> DataLoader:
 
 def with_lightning(options: argparse.Namespace) -> float:
     """Images a second of Trainer.fit's training epoch."""
-    module = FERModule(network(options.backbone), torch.ones(len(EMOTIONS)), OPTIMIZER, channels_last=True)
+    module = FERModule(network(options.backbone), torch.ones(len(EMOTIONS)), RECIPE, channels_last=True)
     times: list[float] = []
 
     def tick(*_: object) -> None:
@@ -92,7 +92,7 @@ def bare(options: argparse.Namespace) -> float:
     """Images a second of a hand-written loop."""
     device = torch.device(options.device)
     model = network(options.backbone).to(device).to(memory_format=torch.channels_last).train()
-    optimizer, schedule = OPTIMIZER(model.parameters(), 2 * options.steps)
+    optimizer, schedule = RECIPE.build(model, 2 * options.steps)
     half = torch.bfloat16 if options.precision == "bf16-mixed" else None
     head = model.head
     assert isinstance(head, CenterTermHead)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import cv2
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fer_lightning.contracts import ClassStats
-from fer_lightning.data.samplers import Draw, GlobalBatches, Pick
+from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, Views
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store import Store, StoreSplit
 from fer_lightning.data.transforms import Augmentation, middle
@@ -35,6 +36,7 @@ class FaceDataset(Dataset[Batch]):
         side: C, of the square in the pictures' middle that is seen, in pixels.
         augment: of what is asked for by a Pick; an index shows the middle as it is.
         seed: of the augmentation.
+        views: None: every epoch augments anew.
     """
 
     def __init__(
@@ -45,13 +47,15 @@ class FaceDataset(Dataset[Batch]):
         side: int,
         augment: Augmentation | None = None,
         seed: int = 0,
+        views: Views | None = None,
     ) -> None:
         self.faces = faces
         self.rows = rows
         self.labels = labels
         self.side = side
         self.augment = augment
-        self.seed = seed
+        self.seed = seed if views is None else views.seed
+        self.views = views
         self.draws = Draws()
 
     def __len__(self) -> int:
@@ -68,7 +72,8 @@ class FaceDataset(Dataset[Batch]):
         for index, item, out in zip(indices, items, images, strict=True):
             image = self.faces.image(int(self.rows[index]))
             if self.augment is not None and isinstance(item, Pick):
-                self.augment(image, self.draws.of(self.seed, item), out)
+                shown = item if self.views is None else self.views.of(item)
+                self.augment(image, self.draws.of(self.seed, shown), out)
             else:
                 out[...] = middle(image, self.side)
         return torch.from_numpy(images).permute(0, 3, 1, 2), self.labels[indices]
@@ -128,6 +133,7 @@ class FaceDataModule(LightningDataModule):
         images: of the training part by class (C,), minival excluded.
         class_stats: the same as the losses see it: with soft labels, the sums of the shares, rounded.
         side: of what the network sees, in pixels.
+        views: of the training pictures; None: every epoch augments anew.
 
     Raises:
         ValueError: minival is outside (0, 1), batch_size does not fit, crop is larger than the pictures, the set
@@ -156,6 +162,7 @@ class FaceDataModule(LightningDataModule):
         self.split_seed = split_seed
         self.draw = draw
         self.augment = augment
+        self.views: Views | None = None
         self.seed = seed
         self.workers = workers
         self.soft_labels = soft_labels
@@ -170,6 +177,13 @@ class FaceDataModule(LightningDataModule):
         self.images = np.bincount(faces.labels[self.train_rows], minlength=len(store.classes))
         counts = self.targets("train", training=True).sum(0) if soft_labels else self.images
         self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in counts))
+
+    def seen_by_a_frozen_backbone(self, views: Views | None) -> FaceDataModule:
+        """The same data, its training pictures in these views; None: as they are."""
+        other = copy(self)
+        other.augment = None if views is None else self.augment
+        other.views = views
+        return other
 
     @property
     def _rank(self) -> tuple[int, int]:
@@ -202,7 +216,8 @@ class FaceDataModule(LightningDataModule):
         """
         faces, rows = self.rows(part)
         labels = self.targets(part, training=training)
-        return FaceDataset(faces, rows, labels, self.side, self.augment if training else None, self.seed)
+        augment = self.augment if training else None
+        return FaceDataset(faces, rows, labels, self.side, augment, self.seed, self.views)
 
     def rows(self, part: str) -> tuple[StoreSplit, npt.NDArray[np.int64]]:
         """Where a part's pictures lie: a split of the store, and row numbers in it."""
@@ -230,11 +245,12 @@ class FaceDataModule(LightningDataModule):
         return torch.from_numpy(faces.labels[rows])
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented, this rank's slice of each global batch."""
+        """Augmented, this rank's slice of each global batch, in the micro-batches that a step is taken in."""
         rank, ranks = self._rank
         epochs = (self.trainer.max_epochs or 1) if self.trainer else 1
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         labels = self.labels("train")
-        batches = GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs)
+        batches = GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs, accumulate)
         return self._in_training(self.dataset("train", training=True), batch_sampler=batches)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -243,6 +259,16 @@ class FaceDataModule(LightningDataModule):
         mine = range(rank, len(self.minival_rows), ranks)
         return self._in_training(Subset(self.dataset("minival"), mine), batch_size=self.batch_size)
 
-    def in_order(self, part: str, *, pinned: bool = False) -> DataLoader[Batch]:
-        """Batches of a part for passes outside a Trainer: every picture once, ``pinned`` for one GPU."""
-        return self._loader(self.dataset(part), ranks=1, pinned=pinned, batch_size=self.batch_size)
+    def in_order(self, part: str, *, view: int | None = None, pinned: bool = False) -> DataLoader[Batch]:
+        """Batches of a part for passes outside a Trainer: every picture once, as it is or in one of its views.
+
+        Args:
+            part: train, minival or test.
+            view: number of the view; None: as it is.
+            pinned: for one GPU.
+        """
+        if view is None:
+            return self._loader(self.dataset(part), ranks=1, pinned=pinned, batch_size=self.batch_size)
+        dataset = self.dataset(part, training=True)
+        picks = [Pick(picture, view, 0) for picture in range(len(self.rows(part)[1]))]
+        return self._loader(dataset, ranks=1, pinned=pinned, batch_size=self.batch_size, sampler=picks)

@@ -8,6 +8,7 @@ steps is asked for beforehand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -131,30 +132,61 @@ class Pick(NamedTuple):
     """How often this epoch has shown the picture before."""
 
 
+@dataclass(frozen=True)
+class Views:
+    """A fixed number of augmented views of each picture, of which an epoch shows one, in turn.
+
+    Args:
+        count: how many.
+        seed: of their augmentation.
+        code: what names the augmentation.
+    """
+
+    count: int
+    seed: int
+    code: str
+
+    def of(self, pick: Pick) -> Pick:
+        """The view that is shown where a picture is drawn; its number stands in the place of the epoch."""
+        return Pick(pick.picture, (pick.epoch + pick.showing) % self.count, 0)
+
+
 class GlobalBatches(Sampler[list[Pick]]):
     """This rank's part of each global batch; whole batches only.
 
     All ranks draw the same order from (seed, epoch) and take their own slice of each global batch, so the same
-    pictures meet in a step for any number of ranks.
+    pictures meet in a step for any number of ranks, and of micro-batches that a step is taken in.
 
     Args:
         labels: class indices (N,) of the training part.
         draw: a function of this module.
-        batch_size: global, over all ranks.
+        batch_size: of a step: global, over all ranks and micro-batches.
         seed: of the order.
         rank: this process.
         ranks: how many there are.
         epochs: of the fit.
+        accumulate: micro-batches a step.
 
     Raises:
-        ValueError: the ranks do not divide the batch, or an epoch has fewer pictures than one batch.
+        ValueError: ranks and micro-batches do not divide the batch, or an epoch has fewer pictures than one batch.
     """
 
     def __init__(
-        self, labels: Labels, draw: Draw, batch_size: int, seed: int, rank: int, ranks: int, epochs: int = 1
+        self,
+        labels: Labels,
+        draw: Draw,
+        batch_size: int,
+        seed: int,
+        rank: int,
+        ranks: int,
+        epochs: int = 1,
+        accumulate: int = 1,
     ) -> None:
-        if batch_size % ranks:
-            raise ValueError(f"data.batch_size={batch_size} (global) cannot be split evenly over {ranks} ranks")
+        if batch_size % (ranks * accumulate):
+            raise ValueError(
+                f"data.batch_size={batch_size} (global) cannot be split evenly over {ranks} ranks"
+                + (f" x {accumulate} micro-batches" if accumulate > 1 else "")
+            )
         self.draws = len(draw(labels, np.random.default_rng(seed), 0.0))
         if self.draws < batch_size:
             raise ValueError(f"data.batch_size={batch_size}, but an epoch shows {self.draws} pictures")
@@ -162,7 +194,8 @@ class GlobalBatches(Sampler[list[Pick]]):
         self.draw = draw
         self.batch_size = batch_size
         self.seed = seed
-        self.share = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
+        self.rank = rank
+        self.parts = (accumulate, ranks)
         self.epochs = epochs
         self.epoch = 0
 
@@ -176,13 +209,14 @@ class GlobalBatches(Sampler[list[Pick]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.draws // self.batch_size
+        return self.draws // self.batch_size * self.parts[0]
 
     def __iter__(self) -> Iterator[list[Pick]]:
         progress = self.epoch / (self.epochs - 1) if self.epochs > 1 else 0.0
         order = self.draw(self.labels, np.random.default_rng([self.seed, self.epoch]), progress)
         if len(order) != self.draws:
             raise ValueError(f"the sampler drew {len(order)} pictures for epoch {self.epoch}, not {self.draws}")
-        picks = np.stack([order, occurrences(order)], 1)[: len(self) * self.batch_size]
-        for batch in picks.reshape(len(self), self.batch_size, 2):
-            yield [Pick(int(index), self.epoch, int(showing)) for index, showing in batch[self.share]]
+        picks = np.stack([order, occurrences(order)], 1)[: self.draws // self.batch_size * self.batch_size]
+        for step in picks.reshape(-1, *self.parts, self.batch_size // np.prod(self.parts), 2):
+            for batch in step[:, self.rank]:
+                yield [Pick(int(index), self.epoch, int(showing)) for index, showing in batch]

@@ -22,6 +22,10 @@ _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoi
 """Arguments of ``timm.create_model`` that make it open or download files."""
 
 
+STEM = "stem"
+"""Name of a backbone's first block, where its parameters have no name in common."""
+
+
 class Backbone(nn.Module):
     """A network from uint8 RGB pictures (N, 3, H, W) to embeddings (N, num_features), and what is known of it.
 
@@ -57,8 +61,8 @@ class Backbone(nn.Module):
     def complete(self) -> None:
         """Whatever takes long before its weights are there; called once the data is known to be right."""
 
-    def blocks(self) -> list[list[str]]:
-        """Names of the parameters by block, from the first to the last.
+    def blocks(self) -> dict[str, list[str]]:
+        """Names of the parameters by block, from the first block to the last.
 
         A block is a child of the network that has parameters (of its only such child, where it has just one);
         parameters beside the children are the first block.
@@ -68,8 +72,8 @@ class Backbone(nn.Module):
         depth = len([*shared])
         blocks: dict[str, list[str]] = {}
         for name, owner in owners.items():
-            blocks.setdefault(".".join(owner[depth : depth + 1]), []).append(name)
-        return [*blocks.values()]
+            blocks.setdefault(owner[depth] if len(owner) > depth else STEM, []).append(name)
+        return blocks
 
 
 class TimmBackbone(Backbone):
@@ -130,10 +134,33 @@ class TimmBackbone(Backbone):
         load_weights(self.network, path)
         self.spec["weights_hash"] = file_hash(path)
 
-    def blocks(self) -> list[list[str]]:
-        """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping."""
-        groups = group_parameters(self.network, self.network.group_matcher(coarse=True))
-        return [[f"network.{name}" for name in groups[key]] for key in sorted(groups)]
+    def blocks(self) -> dict[str, list[str]]:
+        """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping.
+
+        A block has the shortest name that its first parameter begins with and none of the other blocks', such as
+        ``layer3`` or ``blocks.5``; the first block is the stem, unless all its parameters begin alike. The blocks of
+        the few networks that have no such grouping are their children.
+        """
+        try:
+            grouped = group_parameters(self.network, self.network.group_matcher(coarse=True))
+        except (AttributeError, AssertionError):
+            return super().blocks()
+        blocks: dict[str, list[str]] = {}
+        for place, key in enumerate(sorted(grouped)):
+            others = [name for other in grouped if other != key for name in grouped[other]]
+            name = _own_prefix(grouped[key], others, shared=place == 0)
+            blocks[name or STEM] = [f"network.{parameter}" for parameter in grouped[key]]
+        return blocks
+
+
+def _own_prefix(names: Sequence[str], others: Sequence[str], *, shared: bool) -> str:
+    """The shortest dotted prefix of the first name that no other has; of all names where it must be ``shared``."""
+    parts = names[0].split(".")
+    for depth in range(1, len(parts)):
+        prefix = ".".join(parts[:depth]) + "."
+        if not any(name.startswith(prefix) for name in others):
+            return prefix[:-1] if not shared or all(name.startswith(prefix) for name in names) else ""
+    return ""
 
 
 class OwnBackbone(Backbone):

@@ -26,7 +26,7 @@ from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
-from fer_lightning.optim import sgd
+from fer_lightning.optim import Recipe, sgd
 
 RANKS, STEPS, BATCH, SIZE, FEATURES = 2, 3, 32, 8, 5
 LR, LAMBDA, RATE = 0.1, 0.5, 0.4
@@ -105,11 +105,11 @@ class FirstStep(Callback):
 
 def build(case: str) -> tuple[FERModule, FaceDataModule]:
     """The module of a case before training, and its batches; the same in every process."""
-    method, scheme, accumulate = case.split("/")
+    method, scheme, _ = case.split("/")
     torch.manual_seed(3)
     data = FaceDataModule(
         FakeStore(),  # type: ignore[arg-type]
-        batch_size=BATCH // int(accumulate),
+        batch_size=BATCH,
         minival=0.15,
         split_seed=0,
         workers=0,
@@ -128,8 +128,9 @@ def build(case: str) -> tuple[FERModule, FaceDataModule]:
     backbone = SmallBackbone()
     network = Network(backbone, LinearPReLU(backbone.num_features, FEATURES), head)
     weights = class_weights.normalise(getattr(class_weights, scheme)(stats.counts), stats.counts, "expected_one")
-    optimizer = partial(sgd, lr=LR, momentum=0.0, weight_decay=0.0, schedule="constant", warmup=0.0)
-    return FERModule(network, weights, optimizer), data
+    return FERModule(
+        network, weights, Recipe(partial(sgd, lr=LR, momentum=0.0, weight_decay=0.0, fused=False))
+    ), data
 
 
 def train(case: str, devices: int) -> dict[str, dict[str, Tensor]]:
@@ -211,6 +212,16 @@ def test_weights_and_centers_after_three_steps_are_those_of_one_process(
     assert alone[case]["weights"]["network.head.classifier.weight"].dtype == torch.float64
     for rank in ranks:
         equal(rank[case]["weights"], alone[case]["weights"])
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.endswith("/2")])
+def test_a_step_in_two_micro_batches_is_the_step_in_one(ranks: list[Found], alone: Found, case: str) -> None:
+    whole = alone[f"{case.rpartition('/')[0]}/1"]
+    for found in (alone[case], ranks[0][case]):
+        equal(found["weights"], whole["weights"])
+        assert float(found["logged"]["train/loss"]) == pytest.approx(
+            float(whole["logged"]["train/loss"]), rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("case", CASES)

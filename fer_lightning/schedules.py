@@ -1,0 +1,77 @@
+"""How the learning rate goes over a fit's steps.
+
+A schedule is a function (progress, ...) to the share of the full rate, and a YAML in conf/schedule. Progress goes
+from 0 after the warm-up to 1 at the end. In the warm-up the rate rises to the full one in equal steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+Schedule = Callable[[float], float]
+"""Progress to the share of the full rate."""
+
+
+def constant(progress: float) -> float:
+    """The full rate."""
+    return 1.0
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine to zero (Loshchilov & Hutter, ICLR 2017, without restarts)."""
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def step(progress: float, *, milestones: Sequence[float], gamma: float) -> float:
+    """Times ``gamma`` at every milestone.
+
+    Args:
+        progress: from 0 to 1.
+        milestones: each in (0, 1).
+        gamma: factor at each.
+
+    Raises:
+        ValueError: a milestone is outside (0, 1), or gamma is not positive.
+    """
+    if not all(0 < milestone < 1 for milestone in milestones):
+        raise ValueError(f"milestones must be shares of the steps in (0, 1), got {list(milestones)}")
+    if gamma <= 0:
+        raise ValueError(f"gamma must be positive, got {gamma}")
+    return float(gamma ** sum(progress >= milestone for milestone in milestones))
+
+
+def exponential(progress: float, *, last: float) -> float:
+    """From 1 to ``last`` by the same factor each step.
+
+    Args:
+        progress: from 0 to 1.
+        last: share of the full rate at the end.
+
+    Raises:
+        ValueError: last is not positive.
+    """
+    if last <= 0:
+        raise ValueError(f"last must be positive, got {last}")
+    return float(last**progress)
+
+
+def over_steps(schedule: Schedule, warmup: float, steps: int) -> Callable[[int], float]:
+    """The share of the full rate at each step, counted from 0.
+
+    Args:
+        schedule: after the warm-up.
+        warmup: its share of the steps.
+        steps: of the fit.
+
+    Raises:
+        ValueError: warmup is outside [0, 1].
+    """
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup must be in [0, 1], got {warmup}")
+    rise = max(1, round(warmup * steps))
+
+    def factor(step: int) -> float:
+        return (step + 1) / rise if step < rise else schedule((step - rise) / max(1, steps - rise))
+
+    return factor

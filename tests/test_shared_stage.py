@@ -1,0 +1,98 @@
+"""A first stage that several cells agree on: trained once, also when they want it at the same time or one dies."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from processes import rest, start, until
+
+from fer_lightning import results
+
+SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=6"]
+WORDS = [*SMALL, "stage=two_stage", "stage.fine_tuning.epochs=1"]
+TRAINED, FOUND = "feature_extraction: epoch {} of {}", "stage found: another cell"
+WAITS = "waiting: another cell trains the stage that this one starts with"
+
+
+def stages(directory: Path) -> list[dict[str, object]]:
+    return list(json.loads((directory / results.RESULT).read_text())["stages"])
+
+
+def test_two_that_want_it_at_once_train_it_once(tmp_path: Path) -> None:
+    words = [*WORDS, "stage.feature_extraction.epochs=30"]
+    both = [start([*words, f"loss={loss}"], tmp_path / loss) for loss in ("center", "cluster")]
+    said = [rest(process) for process in both]
+    assert sorted(text.count(TRAINED.format(1, 30)) for text in said) == [0, 1]
+    assert sorted(text.count(FOUND) for text in said) == [0, 1]
+    (first, _), (second, _) = stages(tmp_path / "center"), stages(tmp_path / "cluster")
+    assert first["minival_macro_recall"] == second["minival_macro_recall"]
+    assert {first["shared"], second["shared"]} == {True, False}
+
+
+def test_where_the_one_that_trains_it_is_killed_the_other_goes_on(tmp_path: Path) -> None:
+    words = [*WORDS, "stage.feature_extraction.epochs=31", "seed=7"]
+    winner = start([*words, "loss=center"], tmp_path / "winner")
+    until(winner, TRAINED.format(2, 31))  # the state after the first epoch is on disk
+    winner.send_signal(signal.SIGSTOP)  # it holds the lock, and the other one finds it held
+    other = start([*words, "loss=cluster"], tmp_path / "other")
+    until(other, WAITS)
+    winner.send_signal(signal.SIGKILL)
+    winner.wait()
+    said = rest(other)
+    assert "feature_extraction: goes on from" in said
+    assert TRAINED.format(1, 31) not in said
+    assert TRAINED.format(31, 31) in said
+    assert FOUND in rest(start([*words, "loss=center"], tmp_path / "winner"))
+    assert (
+        stages(tmp_path / "winner")[0]["minival_macro_recall"]
+        == stages(tmp_path / "other")[0]["minival_macro_recall"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "shared"),
+    [
+        ("loss=island", True),
+        ("stage.fine_tuning.freeze=none", True),
+        ("stage.fine_tuning.lr_scale=0.5", True),
+        ("logger=none", True),
+        ("class_weights=inverse", False),
+        ("optimizer.lr=0.002", False),
+        ("schedule=step", False),
+        ("optimizer.ema_decay=0.9", False),
+        ("sampler=balanced", False),
+        ("transform=strong", False),
+        ("neck=identity", False),
+        ("seed=7", False),
+        ("stage.feature_extraction.epochs=2", False),
+        ("stage.feature_extraction.views=1", False),
+        ("trainer.precision=bf16-mixed", False),
+        ("trainer.threads=2", False),
+        ("data.batch_size=32", False),
+        ("data.split_seed=1", False),
+        ("backbone.people=21", False),
+    ],
+)
+def test_what_enters_the_first_stage_decides_whether_it_is_shared(
+    keys: dict[str, str], word: str, shared: bool
+) -> None:
+    assert (keys[word] == keys["loss=cluster"]) == shared
+
+
+@pytest.fixture(scope="module")
+def keys(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Of the first stage of a cell, by what is different in it."""
+    from fer_lightning import build
+    from fer_lightning.config import compose
+    from fer_lightning.run import set_up
+    from fer_lightning.training import Training
+
+    marks = test_what_enters_the_first_stage_decides_whether_it_is_shared.pytestmark
+    words = ["loss=cluster", *(word for word, _ in marks[0].args[1])]
+    found = {}
+    for word in words:
+        config = compose([*WORDS, "stage.feature_extraction.epochs=3", word])
+        name, fit = build.fits(config)[0]
+        found[word] = Training(set_up(config), Path())._key(name, fit, 0)
+    return found
