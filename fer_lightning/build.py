@@ -79,14 +79,16 @@ def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
     """The backbone, with its weights or with random ones drawn from the cell's seed.
 
     Raises:
-        UserError: a value makes no sense, or a network of the user's own does not do what a backbone must.
+        UserError: a value makes no sense, or the network does not do what a backbone must.
     """
     node = config["backbone"]
     torch.manual_seed(config["seed"])
     made: nn.Module = make("backbone", node, pretrained=pretrained)
+    pictures = torch.zeros(2, 3, *[input_side(config)] * 2, dtype=torch.uint8)
     if isinstance(made, Backbone):
+        _require_width(f"backbone.name={made.name}", made, pictures)
         return made
-    _require_width("backbone", node, made, torch.zeros(2, 3, *[input_side(config)] * 2, dtype=torch.uint8))
+    _require_width(f"backbone: {node['_target_']}", made, pictures)
     torch.manual_seed(config["seed"] + 1)
     weights = fixed_hash(made, make("backbone", node, pretrained=pretrained))
     spec = {"class": node["_target_"], "arguments": arguments(node), "source": node["_source_"]}
@@ -102,13 +104,13 @@ def network(config: Config, fit: Fit, base: nn.Module, feature_dim: int, stats: 
     torch.manual_seed(config["seed"])
     neck = make("neck", config["neck"], feature_dim)
     if is_own(config["neck"]):
-        _require_width("neck", config["neck"], neck, torch.zeros(2, feature_dim))
+        _require_width(f"neck: {config['neck']['_target_']}", neck, torch.zeros(2, feature_dim))
     return Network(base, neck, objective.head(config, fit.loss, neck.num_features, stats))
 
 
-def _require_width(group: str, node: Config, made: Any, batch: Tensor) -> None:
-    """Try a copy of a user's own network on two zeros."""
-    name, width = f"{group}: {node['_target_']}", getattr(made, "num_features", None)
+def _require_width(name: str, made: Any, batch: Tensor) -> None:
+    """Try a copy of a network on two zeros."""
+    width = getattr(made, "num_features", None)
     if not isinstance(made, nn.Module) or not isinstance(width, int):
         raise UserError(f"{name} must make a torch.nn.Module with num_features, the width of what it returns")
     with in_one_line(name, own=True), torch.no_grad():
@@ -188,6 +190,7 @@ def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) ->
 
 def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) -> Config:
     """What must be equal for two numbers to be comparable."""
+    resized = base.spec.get("input_size")
     return {
         "data": faces.meta.name,
         "classes": list(faces.classes),
@@ -198,6 +201,7 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "size": faces.meta.size,
         "margin": faces.meta.margin,
         "crop": input_side(config),
+        **({"input_size": resized} if resized else {}),
         "flip_averaging": config["data"].get("flip_averaging", False),
         "colour": "RGB",
         "backbone": base.name,

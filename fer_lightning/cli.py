@@ -43,12 +43,19 @@ def _table(words: list[str]) -> int:
     return table(words)
 
 
+def _weights(words: list[str]) -> int:
+    from fer_lightning.weights import weights
+
+    return weights(words)
+
+
 COMMANDS: dict[str, tuple[Command, str]] = {
     "train": (_train, "train one cell, or with -m a sweep of cells"),
     "prepare": (_prepare, "read a data set and prepare its faces, without training"),
     "doctor": (_doctor, "say what is in a data set and what is wrong with it: fer doctor FOLDER"),
     "evaluate": (_evaluate, "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]"),
     "table": (_table, "run, plan or show a table of experiments: fer table run embedded"),
+    "weights": (_weights, "make published weights fit backbone.weights: fer weights import FILE --to DIR"),
 }
 
 

@@ -18,6 +18,7 @@ ORDER = (
     "evaluate",
     "table",
     "doctor",
+    "weights",
     "launch",
     "run",
     "testing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import difflib
 from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -10,13 +10,12 @@ from typing import Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from timm.models import group_parameters
+from timm.models import get_pretrained_cfg, group_parameters
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from fer_lightning.cache import file_hash
 from fer_lightning.errors import UserError
+from fer_lightning.models.weight_files import load_weights
 
 _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 """Arguments of ``timm.create_model`` that make it open or download files."""
@@ -84,10 +83,11 @@ class TimmBackbone(Backbone):
         arguments: further arguments of ``timm.create_model``.
         mean: by channel, of pixels scaled to 0..1, in the order R, G, B.
         std: likewise.
+        input_size: side, or height and width, that pictures are resized to; None: they are taken as they are.
         weights_hash: see Backbone.
 
     Raises:
-        UserError: timm has no such network or does not take the arguments.
+        UserError: timm has no such network or does not take the arguments, or a number makes no sense.
     """
 
     mean: Tensor
@@ -100,30 +100,37 @@ class TimmBackbone(Backbone):
         arguments: Mapping[str, Any] | None = None,
         mean: Sequence[float],
         std: Sequence[float],
+        input_size: int | Sequence[int] | None = None,
         weights_hash: str | None = None,
     ) -> None:
         arguments = {"drop_rate": 0.0, **(arguments or {})}
-        fetching = sorted(_FETCHING & arguments.keys()) or [name] * (":" in name)
-        if fetching:  # a checkpoint may say this too, and must not make us open or download anything
-            raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; say backbone.weights=FILE")
-        try:
-            network = timm.create_model(name, num_classes=0, **arguments)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise UserError(f"backbone.name={name}: timm cannot build it with {arguments}: {error}") from error
+        network = _headless(name, arguments)
+        size = [input_size] * 2 if isinstance(input_size, int) else [*(input_size or ())]
+        mean, std = [float(value) for value in mean], [float(value) for value in std]
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise UserError(f"backbone.mean={mean}, std={std}: give three numbers each, for R, G, B; std above 0")
+        if input_size is not None and (len(size) != 2 or min(size) < 1):
+            raise UserError(f"backbone.input_size={size}: give a side, or [height, width], in pixels")
         spec: dict[str, Any] = {
             "name": name,
             "arguments": {key: list(v) if isinstance(v, tuple) else v for key, v in arguments.items()},
-            "mean": list(mean),
-            "std": list(std),
+            "mean": mean,
+            "std": std,
+            "input_size": size or None,
             "weights_hash": weights_hash,
         }
-        super().__init__(network, name, spec, code=name)
+        super().__init__(network, name, spec, code=f"{name} {spec['arguments']} {size}")
+        # what it returns without a classifier; some have layers between num_features and that
+        self.num_features = getattr(network, "head_hidden_size", None) or network.num_features
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings (N, num_features) of uint8 pictures (N, 3, H, W), normalised here, on their device."""
-        return super().forward((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        """Embeddings (N, num_features) of pictures 0..255 (N, 3, H, W), resized and normalised on their device."""
+        pixels, size = images.to(self.mean.dtype), self.spec["input_size"]
+        if size and [*pixels.shape[2:]] != size:
+            pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
+        return super().forward((pixels / 255 - self.mean) / self.std)
 
     def load(self, path: Path) -> None:
         """Start from the weights in a local file.
@@ -131,8 +138,7 @@ class TimmBackbone(Backbone):
         Raises:
             UserError: see ``load_weights``.
         """
-        load_weights(self.network, path)
-        self.spec["weights_hash"] = file_hash(path)
+        self.spec["weights_hash"] = load_weights(self.network, path)
 
     def blocks(self) -> dict[str, list[str]]:
         """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping.
@@ -175,49 +181,28 @@ class OwnBackbone(Backbone):
         super().__init__(network, spec["class"], spec, code=f"{spec['class']} {spec['source']}")
 
 
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a local state_dict (safetensors, pth or pt) strictly; a classifier of another network is no part of it.
-
-    Raises:
-        UserError: the file is missing, is no state_dict, carries code, or does not fit; the message names keys.
-    """
-    state = read_state_dict(path)
-    own = module.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unknown = sorted(state.keys() - own.keys())
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, needed {tuple(own[key].shape)}"
-        for key in own.keys() & state.keys()
-        if own[key].shape != state[key].shape
-    ]
-    for what, keys in (("lacks", missing), ("has unknown", unknown), ("has other shapes:", shapes)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise UserError(
-                f"backbone.weights={path}: these weights do not fit the backbone: the file {what} "
-                f"{', '.join(keys[:3])}{more}; give the state_dict of exactly this network"
-            )
-    module.load_state_dict(state)
+def _require_name(name: str) -> None:
+    """Refuse a name that timm would fetch from elsewhere, or does not have."""
+    if ":" in name:  # a checkpoint may say this, too, and must not make us download anything
+        raise UserError(f"backbone.name={name}: {name} would fetch weights; say backbone.weights=FILE")
+    if not timm.is_model(name):
+        close = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
+        raise UserError(f"backbone.name={name}: timm has no such network{close and f'; there is {close}'}")
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors or PyTorch file; nothing in the file is executed.
-
-    Raises:
-        UserError: the file is missing, unreadable, or holds anything but tensors by name.
-    """
-    if not path.is_file():
-        raise UserError(f"backbone.weights={path}: no such file; give the path of a local state_dict")
+def _headless(name: str, arguments: Mapping[str, Any]) -> Any:
+    """timm's network without a classifier."""
+    _require_name(name)
+    if fetching := sorted(_FETCHING & arguments.keys()):  # these may come from a checkpoint as well
+        raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; say backbone.weights=FILE")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"backbone.weights={path}: not a file of tensors only: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"backbone.weights={path}: holds something else than tensors by name (a state_dict)")
-    return state
+        network = timm.create_model(name, num_classes=0, **arguments)
+    except Exception as error:  # each network refuses in its own way
+        reason = str(error) or type(error).__name__
+        raise UserError(f"backbone.name={name}: timm cannot build it with {arguments}: {reason}") from error
+    if not isinstance(getattr(network, "num_features", None), int):
+        raise UserError(f"backbone.name={name}: with {arguments} it makes no embedding but feature maps")
+    return network
 
 
 def local_weights(
@@ -229,6 +214,7 @@ def local_weights(
     std: Sequence[float],
     source: str,
     arguments: Mapping[str, Any] | None = None,
+    input_size: int | Sequence[int] | None = None,
 ) -> Backbone:
     """A backbone that starts from a local weights file.
 
@@ -238,16 +224,66 @@ def local_weights(
         pretrained: False leaves the weights random (from_scratch); no file is needed then.
         mean: see TimmBackbone.
         std: see TimmBackbone.
-        source: where such a file usually comes from, for the message when it is missing.
+        source: where such a file usually comes from, for the message when it is missing or another one.
         arguments: see TimmBackbone.
+        input_size: see TimmBackbone.
 
     Raises:
         UserError: the file is not given, not there, or does not fit.
     """
-    if not pretrained:
-        return TimmBackbone(name, arguments=arguments, mean=mean, std=std)
-    if weights is None:
-        raise UserError(f"backbone.weights is not set: {name} starts from a local file; {source}")
-    backbone = TimmBackbone(name, arguments=arguments, mean=mean, std=std)
-    backbone.load(Path(weights).expanduser())
+    if pretrained and weights is None:
+        raise UserError(
+            f"backbone.weights is not set: {name} starts from a local file, or from random weights with "
+            f"stage=from_scratch; {source}"
+        )
+    backbone = TimmBackbone(name, arguments=arguments, mean=mean, std=std, input_size=input_size)
+    if pretrained and weights is not None:
+        try:
+            backbone.load(Path(weights).expanduser())
+        except UserError as error:
+            raise UserError(f"{error}; {source}") from error
     return backbone
+
+
+def timm_network(
+    name: str,
+    *,
+    weights: str | None,
+    pretrained: bool,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    input_size: int | Sequence[int] | None,
+    source: str,
+    arguments: Mapping[str, Any],
+) -> Backbone:
+    """Any network of timm's, as ``local_weights``, on pictures as it was trained on.
+
+    Args:
+        name: a timm model name; a tag, as in ``resnet18.a1_in1k``, says whose mean and std.
+        weights: see local_weights.
+        pretrained: see local_weights.
+        mean: see TimmBackbone; None: what timm knows of the network.
+        std: likewise.
+        input_size: likewise, or the arguments' ``img_size`` where that is given.
+        source: see local_weights.
+        arguments: see TimmBackbone.
+
+    Raises:
+        UserError: timm has no such network, or see local_weights.
+    """
+    _require_name(name)
+    try:
+        own = get_pretrained_cfg(name, allow_unregistered=False)
+    except RuntimeError as error:
+        raise UserError(f"backbone.name={name}: {error} Say the name without its tag") from error
+    assert own is not None
+    return local_weights(
+        name,
+        weights=weights,
+        pretrained=pretrained,
+        mean=own.mean if mean is None else mean,
+        std=own.std if std is None else std,
+        source=source,
+        arguments=arguments,
+        input_size=(arguments.get("img_size") or own.input_size[1:]) if input_size is None else input_size,
+    )

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning.cache import atomic_path, content_hash, home, locked
+from fer_lightning.cache import content_hash, home, locked, write_atomic
 from fer_lightning.data.synthetic import VERSION, identities
 from fer_lightning.models.backbone import Backbone, TimmBackbone, local_weights
 
@@ -57,8 +57,9 @@ def tiny(
         UserError: the given file is not there or does not fit.
     """
     if not pretrained or weights:
+        source = "backbone.weights=null pre-trains this network, and keeps the weights"
         return local_weights(
-            name, weights=weights, pretrained=pretrained, mean=mean, std=std, source="", arguments=arguments
+            name, weights=weights, pretrained=pretrained, mean=mean, std=std, source=source, arguments=arguments
         )
     recipe = {"name": name, "arguments": dict(arguments), "people": people, "pictures": pictures, "epochs": epochs}
     recipe |= {"batch_size": batch_size, "lr": lr, "size": size, "seed": seed, "drawing": VERSION}
@@ -92,8 +93,7 @@ class TinyBackbone(TimmBackbone):
         with locked(path):
             if not path.exists():
                 log.info("pre-training the tiny backbone on %d drawn people (once)", self.recipe["people"])
-                with atomic_path(path) as partial:
-                    save_file(self._identified(), partial)
+                write_atomic(path, save(self._identified()))  # save_file's are readable for their owner alone
         self.load(path)
 
     def _identified(self) -> dict[str, Tensor]:

@@ -21,6 +21,9 @@ from fer_lightning.table.stats import Difference, FloatArray, paired_difference,
 
 TABLE = "table.json"
 
+PAPERS_BACKBONE = "legacy_seresnet50"
+"""SE-ResNet-50's name in a protocol."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -77,7 +80,7 @@ class Table:
     """Rows that may be compared, and what a reader has to know about them.
 
     Attributes:
-        title: heading.
+        title: heading; says which backbone stands in for the paper's, if one does.
         notes: sentences for the foot.
         substitute: what the data stand in for; None where they are the ones meant.
         rows: in the order of the table's file, else plain rows first.
@@ -171,7 +174,7 @@ def load(directory: Path) -> Table:
     one = cells[0].result
     data = one.get("data", {})
     return Table(
-        title=plan.title,
+        title=_title(plan.title, one["protocol"].get("backbone")),
         notes=tuple(plan.notes),
         substitute=plan.substitute,
         rows=tuple(_row(directory, spec, group) for spec, group in zip(plan.rows, chosen, strict=True)),
@@ -191,6 +194,13 @@ def load(directory: Path) -> Table:
         seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),
         strays=sum(map(len, by_setting.values())) - len(cells),
     )
+
+
+def _title(title: str, backbone: str | None) -> str:
+    """A table's title, with the backbone that stands in for the paper's where it does not say so itself."""
+    if backbone in (None, PAPERS_BACKBONE) or "SE-ResNet-50" in title:
+        return title
+    return f"{title} ({backbone} in place of SE-ResNet-50)"
 
 
 def _declared(path: Path) -> _Plan | None:

@@ -94,9 +94,11 @@ def fill(folder: Path, rows: dict[tuple[str, str], list[float]]) -> None:
             put(folder, f"{loss}-{weights}-s{seed}", result(value, config(loss, weights, seed)))
 
 
-def declare(folder: Path, rows: list[tuple[str, str, str]], **other: Any) -> None:
+def declare(
+    folder: Path, rows: list[tuple[str, str, str]], protocol: dict[str, Any] = PROTOCOL, /, **other: Any
+) -> None:
     """Write table.json for rows of (method, loss, class weights)."""
-    settings = [results.setting(result(0.0, config(loss, weights))) for _, loss, weights in rows]
+    settings = [results.setting(result(0.0, config(*row[1:]), protocol=protocol)) for row in rows]
     told = {
         "title": "A made-up table",
         "notes": ["Lambda is untuned."],

@@ -10,7 +10,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 import pytest
-from made_up import SEVEN, config, corrected, declare, fill, put, result, seven_rows
+from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
 from fer_lightning.contracts import METRICS
 from fer_lightning.table import report
@@ -97,6 +97,30 @@ def test_random_weights_are_called_so(tmp_path):
     assert "(random weights)" in report.to_markdown(load(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("backbone", "title", "expected"),
+    [
+        ("resnet18", "T", "T (resnet18 in place of SE-ResNet-50)"),
+        ("mine.Net", "T on faces (48 px)", "T on faces (48 px) (mine.Net in place of SE-ResNet-50)"),
+        ("resnet18", "T (tiny in place of SE-ResNet-50)", "T (tiny in place of SE-ResNet-50)"),
+        ("legacy_seresnet50", "T", "T"),
+    ],
+)
+def test_a_substitute_for_the_papers_backbone_is_in_the_title(tmp_path, backbone, title, expected):
+    protocol = {**PROTOCOL, "backbone": backbone}
+    put(tmp_path, "a", result(0.5, config(), protocol=protocol))
+    declare(tmp_path, [("softmax", *PLAIN)], protocol, title=title)
+    table = load(tmp_path)
+    assert table.title == expected
+    assert report.to_markdown(table).startswith(f"# {expected}\n")
+    assert f"caption{{{expected}. " in report.to_latex(table)
+
+
+def test_a_folder_without_a_title_says_its_backbone_too(tmp_path):
+    fill(tmp_path / "runs", {PLAIN: [0.5]})
+    assert load(tmp_path / "runs").title == "Results in runs (tiny in place of SE-ResNet-50)"
+
+
 def test_mixed_provenance_is_listed(tmp_path):
     fill(tmp_path, {PLAIN: [0.5, 0.6]})
     other = {"versions": {"torch": "2.12.0"}, "machine": {"device": "cuda"}}
@@ -177,7 +201,7 @@ def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
     half = f"{100 * math.hypot(12.706 * 0.005, 1.95996 * error):.1f}"
     numbers = r"59.5 $\pm$ 0.7 & 60.5 $\pm$ 0.7 & 61.5 $\pm$ 0.7 & 0.625 $\pm$ 0.007"
     assert rf"{escaped} & {numbers} & {half} & 2 \\" in text
-    assert r"\caption{T \& U. Mean macro recall" in text
+    assert r"\caption{T \& U (tiny in place of SE-ResNet-50). Mean macro recall" in text
     assert r"Stand-in\_set." in text
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
     assert text.count("{") == text.count("}")
