@@ -37,6 +37,12 @@ def _evaluate(words: list[str]) -> int:
     return evaluate(words)
 
 
+def _cache(words: list[str]) -> int:
+    from fer_lightning.cached import cache
+
+    return cache(words)
+
+
 def _table(words: list[str]) -> int:
     from fer_lightning.table.command import table
 
@@ -54,6 +60,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "prepare": (_prepare, "read a data set and prepare its faces, without training"),
     "doctor": (_doctor, "say what is in a data set and what is wrong with it: fer doctor FOLDER"),
     "evaluate": (_evaluate, "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]"),
+    "cache": (_cache, "say what is kept of earlier work, or take it away: fer cache list"),
     "table": (_table, "run, plan or show a table of experiments: fer table run embedded"),
     "weights": (_weights, "make published weights fit backbone.weights: fer weights import FILE --to DIR"),
 }

@@ -128,37 +128,38 @@ def backbone_embeddings(
 ) -> Tensor:
     """Embeddings (N, D) of a part's pictures, in order, by a backbone in eval mode.
 
-    They are looked up by content: weights, store, rows, view and the way of computing. They are memory-mapped when
-    they come from the cache; whoever wants them while another process computes them waits.
+    Kept ones are looked up by content: weights, store, rows, view and the way of computing. They are mapped into
+    memory; whoever wants them while another process computes them waits.
 
     Args:
         backbone: as it is now.
         data: the part's pictures.
         part: train, minival or test.
         how: device and precision.
-        keep: whether to store what is not there yet: for weights that other cells will start from too.
+        keep: whether to find or else store them: for weights that other cells will start from too.
         mirrored: of the pictures' mirror images.
         view: of this augmented view of them, one of ``data.views``; None: as they are.
     """
     placed = how.place(backbone)
+    name = part if view is None or data.views is None else f"{part}, view {view + 1} of {data.views.count}"
+
+    def compute() -> Tensor:
+        was_training = backbone.training
+        placed.eval()
+        batches = data.in_order(part, view=view, pinned=how.device.type == "cuda")
+        embed = (lambda images: placed(images.flip(3))) if mirrored else placed
+        embeddings = how.over(batches, embed, f"embedding {name}")
+        backbone.train(was_training)
+        return embeddings
+
+    if not keep:
+        return compute()
     key = embeddings_key(backbone, data, part, how, mirrored=mirrored, view=view)
     entry = home() / "embeddings" / key[:32]
     with locked(entry, "another cell computes the embeddings that this one needs"):
         if not (entry / _EMBEDDINGS).exists():
-            was_training = backbone.training
-            placed.eval()
-            batches = data.in_order(part, view=view, pinned=how.device.type == "cuda")
-            compute = (lambda images: placed(images.flip(3))) if mirrored else placed
-            name = part if view is None else f"{part}, view {view + 1} of {data.views.count if data.views else 1}"
-            embeddings = how.over(batches, compute, f"embedding {name}")
-            backbone.train(was_training)
-            if not keep:
-                return embeddings
-            _keep(
-                entry,
-                embeddings,
-                f"{name}{', mirrored' if mirrored else ''}: {data.store.meta.name}, {backbone.name}",
-            )
+            about = f"{name}{', mirrored' if mirrored else ''}, {data.store.meta.name}, {backbone.name}"
+            _keep(entry, compute(), about)
         return torch.from_numpy(np.load(entry / _EMBEDDINGS, mmap_mode="c"))  # torch wants writable memory
 
 

@@ -90,7 +90,7 @@ class Training:
         return network
 
     def _refuse_another_cells(self, half_done: Path) -> None:
-        """Refuse what is half trained in the cell's folder where it is another cell; say what other versions did."""
+        """Refuse what is half trained in the folder where it is another cell; say if other versions did it."""
         if not half_done.exists():
             return
         card = read_checkpoint(half_done)["fer_lightning"]

@@ -18,6 +18,7 @@ ORDER = (
     "evaluate",
     "table",
     "doctor",
+    "cached",
     "weights",
     "launch",
     "run",

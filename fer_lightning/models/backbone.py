@@ -144,8 +144,8 @@ class TimmBackbone(Backbone):
         """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping.
 
         A block has the shortest name that its first parameter begins with and none of the other blocks', such as
-        ``layer3`` or ``blocks.5``; the first block is the stem, unless all its parameters begin alike. The blocks of
-        the few networks that have no such grouping are their children.
+        ``layer3`` or ``blocks.5``; the first block is the stem, unless all its parameters begin alike. The few
+        networks without such a grouping have their children for blocks.
         """
         try:
             grouped = group_parameters(self.network, self.network.group_matcher(coarse=True))
