@@ -148,6 +148,19 @@ def check(config: dict[str, Any]) -> None:
     }
     for group, names in given.items():
         _check_leaf(group, config[group], names)
+    _check_batch(config["data"]["batch_size"], config["trainer"])
+
+
+def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
+    """A step's batch goes in equal parts to all ranks and micro-batches, so that means of means are means."""
+    ranks, accumulate = trainer["devices"] * trainer["nodes"], trainer["accumulate"]
+    if min(batch_size, trainer["devices"], trainer["nodes"], accumulate) < 1:
+        raise UserError("data.batch_size, trainer.devices, nodes and accumulate must be at least 1 each")
+    if batch_size % (ranks * accumulate):
+        raise UserError(
+            f"data.batch_size={batch_size} cannot be split evenly over {ranks} ranks (trainer.devices x nodes) and "
+            f"trainer.accumulate={accumulate} micro-batches; choose a multiple of {ranks * accumulate}"
+        )
 
 
 def target(group: str, node: Any) -> Callable[..., Any]:

@@ -31,6 +31,8 @@ Config = dict[str, Any]
 OF_THE_MODEL = ("classes", "size", "margin", "crop", "flip_averaging")
 """Keys of ``data`` that a model was trained with: they hold for any other data set too, unless overridden."""
 
+ONE_PROCESS = {"devices": 1, "nodes": 1, "strategy": "auto", "accumulate": 1}
+
 
 def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Config:
     """A config with the checkpoint's own values of data and trainer, and what the command line says of them.
@@ -55,7 +57,7 @@ def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Co
     return {
         **given,
         "data": {**data, **_said("data", given, said)},
-        "trainer": {**trainer, **_said("trainer", given, said), "devices": 1, "nodes": 1, "strategy": "auto"},
+        "trainer": {**trainer, **_said("trainer", given, said), **ONE_PROCESS},
         "seed": own["seed"],
     }
 

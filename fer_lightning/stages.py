@@ -142,7 +142,7 @@ class TrainerSettings:
     def trainer(
         self, fit: Fit, name: str, directory: Path, logger: Logger | bool, callbacks: list[Callback], seed: int
     ) -> Trainer:
-        """A Trainer that keeps in ``directory`` the minival's best epoch, ``best.ckpt``, and its own state, LAST."""
+        """A Trainer that keeps in ``directory`` the minival's best epoch, best.ckpt, and its own state, LAST."""
         best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
         return Trainer(

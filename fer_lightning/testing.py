@@ -99,7 +99,7 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
         "provenance": {
             "versions": results.versions(),
             "machine": {
-                "processor": _processor(),
+                "processor": processor(),
                 "device": _device(cell.how),
                 "threads": torch.get_num_threads(),
             },
@@ -123,7 +123,8 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
     return result
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The name of this machine's processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,107 @@
+"""The embedded table's cells, as the table runs them, beside the same cells with nothing shared or cached.
+
+    python experiments/benchmarks/sharing.py [--seeds 0 1 2] [--out experiments/benchmarks/sharing.json]
+
+Each cell is a process, one after another, as ``fer table run embedded --jobs 1`` starts them. Alone, a cell finds
+the prepared faces and the pre-trained backbone, but neither a first stage nor embeddings: its frozen backbone runs
+in every epoch. The two ways alternate cell by cell; the table's begins with nothing cached. How far apart their
+metrics are (float32, in another order) is told, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_lightning import results
+from fer_lightning.cache import home, write_atomic
+from fer_lightning.table import plan
+from fer_lightning.testing import processor
+
+GIVEN = ("synthetic", "stores", "weights")
+ALONE = ["stage.feature_extraction.cached=false"]
+
+
+def new_cache(folder: Path) -> Path:
+    """A cache that has the prepared faces and the pre-trained backbone of the user's own, and nothing else."""
+    folder.mkdir(parents=True)
+    for kind in GIVEN:
+        (folder / kind).symlink_to(home().resolve() / kind)
+    return folder
+
+
+def run(words: list[str], directory: Path, cache: Path) -> dict[str, Any]:
+    """Run a cell. Returns seconds by what they went into, and the metrics."""
+    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(directory), *words]
+    begin = time.monotonic()
+    done = subprocess.run(command, env={**os.environ, "FER_CACHE": str(cache)}, capture_output=True, text=True)
+    total = time.monotonic() - begin
+    told = results.read(directory)
+    if told is None:
+        raise SystemExit(f"sharing: {done.stderr or done.stdout}")
+    first, second = (0.0 if fit["shared"] else fit["seconds"] for fit in told["stages"])
+    parts = {"start-up": total - told["seconds"], "first stage": first, "second stage": second}
+    parts["faces, embeddings, test"] = told["seconds"] - first - second
+    return {"parts": parts, "total": total, "metrics": told["metrics"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    parser.add_argument("overrides", nargs="*", help="of all cells, for a dry run")
+    options = parser.parse_intermixed_args()
+    table = plan.load("embedded")
+    ways: dict[str, list[dict[str, Any]]] = {"as the table runs them": [], "nothing shared or cached": []}
+    with tempfile.TemporaryDirectory() as folder:
+        given = [*table.overrides, *options.overrides]
+        prepare = [sys.executable, "-m", "fer_lightning.run", "--protocol", f"{folder}/cell.json", *given]
+        subprocess.run(prepare, check=True, capture_output=True)
+        common = new_cache(Path(folder) / "common")
+        rows = list({tuple(row.overrides): row for row in reversed(table.rows)}.values())[::-1]
+        for number, (seed, row) in enumerate((seed, row) for seed in options.seeds for row in rows):
+            words = [*given, *row.overrides, f"seed={seed}"]
+            place = Path(folder) / str(number)
+            shared = run(words, place / "shared", common)
+            alone = run([*words, *ALONE], place / "alone", new_cache(place / "cache"))
+            for way, found in zip(ways.values(), (shared, alone), strict=True):
+                way.append(found)
+            print(f"{row.method}, seed {seed}: {shared['total']:.1f} s and {alone['total']:.1f} s", flush=True)
+    sums = {
+        way: {part: round(sum(one["parts"][part] for one in found), 1) for part in found[0]["parts"]}
+        for way, found in ways.items()
+    }
+    totals = {way: sum(one["total"] for one in found) for way, found in ways.items()}
+    shared, alone = ways.values()
+    apart = [
+        abs(a["metrics"]["macro_recall"] - b["metrics"]["macro_recall"])
+        for a, b in zip(shared, alone, strict=True)
+    ]
+    told = {
+        "cells": len(shared),
+        "seconds": {way: {"all": round(totals[way], 1), **sums[way]} for way in ways},
+        "ratio": round(totals["nothing shared or cached"] / totals["as the table runs them"], 2),
+        "macro_recall_apart": {"median": statistics.median(apart), "largest": max(apart)},
+        "processor": processor(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    text = json.dumps(told, indent=2) + "\n"
+    print(text)
+    if options.out:
+        write_atomic(options.out, text)
+
+
+if __name__ == "__main__":
+    main()
