@@ -158,7 +158,7 @@ def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
         raise UserError("data.batch_size, trainer.devices, nodes and accumulate must be at least 1 each")
     if batch_size % (ranks * accumulate):
         raise UserError(
-            f"data.batch_size={batch_size} cannot be split evenly over {ranks} ranks (trainer.devices x nodes) and "
+            f"data.batch_size={batch_size} cannot be split evenly over {ranks} ranks (devices x nodes) and "
             f"trainer.accumulate={accumulate} micro-batches; choose a multiple of {ranks * accumulate}"
         )
 

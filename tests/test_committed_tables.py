@@ -32,7 +32,9 @@ def test_every_cell_of_the_tables_file_is_there(cells: tuple[str, list[dict[str,
     assert {method for method, _ in found} == {row.method for row in file.rows}
     seeds = {seed for _, seed in found}
     assert len(seeds) >= 2
-    assert found == {(row.method, seed) for row in file.rows for seed in seeds}
+    assert found == {
+        (row.method, seed) for row in file.rows for seed in seeds if not row.seeds or seed in row.seeds
+    }
 
 
 # whose centers follow class means and nothing else: island's push apart, sparse_center's follow weighted offsets

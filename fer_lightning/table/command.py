@@ -77,21 +77,23 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
         ::-1
     ]  # some share their cells
     tries = [len(tuning.options(plan, row)) * len(plan.tune_seeds) for row in rows]
-    seeds = ", ".join(map(str, plan.seeds))
-    print(f"{plan.title}\n{len(rows) * len(plan.seeds)} cells in {base}: {len(rows)} rows, seeds {seeds}")
+    seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
+    print(f"{plan.title}\n{cells} cells in {base}: {len(rows)} rows, seeds {seeds}")
     if sum(tries):
         print(f"{sum(tries)} trials before them, {tries[0]} a row; which cells there are depends on them")
     hours, disk = 0.0, 0.0
     for row, trials in zip(rows, tries, strict=True):
         words = [*plan.overrides, *row.overrides, *overrides]
         cost = launcher.measure(words)
-        own = ([*words, f"seed={seed}"] for seed in plan.seeds)
+        own = ([*words, f"seed={seed}"] for seed in plan.seeds_of(row))
         missing = [cell for cell in own if trials or not launcher.is_complete(cell, base)]
         fits = sum(cost["fits"].values())
         seconds = fits + cost["embed"] * cost["rows"]["test"]
         hours += (len(missing) * seconds + trials * fits) / 3600
         disk += len(missing) * cost["disk"]["checkpoint"]
-        print(f"  {row.method}: {len(missing)} of {len(plan.seeds)} missing, about {duration(seconds)} each")
+        print(
+            f"  {row.method}: {len(missing)} of {len(plan.seeds_of(row))} missing, about {duration(seconds)} each"
+        )
     hours += cost["embed"] * cost["rows"]["train"] / 3600
     disk += cost["disk"]["faces"] + cost["disk"]["embeddings"]
     jobs = jobs_at_a_time(compose([*plan.overrides, *overrides], config_dir))

@@ -33,6 +33,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
         abstract: whether the paper's abstract compares it.
         posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
         tune: overrides of which the best by the minival is kept; none: those of the table.
+        seeds: those of the table's that it is run with, where not all can be afforded; none: all of them.
     """
 
     method: str
@@ -40,6 +41,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
     abstract: bool = False
     posthoc: Correction | None = None
     tune: list[str] = []
+    seeds: list[int] = []
 
 
 class TablePlan(BaseModel, frozen=True, extra="forbid"):
@@ -68,6 +70,10 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
     tune: list[str] = []
     tune_seeds: list[int] = []
     name: str = ""
+
+    def seeds_of(self, row: RowPlan) -> list[int]:
+        """What a row is run with."""
+        return [seed for seed in self.seeds if not row.seeds or seed in row.seeds]
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,8 @@ def load(name: str) -> TablePlan:
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"table {path}: {where}: {first['msg']}") from error
     methods = {row.method for row in plan.rows}
+    if strange := [row.method for row in plan.rows if set(row.seeds) - set(plan.seeds)]:
+        raise UserError(f"table {path}: {strange[0]}: its seeds must be some of the table's {plan.seeds}")
     if unknown := {method for pair in plan.contrasts for method in pair} - methods:
         raise UserError(f"table {path}: contrasts: there is no row {', '.join(sorted(unknown))}")
     return plan.model_copy(update={"name": path.stem})
@@ -152,7 +160,7 @@ def cells(
     trained = {twin.method: twin.first for twin in same if twin.factor == 1}
     planned = []
     for seed in plan.seeds:
-        for row in plan.rows:
+        for row in (row for row in plan.rows if seed in plan.seeds_of(row)):
             own = trained.get(row.method, row).overrides
             words = (*plan.overrides, *own, *overrides, f"seed={seed}")
             planned.append(PlannedCell(row, seed, words, launcher.directory(words, base)))
@@ -167,7 +175,8 @@ def note_down(
     for row in plan.rows:
         mine = [cell for cell in planned if cell.row is row]
         settings = {launcher.setting(cell.overrides) for cell in mine}
-        rows.append({**row.model_dump(exclude={"tune"}), "settings": [*settings]})
+        dumped = row.model_dump(exclude={"tune"})
+        rows.append({**dumped, "seeds": plan.seeds_of(row), "settings": [*settings]})
     told = {
         "name": plan.name,
         "title": plan.title,

@@ -145,7 +145,7 @@ def to_latex(table: Table) -> str:
 def to_text(table: Table) -> str:
     """A compact table of at most 100 characters a line for the terminal; long labels are wrapped."""
     head = ["", "seeds", *(HEADINGS[metric].lower() for metric in _TEXT_METRICS)]
-    body = [[_seeds(table, row), *(cell(row, metric) for metric in _TEXT_METRICS)] for row in table.rows]
+    body = [[_seeds(row), *(cell(row, metric) for metric in _TEXT_METRICS)] for row in table.rows]
     widths = [max(len(line[k]) for line in (head[1:], *body)) for k in range(len(head) - 1)]
     room = _TEXT_WIDTH - sum(widths) - 2 * len(widths)
     labels = [textwrap.wrap(_method(row), room) or [""] for row in table.rows]
@@ -168,7 +168,7 @@ def _columns(
     for row in table.rows:
         numbers = [escape(cell(row, metric)) for metric in table.metrics]
         marked = [bold(n) if best[m] is row else n for m, n in zip(table.metrics, numbers, strict=True)]
-        body.append([escape(_method(row)), *marked, escape(_seeds(table, row))])
+        body.append([escape(_method(row)), *marked, escape(_seeds(row))])
     if any(len(row.seeds) > 1 for row in table.rows):
         head.insert(-1, escape("± 95 % (seeds, images)"))
         for line, row in zip(body, table.rows, strict=True):
@@ -237,8 +237,8 @@ def _method(row: Row) -> str:
     return f"{row.method} {DAGGER}" if row.abstract else row.method
 
 
-def _seeds(table: Table, row: Row) -> str:
-    return str(len(row.seeds)) if len(row.seeds) == len(table.seeds) else f"{len(row.seeds)} of {len(table.seeds)}"
+def _seeds(row: Row) -> str:
+    return str(len(row.seeds)) if len(row.seeds) == row.planned else f"{len(row.seeds)} of {row.planned}"
 
 
 def _md(text: str) -> str:

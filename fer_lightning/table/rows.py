@@ -35,6 +35,7 @@ class Row:
         class_weights: likewise.
         stage: likewise.
         seeds: of the results that are there, ascending.
+        planned: how many there should be.
         abstract: one of the three methods that the paper's abstract compares.
         posthoc: the correction after training that the numbers are of; None: as trained.
         plain: softmax on one label an image, without class weights and with an ordinary sampler.
@@ -51,6 +52,7 @@ class Row:
     class_weights: str
     stage: str
     seeds: tuple[int, ...]
+    planned: int
     abstract: bool
     posthoc: str | None
     plain: bool
@@ -128,7 +130,7 @@ class Table:
     @property
     def cells(self) -> tuple[int, int]:
         """How many results are there, and how many there should be."""
-        return sum(len(row.seeds) for row in self.rows), len(self.rows) * len(self.seeds)
+        return sum(len(row.seeds) for row in self.rows), sum(row.planned for row in self.rows)
 
 
 def difference(row: Row, other: Row, metric: str = "macro_recall") -> Difference:
@@ -177,7 +179,10 @@ def load(directory: Path) -> Table:
         title=_title(plan.title, one["protocol"].get("backbone")),
         notes=tuple(plan.notes),
         substitute=plan.substitute,
-        rows=tuple(_row(directory, spec, group) for spec, group in zip(plan.rows, chosen, strict=True)),
+        rows=tuple(
+            _row(directory, spec, group, len(spec.get("seeds", plan.seeds)))
+            for spec, group in zip(plan.rows, chosen, strict=True)
+        ),
         metrics=tuple(plan.metrics),
         contrasts=tuple((first, second) for first, second in plan.contrasts),
         seeds=tuple(plan.seeds),
@@ -235,7 +240,7 @@ def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> _Plan:
     return _Plan(f"Results in {directory.resolve().name}", rows, seeds)
 
 
-def _row(directory: Path, spec: dict[str, Any], cells: list[Cell]) -> Row:
+def _row(directory: Path, spec: dict[str, Any], cells: list[Cell], planned: int) -> Row:
     found = sorted(cells, key=lambda cell: cell.result["seed"])
     for cell, following in pairwise(found):
         if cell.result["seed"] == following.result["seed"]:
@@ -258,6 +263,7 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell]) -> Row:
         class_weights=choices.get("class_weights", ""),
         stage=choices.get("stage", ""),
         seeds=tuple(cell.result["seed"] for cell in found),
+        planned=planned,
         abstract=spec["abstract"],
         posthoc=posthoc,
         plain=naming.is_plain(config) and posthoc is None,

@@ -138,9 +138,11 @@ def _about_seeds(table: Table) -> str:
         gaps = [
             f"{row.method} has {', '.join(map(str, row.seeds)) or 'none'}"
             for row in table.rows
-            if len(row.seeds) < len(table.seeds)
+            if len(row.seeds) < row.planned
         ]
         text += f" {planned - done} of {planned} cells are missing: {'; '.join(gaps)}."
+    if fewer := [f"{row.method} with {row.planned}" for row in table.rows if row.planned < len(table.seeds)]:
+        text += f" Planned with fewer: {', '.join(fewer)}."
     if table.strays:
         text += f" Results in the folder that belong to no row, left out: {table.strays}."
     return text

@@ -154,3 +154,20 @@ def test_an_unfair_search_is_refused(said: dict[str, Any], message: str) -> None
 
 def test_a_table_without_search_is_fine() -> None:
     tuning.refuse_unequal_budgets(table())
+
+
+def test_a_row_may_be_run_with_some_of_the_seeds(tmp_path: Path) -> None:
+    rows = [ROWS[0], {**ROWS[2], "seeds": [1]}]
+    plan, launcher = table(rows=rows), Launcher()
+    planned = planning.cells(plan, [], launcher, tmp_path)  # type: ignore[arg-type]
+    assert [(cell.row.method, cell.seed) for cell in planned] == [("softmax", 0), ("softmax", 1), ("focal", 1)]
+    planning.note_down(plan, planned, [], launcher, tmp_path)  # type: ignore[arg-type]
+    told = json.loads((tmp_path / "table.json").read_text())
+    assert [row["seeds"] for row in told["rows"]] == [[0, 1], [1]]
+
+
+def test_a_rows_seeds_are_some_of_the_tables(tmp_path: Path) -> None:
+    text = "title: T\nmetrics: [accuracy]\nseeds: [0, 1]\nrows:\n- {method: a, overrides: [], seeds: [2]}\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"a: its seeds must be some of the table's \[0, 1\]"):
+        planning.load(str(tmp_path / "mine.yaml"))
