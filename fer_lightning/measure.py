@@ -24,8 +24,9 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     """Measure the forward pass and, for each fit, a training step, on random pictures of the right size.
 
     Returns:
-        ``embed``: seconds a picture of a pass without gradient; ``fits``: seconds of each, by name, over all its
-        epochs; ``rows``: pictures by split; ``disk``: bytes still needed for faces, embeddings and one checkpoint.
+        ``embed``: seconds a picture of a pass without gradient; ``views``: such passes over the training part;
+        ``fits``: seconds of each, by name, over all its epochs; ``rows``: pictures by split; ``disk``: bytes still
+        needed for faces, embeddings and one checkpoint.
     """
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
@@ -48,9 +49,10 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         embed = _seconds(lambda: how.run(backbone.eval(), images), how) / batch
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    embeddings = 4 * backbone.num_features * rows["train"]
+    views = max(fit.views or 1 for _, fit in build.fits(config))
+    embeddings = 4 * backbone.num_features * rows["train"] * views
     disk = {"faces": faces.missing_bytes(config, manifest), "embeddings": embeddings, "checkpoint": 4 * parameters}
-    return {"embed": embed, "fits": seconds, "rows": rows, "disk": disk}
+    return {"embed": embed, "views": views, "fits": seconds, "rows": rows, "disk": disk}
 
 
 def _step(network: Network, fit: Fit, images: Tensor, labels: Tensor, how: Pass) -> Callable[[], None]:

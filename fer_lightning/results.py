@@ -36,7 +36,7 @@ _NOT_IDENTITY = {
     "logger": None,
     "choices": {"logger", "trainer"},
     "data": {"root", "store", "workers", "exclude"},
-    "backbone": {"weights"},
+    "backbone": {"weights", "source"},
 }
 
 

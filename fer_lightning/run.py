@@ -144,7 +144,8 @@ def hush() -> None:
     """Leave out what a user need not read: Lightning's hints, and what the first rank says already."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    for module in ("pytorch_lightning", "lightning_fabric"):
+        warnings.filterwarnings("ignore", module=module)
     if not is_first_rank():
         logging.getLogger("fer_lightning").setLevel(logging.ERROR)
 

@@ -71,3 +71,17 @@ def test_loading(tmp_path: Path) -> None:
     ours, theirs = rates["ours, raw"], rates["ImageFolder, PIL, torchvision v1"]
     assert told["ratios"]["ours, raw"]["ImageFolder, PIL, torchvision v1"] == pytest.approx(ours / theirs, rel=0.1)
     assert told["pictures"]["count"] == 32
+
+
+def test_frozen() -> None:
+    small = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1"]
+    text = run("frozen.py", *small, "--rounds", "1", "--epochs", "2")
+    told = json.loads(text[text.index('{\n  "seconds') :])
+    assert told["ratio"] == pytest.approx(told["rounds"][0]["through_the_backbone"] / told["rounds"][0]["cached"])
+    assert told["overrides"] == small
+
+
+def test_the_committed_epoch_from_embeddings_is_as_fast_as_promised() -> None:
+    told = json.loads((BENCHMARKS / "frozen.json").read_text())
+    assert told["ratio"] >= 80
+    assert min(one["ratio"] for one in told["rounds"]) >= 80

@@ -1,4 +1,4 @@
-"""A user's own loss, backbone, data, class weights and sampler, from a folder of their own, as README shows."""
+"""A user's own loss, backbone, data, class weights, sampler and schedule, from their folder, as README shows."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from fer_lightning.errors import UserError
 from fer_lightning.evaluate import merged
 from fer_lightning.inference import load_model
 from fer_lightning.models.backbone import OwnBackbone
+from fer_lightning.models.network import Network
 from fer_lightning.train import first_of_sweep
 
 README = Path(__file__).parents[1] / "README.md"
@@ -418,3 +419,31 @@ def test_a_sweep_tries_every_own_loss_before_it_trains_the_first(tmp_path: Path)
     (tmp_path / "wrong.py").write_text(HEAD.format(returned="logits"))
     with pytest.raises(UserError, match="must return a HeadOutput"):
         first_of_sweep(["loss=softmax,wrong"], str(tmp_path / "conf"))
+
+
+def test_an_own_schedule_moves_the_learning_rate(tmp_path: Path) -> None:
+    (tmp_path / "mine_schedule.py").write_text("def halves(progress):\n    return 1 - progress / 2\n")
+    write(tmp_path, "schedule", "_target_: mine_schedule.halves\nwarmup: 0.0\n")
+    config = compose(["schedule=mine", "optimizer.lr=0.4"], str(tmp_path / "conf"))
+    check(config)
+    assert config["schedule"]["_source_"]
+    (_, fit), *_ = build.fits(config)
+    parameters = Network(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
+    optimizer, schedule = build.recipe(config, fit).build(parameters, 11)
+    rates = []
+    for _ in range(11):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx([0.4, *(0.4 * (1 - k / 20) for k in range(10))])
+
+
+def test_an_own_schedule_that_fails_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "mine_other.py").write_text("def fails(progress):\n    return 1 / 0\n")
+    write(tmp_path, "schedule", "_target_: mine_other.fails\nwarmup: 0.0\n")
+    config = compose(["schedule=mine"], str(tmp_path / "conf"))
+    (_, fit), *_ = build.fits(config)
+    with pytest.raises(
+        UserError, match=r"schedule: ZeroDivisionError: division by zero \(mine_other.py, line 2\)"
+    ):
+        build.recipe(config, fit)

@@ -94,7 +94,7 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
         print(
             f"  {row.method}: {len(missing)} of {len(plan.seeds_of(row))} missing, about {duration(seconds)} each"
         )
-    hours += cost["embed"] * cost["rows"]["train"] / 3600
+    hours += cost["embed"] * cost["views"] * cost["rows"]["train"] / 3600
     disk += cost["disk"]["faces"] + cost["disk"]["embeddings"]
     jobs = jobs_at_a_time(compose([*plan.overrides, *overrides], config_dir))
     print(f"disk: {disk / 1e9:.2f} GB (faces {cost['disk']['faces'] / 1e9:.2f} of it)")

@@ -307,3 +307,18 @@ def test_corrections_after_training_are_shown_beside_what_was_trained(tmp_path):
 
 def test_results_without_corrections_have_no_such_lines(seven):
     assert "fitted on the minival" not in report.to_markdown(seven)
+
+
+def test_a_row_with_fewer_seeds_by_plan_is_complete_and_the_foot_says_so(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.7, 0.71]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    told = json.loads((tmp_path / "table.json").read_text())
+    assert "1 of 6 cells are missing: cluster has 0, 1." in report.to_markdown(load(tmp_path))
+    told["rows"][1]["seeds"] = [0, 1]
+    (tmp_path / "table.json").write_text(json.dumps(told))
+    table = load(tmp_path)
+    assert table.cells == (5, 5)
+    text = report.to_markdown(table)
+    assert "missing" not in text
+    assert "Planned with fewer: cluster with 2." in text
+    assert "| 2 |" in text
