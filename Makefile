@@ -47,10 +47,12 @@ types: .venv/installed ## mypy --strict on the package
 
 check: lint types test ## lint, types and tests
 
-bench: .venv/installed ## on the CPU: the loss heads, loading beside other loaders, large data sets
+bench: .venv/installed ## on the CPU: the loss heads, loading, large data sets, frozen backbones, shared stages
 	.venv/bin/python experiments/benchmarks/heads.py
 	.venv/bin/python experiments/benchmarks/loading.py
 	.venv/bin/python experiments/benchmarks/scale.py
+	.venv/bin/python experiments/benchmarks/frozen.py
+	.venv/bin/python experiments/benchmarks/sharing.py
 
 bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
 	.venv/bin/python experiments/benchmarks/throughput.py

@@ -81,6 +81,16 @@ def test_frozen() -> None:
     assert told["overrides"] == small
 
 
+def test_sharing() -> None:
+    small = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
+    small += ["stage.feature_extraction.epochs=1", "stage.fine_tuning.epochs=1"]
+    text = run("sharing.py", *small, "--rows", "2")
+    told = json.loads(text[text.index('{\n  "cells') :])
+    assert told["cells"] == 2
+    assert told["macro_recall_apart"]["largest"] < 0.01
+    assert all(sum(parts.values()) == pytest.approx(2 * parts["all"], abs=1) for parts in told["seconds"].values())
+
+
 def test_the_committed_epoch_from_embeddings_is_as_fast_as_promised() -> None:
     told = json.loads((BENCHMARKS / "frozen.json").read_text())
     assert told["ratio"] >= 80

@@ -59,6 +59,7 @@ def run(words: list[str], directory: Path, cache: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", type=int, help="only so many rows of the table, for a dry run")
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     parser.add_argument("overrides", nargs="*", help="of all cells, for a dry run")
     options = parser.parse_intermixed_args()
@@ -69,7 +70,7 @@ def main() -> None:
         prepare = [sys.executable, "-m", "fer_lightning.run", "--protocol", f"{folder}/cell.json", *given]
         subprocess.run(prepare, check=True, capture_output=True)
         common = new_cache(Path(folder) / "common")
-        rows = list({tuple(row.overrides): row for row in reversed(table.rows)}.values())[::-1]
+        rows = list({tuple(row.overrides): row for row in reversed(table.rows)}.values())[::-1][: options.rows]
         for number, (seed, row) in enumerate((seed, row) for seed in options.seeds for row in rows):
             words = [*given, *row.overrides, f"seed={seed}"]
             place = Path(folder) / str(number)
