@@ -33,8 +33,14 @@ def test_a_head_on_the_gpu_equals_the_cpu(head: type[SoftmaxHead]) -> None:
     assert torch.allclose(found.cpu(), expected, atol=1e-9)
 
 
-def test_a_cell_in_bfloat16_and_channels_last(tmp_path: Path) -> None:
-    words = [*SMALL, "trainer=gpu", "loss=cluster", "class_weights=min_over_count"]
+FASTER = ["trainer.compile=true", "trainer.accumulate=2", "optimizer.ema_decay=0.9", "schedule=step"]
+
+
+@pytest.mark.parametrize(
+    "more", [[], FASTER, ["stage.feature_extraction.views=2"]], ids=["plain", "faster", "views"]
+)
+def test_a_cell_in_bfloat16_and_channels_last(tmp_path: Path, more: list[str]) -> None:
+    words = [*SMALL, "trainer=gpu", "loss=cluster", "class_weights=min_over_count", *more]
     assert run_module.main(["--directory", str(tmp_path / "cell"), *words]) == 0
     told = json.loads((tmp_path / "cell" / "result.json").read_text())
     assert sum(map(sum, told["confusion"])) == 2400
