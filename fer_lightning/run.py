@@ -106,6 +106,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
         if results.identity(there["config"], there["protocol"]) != results.identity(config, cell.protocol):
             raise UserError(f"{directory} holds the result of another cell; choose another folder or delete it")
         log.info("complete: %s was there, nothing to do", directory)
+        (directory / LAST).unlink(missing_ok=True)  # of a process that was killed when all was written
         return directory
     tell_data(cell.data)
     training = Training(cell, directory)
@@ -113,7 +114,6 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
     if not is_first_rank():
         return directory
     if trial:
-        (directory / results.CHECKPOINT).unlink(missing_ok=True)
         score = training.results[-1].minival_macro_recall
         told = {
             "minival_macro_recall": score,
@@ -123,7 +123,8 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
         write_atomic(
             directory / results.TRIAL, json.dumps({**told, "seconds": round(time.monotonic() - begin, 2)})
         )
-        (directory / LAST).unlink()
+        for needless in (results.CHECKPOINT, LAST):  # now, and not before: a fit goes on from both
+            (directory / needless).unlink()
         return directory
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)

@@ -1,5 +1,6 @@
 """A cell that is stopped and started again ends with the digits of one that was left alone, whatever it was."""
 
+import csv
 import json
 import os
 import random
@@ -132,8 +133,37 @@ def test_cut_between_training_and_test_it_is_only_tested(monkeypatch: pytest.Mon
 def test_what_an_interrupted_fit_logged_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = CELLS["fine-tuning"]
     interrupted(monkeypatch, words, tmp_path)
-    logged = "".join(path.read_text() for path in sorted((tmp_path / "logs/fine_tuning").glob("metrics*.csv")))
-    assert logged.count("\n") - logged.count("epoch") >= EPOCHS
+    epochs: list[str] = []
+    for path in (tmp_path / "logs/fine_tuning").glob("metrics*.csv"):
+        with path.open() as stream:
+            epochs += [line["epoch"] for line in csv.DictReader(stream) if line["minival/macro_recall"]]
+    assert sorted(epochs) == [str(epoch) for epoch in range(EPOCHS)]
+
+
+def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def trial(directory: Path) -> float:
+        run.train(config(CELLS["fine-tuning"]), directory, directory, trial=True)
+        return float(json.loads((directory / results.TRIAL).read_text())["minival_macro_recall"])
+
+    def fail(*_: Any) -> None:
+        raise CutError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "write_atomic", fail)
+        with pytest.raises(CutError):
+            trial(tmp_path / "cut")
+    assert trial(tmp_path / "cut") == trial(tmp_path / "alone")
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {results.TRIAL, "logs"}
+
+
+def test_a_cell_killed_when_its_result_was_written_is_complete_and_tidied(tmp_path: Path) -> None:
+    words = CELLS["fine-tuning"]
+    train(words, tmp_path)
+    (tmp_path / LAST).write_text("left over")
+    train(words, tmp_path)
+    assert not (tmp_path / LAST).exists()
 
 
 def test_another_cells_half_trained_folder_is_refused(

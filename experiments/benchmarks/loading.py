@@ -41,6 +41,7 @@ from fer_lightning.data.samplers import shuffle
 from fer_lightning.data.store import Store
 from fer_lightning.data.synthetic import identities
 from fer_lightning.data.transforms import paper
+from fer_lightning.testing import processor
 
 SIZE, SEEN = 256, 224
 FLIP, ROTATE, SCALE, TRANSLATE = 0.5, 10.0, 0.1, 0.05
@@ -291,12 +292,6 @@ def ratios(rounds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
         name: {other: ratio(name, [other]) for other in others} | {"the fastest of these": ratio(name, others)}
         for name in ("ours, jpeg", "ours, raw")
     }
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:
