@@ -48,7 +48,7 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_atomic(path: Path, data: str | bytes) -> None:
+def write_atomic(path: Path, data: str | bytes | memoryview) -> None:
     """Write a file so that it is either whole or absent, also after a kill or a full disk."""
     with atomic_path(path) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -88,6 +88,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def lock_of(path: Path) -> FileLock:
+    """The lock beside ``path``, not yet held."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f"{path.name}.lock"))
+
+
 @contextmanager
 def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
     """Hold the lock beside ``path``; a lock of a process that died is free (the kernel lets go of it).
@@ -96,8 +102,7 @@ def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
         path: what is worked on.
         waiting_for: what to say where somebody else holds the lock.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    lock = lock_of(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:

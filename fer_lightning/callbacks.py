@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
 from typing import Any
 
@@ -47,6 +49,21 @@ class EpochLine(Callback):
         score = float(trainer.callback_metrics[MONITOR])
         if trainer.is_global_zero:
             log.info("%s: epoch %d of %d, %s %.3f, %.0f s left", self.stage, done, total, MONITOR, score, left)
+
+
+class EndAtOnce(Callback):
+    """SIGTERM ends the process at once, as everywhere else: what a fit goes on from is on disk.
+
+    Lightning's own handler would wait for the batch, and for an answer of the other ranks.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the handler back that was there before the Trainer."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
 
 
 class Reseed(Callback):

@@ -43,6 +43,12 @@ def _cache(words: list[str]) -> int:
     return cache(words)
 
 
+def _sweep(words: list[str]) -> int:
+    from fer_lightning.sweep.command import sweep
+
+    return sweep(words)
+
+
 def _table(words: list[str]) -> int:
     from fer_lightning.table.command import table
 
@@ -61,6 +67,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
     "doctor": (_doctor, "say what is in a data set and what is wrong with it: fer doctor FOLDER"),
     "evaluate": (_evaluate, "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]"),
     "cache": (_cache, "say what is kept of earlier work, or take it away: fer cache list"),
+    "sweep": (_sweep, "say what has become of the cells of a folder: fer sweep status FOLDER"),
     "table": (_table, "run, plan or show a table of experiments: fer table run embedded"),
     "weights": (_weights, "make published weights fit backbone.weights: fer weights import FILE --to DIR"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import sysconfig
@@ -11,32 +12,71 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of an OSError that a full disk raises."""
+
 
 class UserError(Exception):
     """A mistake the user can mend. The message says what is wrong, where, and what to do about it.
 
-    The command line prints it as ``fer: <message>`` and exits with 2; no traceback is shown.
+    The command line prints it as ``fer: <message>`` and exits with ``code``; no traceback is shown.
     """
+
+    code = 2
+
+
+class CellFailed(UserError):  # noqa: N818
+    """A cell that ended by itself without a result. The same command would do the same again."""
+
+    code = 1
+
+
+class Stopped(UserError):  # noqa: N818
+    """A cell that was ended by something else: a signal, a full disk. The same command goes on with it."""
+
+    code = 74
+
+
+class Busy(UserError):  # noqa: N818
+    """A cell that another process is training now."""
+
+    code = 75
 
 
 @dataclass
 class Outcome:
-    """What a command ends with: 0, or 2 after a user's mistake."""
+    """What a command ends with: 0, or the code of what the user was told."""
 
     code: int = 0
 
 
 @contextmanager
 def report() -> Iterator[Outcome]:
-    """Run a command: show what is logged, turn a UserError into one line on stderr and exit code 2."""
+    """Run a command: show what is logged, turn a UserError into one line on stderr and its exit code.
+
+    A full disk is told in one line, too, wherever it shows.
+    """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger(__package__).setLevel(logging.INFO)
     outcome = Outcome()
     try:
         yield outcome
     except UserError as error:
-        print(f"fer: {' '.join(str(error).split())}", file=sys.stderr)
-        outcome.code = 2
+        _tell(error, outcome)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        _tell(Stopped(f"{error}; free some space and run the same again"), outcome)
+
+
+def _tell(error: UserError, outcome: Outcome) -> None:
+    print(f"fer: {' '.join(str(error).split())}", file=sys.stderr)
+    outcome.code = error.code
+
+
+def in_words(error: BaseException) -> str:
+    """An exception in one line: its kind and what it says."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextmanager

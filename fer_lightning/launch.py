@@ -2,43 +2,131 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, Protocol
 
-from fer_lightning import results
-from fer_lightning.config import compose
-from fer_lightning.contracts import ClassStats
-from fer_lightning.errors import UserError
+from fer_lightning.processes import ENDS_WITH_PARENT
 
-if TYPE_CHECKING:
-    from fer_lightning.objective import Objective
+_OF_ANOTHER_RUN = (
+    "RANK",
+    "LOCAL_RANK",
+    "GROUP_RANK",
+    "NODE_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+    "PL_GLOBAL_SEED",
+)
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+_CELL = "fer_lightning.run"
 
-_OF_ANOTHER_RUN = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
-Child: TypeAlias = "subprocess.Popen[str]"
+class Child(Protocol):
+    """What is asked of a child process; subprocess.Popen is one."""
 
-_DECIDES = ("data", "backbone", "stage", "trainer")
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not, in so many seconds.
+        """
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        ...
+
+    def kill(self) -> None:
+        """Make it end."""
+        ...
 
 
-def child(words: Sequence[str], output: IO[str] | None = None, errors: IO[str] | int | None = None) -> Child:
+def child(
+    words: Sequence[str], output: IO[str] | None = None, errors: IO[str] | None = None, **variables: str
+) -> Child:
     """Start ``python -m fer_lightning.run`` with an environment that knows of no other run's ranks.
 
     Args:
         words: its command line.
         output: where its stdout goes; None: to this process's.
         errors: likewise its stderr.
+        variables: more of its environment.
     """
+    command = [sys.executable, "-m", _CELL, *words]
+    return subprocess.Popen(command, env=_environment(variables), stdout=output, stderr=errors, text=True)
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_RUN}
     # threads that wait for one another must not keep the cores busy: cells run side by side
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command = [sys.executable, "-m", "fer_lightning.run", *words]
-    return subprocess.Popen(command, env=environment, stdout=output, stderr=errors, text=True)
+    return {**environment, ENDS_WITH_PARENT: "1", **variables}
+
+
+class _Forked:
+    """A child that is a fork of a process in which everything is imported."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        self._process = process
+        self.terminate = process.terminate
+        self.kill = process.kill
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(_CELL, timeout or 0)
+        return self._process.exitcode
+
+
+def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
+    """Like ``child``, but what cells import is imported once for all that this process starts, in a server.
+
+    Args:
+        words: its command line.
+        log: what it says is added to this file.
+        variables: more of its environment.
+    """
+    if sys.platform != "linux":  # elsewhere, system libraries do not bear it
+        with log.open("a") as output:
+            return child(words, output, output, **variables)
+    context = get_context("forkserver")
+    context.set_forkserver_preload([_CELL])
+    with _set(_ONE_THREAD):  # a process with threads must not be forked; a cell sets its own number
+        forkserver.ensure_running()
+    process = context.Process(target=_be_a_cell, args=(list(words), str(log), _environment(variables)))
+    process.start()
+    return _Forked(process)
+
+
+@contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _be_a_cell(words: list[str], log: str, environment: dict[str, str]) -> None:
+    from fer_lightning.run import main
+
+    os.environ.clear()
+    os.environ.update(environment)
+    with Path(log).open("a") as output:
+        os.dup2(output.fileno(), sys.stdout.fileno())
+        os.dup2(output.fileno(), sys.stderr.fileno())
+    sys.exit(main(words))
 
 
 def wait(process: Child) -> int:
@@ -57,90 +145,10 @@ def wait(process: Child) -> int:
 
 
 def end(process: Child) -> None:
-    """Ask a child to end, and insist after ten seconds."""
+    """Ask a child to end, and insist after fifteen seconds: it may have to insist with others before."""
     process.terminate()
     try:
-        process.wait(10)
+        process.wait(15)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-class Launcher:
-    """Knows cells by their content: what they are is asked once for each choice of data and backbone.
-
-    Args:
-        config_dir: a user's folder with further options.
-    """
-
-    def __init__(self, config_dir: str | None = None) -> None:
-        self.config_dir = config_dir
-        self.options = ["--config-dir", config_dir] if config_dir else []
-        self._answers: dict[str, dict[str, Any]] = {}
-        self._objectives: dict[tuple[str, ...], Objective] = {}
-
-    def directory(self, overrides: Sequence[str], base: Path) -> Path:
-        """The folder of a cell in ``base``; prepares its faces and pre-trained weights where they are missing.
-
-        Raises:
-            UserError: the configuration is wrong, or the child that sets up said so and ended.
-        """
-        config, known = self._cell(overrides)
-        return base / results.cell_name(config, known["protocol"])
-
-    def setting(self, overrides: Sequence[str]) -> str:
-        """``results.setting`` of the result that a cell will have."""
-        config, known = self._cell(overrides)
-        return results.setting({"config": config, "protocol": known["protocol"]})
-
-    def objective(self, overrides: Sequence[str]) -> Objective:
-        """What a cell minimises, to compare it with others before anything is trained."""
-        from fer_lightning.objective import objective  # torch, which a sweep that is complete needs not
-
-        key = tuple(overrides)
-        if key not in self._objectives:
-            config, known = self._cell(overrides)
-            stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
-            self._objectives[key] = objective(config, known["protocol"], stats)
-        return self._objectives[key]
-
-    def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""
-        config = compose(overrides, self.config_dir)
-        return self._ask("--measure", overrides, [config[group] for group in _DECIDES])
-
-    def is_complete(self, overrides: Sequence[str], base: Path) -> bool:
-        """Whether a cell's result is there; where its faces are not even prepared, it is not."""
-        known = self.measure(overrides)
-        if "protocol" not in known:
-            return False
-        config = compose(overrides, self.config_dir)
-        return results.read(base / results.cell_name(config, known["protocol"])) is not None
-
-    def _cell(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A cell's config, and what only a child can find out: its protocol and class counts."""
-        config = compose(overrides, self.config_dir)
-        return config, self._ask("--protocol", overrides, [config[group] for group in _DECIDES])
-
-    def _ask(self, what: str, overrides: Sequence[str], decides: Any) -> dict[str, Any]:
-        """The answer of a child that imports what this process must not; asked once for what decides it."""
-        key = json.dumps([what, decides], sort_keys=True)
-        if key not in self._answers:
-            with tempfile.TemporaryDirectory() as folder:
-                answer, said = Path(folder) / "answer.json", Path(folder) / "stderr.txt"
-                with said.open("w") as errors:
-                    wait(child([what, str(answer), *self.options, *overrides], errors=errors))
-                if not answer.exists():
-                    last = (
-                        said.read_text().strip().splitlines() or ["the process that sets up cells was killed"]
-                    )[-1]
-                    raise UserError(last.removeprefix("fer: "))
-                self._answers[key] = json.loads(answer.read_text())
-        return self._answers[key]
-
-    def start(
-        self, overrides: Sequence[str], directory: Path, output: IO[str] | None = None, *, trial: bool = False
-    ) -> Child:
-        """Start a cell, or a trial of one, in its folder; ``output`` takes what it says, as in ``child``."""
-        kind = ["--trial"] if trial else []
-        return child(["--directory", str(directory), *kind, *self.options, *overrides], output, output)

@@ -47,3 +47,11 @@ class Line:
             left = (now - self.begin) / (done - self.first) * (total - done)
             log.info("%s: %d of %d, %.0f s left", self.what, done, total, left)
         self.done = done
+
+
+def duration(seconds: float) -> str:
+    """Hours and minutes, minutes, or seconds."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -12,15 +14,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from filelock import FileLock, Timeout
 from pyarrow import parquet
 
 from fer_lightning.cache import atomic_path, content_hash, write_atomic
-from fer_lightning.errors import UserError
+from fer_lightning.errors import NO_SPACE, Busy, Stopped, UserError, in_words
 
 RESULT = "result.json"
 TRIAL = "trial.json"
 PREDICTIONS = "predictions.parquet"
 CHECKPOINT = "best.ckpt"
+
+FAILURE = "failed.json"
+"""What a cell says that ended by itself without a result."""
+
+LOG = "log.txt"
+"""What a cell of a sweep or table said."""
+
+_LOCK = ".lock"
 
 _PACKAGES = (
     "fer-lightning",
@@ -37,6 +48,7 @@ _NOT_IDENTITY = {
     "choices": {"logger", "trainer"},
     "data": {"root", "store", "workers", "exclude"},
     "backbone": {"weights", "source"},
+    "trainer": {"timeout", "started_by"},
 }
 
 
@@ -100,6 +112,61 @@ def write(
     with atomic_path(directory / PREDICTIONS) as partial:
         parquet.write_table(pa.table(columns), partial)
     write_atomic(directory / RESULT, json.dumps(result, indent=2) + "\n")
+
+
+@contextmanager
+def claimed(directory: Path) -> Iterator[None]:
+    """Hold a cell's folder while it is trained; what an earlier failure left there goes.
+
+    Raises:
+        Busy: another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / _LOCK)
+    try:
+        lock.acquire(timeout=1)  # who asks whether a cell is running holds it for a moment
+    except Timeout as error:
+        raise Busy(f"{directory}: another process trains this cell at the moment") from error
+    try:
+        (directory / FAILURE).unlink(missing_ok=True)
+        yield
+        Path(lock.lock_file).unlink(missing_ok=True)  # complete: who waited for the lock will see that
+    finally:
+        lock.release()
+
+
+def is_claimed(directory: Path) -> bool:
+    """Whether a process is at this cell now."""
+    path = directory / _LOCK
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+@contextmanager
+def failure_noted(directory: Path | None) -> Iterator[None]:
+    """Write down in a cell's folder why it ended without a result, unless something else ended it."""
+    try:
+        yield
+    except (Stopped, Busy):
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in NO_SPACE
+        if directory is not None and not full:
+            directory.mkdir(parents=True, exist_ok=True)
+            said = str(error) if isinstance(error, UserError) else in_words(error)
+            write_atomic(directory / FAILURE, json.dumps({"said": said, "when": time.time()}) + "\n")
+        raise
+
+
+def read_failure(directory: Path) -> str | None:
+    """Why a cell ended without a result, or None where it did not end by itself."""
+    path = directory / FAILURE
+    return str(json.loads(path.read_text())["said"]) if path.exists() else None
 
 
 def read_trial(directory: Path) -> dict[str, Any] | None:

@@ -15,13 +15,15 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fer_lightning import build, faces, objective, results
+from fer_lightning import build, faces, objective, ranks, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import check, compose
 from fer_lightning.contracts import ClassStats
@@ -31,23 +33,29 @@ from fer_lightning.features import Pass, state_hash
 from fer_lightning.freeze import freeze
 from fer_lightning.inference import load_model
 from fer_lightning.measure import measure
+from fer_lightning.models.network import Network
+from fer_lightning.processes import ENDS_WITH_PARENT, end_with_parent
 from fer_lightning.progress import Line
-from fer_lightning.stages import LAST, is_first_rank
+from fer_lightning.stages import LAST
 from fer_lightning.testing import finish, watch_centers
 from fer_lightning.training import Cell, Training
 
 log = logging.getLogger("fer_lightning.run")  # not __name__, which is __main__ where this is started
 
 
-def set_up(config: dict[str, Any]) -> Cell:
+def set_up(config: dict[str, Any], *, to_train: bool = True) -> Cell:
     """Load the backbone's weights, prepare the faces, and find out which cell this is.
+
+    Args:
+        config: as from ``compose``.
+        to_train: or only to know the cell, on a machine that may lack the GPU that it is for.
 
     Raises:
         UserError: something the user can mend; nothing has been trained.
     """
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
-    if settings.device == "cuda" and not torch.cuda.is_available():
+    if to_train and settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
     build.sampler(config)  # these refuse what makes no sense before the data is touched
     build.augmentation(config)
@@ -65,7 +73,8 @@ def set_up(config: dict[str, Any]) -> Cell:
     backbone.complete()
     protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
-    return Cell(config, backbone, state_hash(how.place(backbone)), data, protocol, how)
+    pretrained = state_hash(how.place(backbone)) if to_train else ""
+    return Cell(config, backbone, pretrained, data, protocol, how)
 
 
 def minival_hash(data: FaceDataModule) -> str:
@@ -102,38 +111,54 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
     begin = time.monotonic()
     cell = set_up(config)
     directory = directory or base / results.cell_name(config, cell.protocol)
-    if is_first_rank() and (there := results.read(directory)):
-        if results.identity(there["config"], there["protocol"]) != results.identity(config, cell.protocol):
-            raise UserError(f"{directory} holds the result of another cell; choose another folder or delete it")
-        log.info("complete: %s was there, nothing to do", directory)
-        (directory / LAST).unlink(missing_ok=True)  # of a process that was killed when all was written
-        return directory
-    tell_data(cell.data)
-    training = Training(cell, directory)
-    network = training.run()
-    if not is_first_rank():
-        return directory
+    settings = build.trainer(config)
+    with ExitStack() as held:
+        with ranks.together(settings.device, settings.timeout):
+            if ranks.is_first():
+                held.enter_context(results.claimed(directory))
+            if ranks.agree(_is_complete(directory, cell, trial)):
+                log.info("complete: %s was there, nothing to do", directory)
+                return directory
+            tell_data(cell.data)
+            training = Training(cell, directory)
+            network = training.run()
+        if ranks.is_first():
+            _finish(training, network, begin, trial)
+    return directory
+
+
+def _is_complete(directory: Path, cell: Cell, trial: bool) -> bool:
+    """Whether the cell was trained before; what its process left, if it was killed in the end, is tidied up."""
+    if not ranks.is_first() or not (there := (results.read_trial if trial else results.read)(directory)):
+        return False
+    protocol = cell.protocol if trial else there["protocol"]
+    if results.identity(there["config"], protocol) != results.identity(cell.config, cell.protocol):
+        raise UserError(f"{directory} holds the result of another cell; choose another folder or delete it")
+    (directory / LAST).unlink(missing_ok=True)
+    return True
+
+
+def _finish(training: Training, network: Network, begin: float, trial: bool) -> None:
+    """Test what was trained and write the result or, for a trial, the minival's score."""
+    cell, directory = training.cell, training.directory
     if trial:
-        score = training.results[-1].minival_macro_recall
         told = {
-            "minival_macro_recall": score,
+            "minival_macro_recall": training.results[-1].minival_macro_recall,
             "stages": [asdict(fit) for fit in training.results],
-            "config": config,
+            "config": cell.config,
+            "seconds": round(time.monotonic() - begin, 2),
         }
-        write_atomic(
-            directory / results.TRIAL, json.dumps({**told, "seconds": round(time.monotonic() - begin, 2)})
-        )
+        write_atomic(directory / results.TRIAL, json.dumps(told))
         for needless in (results.CHECKPOINT, LAST):  # now, and not before: a fit goes on from both
             (directory / needless).unlink()
-        return directory
+        return
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
-    best = load_model(directory / results.CHECKPOINT, build.own(config))
+    best = load_model(directory / results.CHECKPOINT, build.own(cell.config))
     result = finish(directory, best, cell, begin, extra)
     (directory / LAST).unlink()
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)
-    return directory
 
 
 def _told(cell: Cell) -> dict[str, Any]:
@@ -147,14 +172,35 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("pytorch_lightning", "lightning_fabric"):
         warnings.filterwarnings("ignore", module=module)
-    if not is_first_rank():
+    if not ranks.is_first():
         logging.getLogger("fer_lightning").setLevel(logging.ERROR)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one cell from the command line; see ``fer train --help`` for the overrides."""
+    """Run one cell from the command line; see ``fer train --help`` for the overrides.
+
+    Returns the exit code: 0; 1 where the cell failed; 2 after a user's mistake; 74 where something else ended it,
+    75 where another process is at it; 130 after Ctrl-C. SIGTERM ends it with 143.
+    """
     if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end)
+    if os.environ.pop(ENDS_WITH_PARENT, None):
+        end_with_parent()
+    options = _parser().parse_args(words)
+    try:
+        with report() as outcome, results.failure_noted(options.directory):
+            _run(options)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return outcome.code
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fer_lightning.run", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", help="a folder with further options")
@@ -164,32 +210,43 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--measure", type=Path, help="only measure steps, and write what they cost here")
     parser.add_argument("--trial", action="store_true", help="do not test: only the minival's score is kept")
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
-    options = parser.parse_args(words)
-    try:
-        with report() as outcome:
-            _run(options)
-    except KeyboardInterrupt:
-        return 130
-    return outcome.code
+    return parser
 
 
 def _run(options: argparse.Namespace) -> None:
-    hush()
     config = compose(options.overrides, options.config_dir)
-    os.environ["OMP_NUM_THREADS"] = str(config["trainer"].get("threads", 1))  # for the ranks started from here
+    trainer = config["trainer"]
+    os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks started from here
     check(config)
     if options.faces:
         tell_data(build.data(config, faces.store(config, Line("faces"))))
     elif options.measure:
         cost = measure(config)
         prepared = cost["disk"]["faces"] == 0
-        write_atomic(options.measure, json.dumps({**cost, **(_told(set_up(config)) if prepared else {})}))
+        write_atomic(
+            options.measure, json.dumps({**cost, **(_told(set_up(config, to_train=False)) if prepared else {})})
+        )
     elif options.protocol:
-        cell = set_up(config)
+        cell = set_up(config, to_train=False)
         tell_data(cell.data)
         write_atomic(options.protocol, json.dumps(_told(cell)))
     else:
-        train(config, options.directory, options.base, trial=options.trial)
+        if trainer["started_by"] == "slurm":
+            ranks.adopt_slurm()
+        work = partial(_be_a_rank, config, options)
+        if ranks.are_there() or trainer["devices"] * trainer["nodes"] == 1:
+            work()
+        elif trainer["nodes"] > 1:
+            raise UserError(
+                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, see README, Many GPUs"
+            )
+        else:
+            ranks.start(work, trainer["devices"])
+
+
+def _be_a_rank(config: dict[str, Any], options: argparse.Namespace) -> None:
+    hush()
+    train(config, options.directory, options.base, trial=options.trial)
 
 
 if __name__ == "__main__":

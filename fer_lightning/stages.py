@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from fer_lightning.cache import atomic_path, home, locked, write_atomic
-from fer_lightning.callbacks import EpochLine, Reseed
+from fer_lightning import ranks
+from fer_lightning.cache import home, lock_of, write_atomic
+from fer_lightning.callbacks import EndAtOnce, EpochLine, Reseed
 from fer_lightning.freeze import BatchNorm
 from fer_lightning.module import MONITOR, FERModule
 
@@ -105,6 +107,8 @@ class TrainerSettings:
         gradient_clip: largest norm of the gradient; None: no clipping.
         accumulate: micro-batches that a step's batch is taken in: the same loss with less memory.
         compile: torch.compile of backbone and neck, in training.
+        timeout: seconds after which a rank that waits for another gives up, and the cell with it.
+        started_by: who starts the ranks: ``fer``, or ``slurm``. torchrun is noticed.
         max_steps: stop each fit after so many steps; -1: no such limit. For trying out.
     """
 
@@ -121,13 +125,18 @@ class TrainerSettings:
         gradient_clip: float | None,
         accumulate: int,
         compile: bool,
+        timeout: float,
+        started_by: Literal["fer", "slurm"],
         max_steps: int,
     ) -> None:
+        if timeout <= 0:
+            raise ValueError(f"timeout must be positive, got {timeout}")
         self.device = "cuda" if accelerator == "gpu" else "cpu"
         self.channels_last = channels_last
         self.precision = precision
         self.threads = threads
         self.compile = compile
+        self.timeout = timeout
         self.arguments: dict[str, Any] = {
             "accelerator": accelerator,
             "devices": devices,
@@ -147,8 +156,8 @@ class TrainerSettings:
         last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
         return Trainer(
             max_epochs=fit.epochs,
-            callbacks=[EpochLine(name), Reseed(seed), *callbacks, best, last],
-            plugins=[AtomicCheckpoints()],
+            callbacks=[EndAtOnce(), EpochLine(name), Reseed(seed), *callbacks, best, last],
+            plugins=[AtomicCheckpoints(), ranks.environment()],
             logger=logger,
             use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded
             num_sanity_val_steps=0,
@@ -174,9 +183,10 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that are whole or absent, also after a kill or a full disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint."""
-        with atomic_path(Path(path)) as partial:
-            torch.save(checkpoint, partial)
+        """Write a checkpoint, by way of memory: torch tells of a full disk in a way that cannot be told apart."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomic(Path(path), buffer.getbuffer())
 
 
 def run_fit(
@@ -191,7 +201,7 @@ def run_fit(
     assert isinstance(best, ModelCheckpoint)
     assert isinstance(last, ModelCheckpoint)
     half_done = Path(last.dirpath or "") / LAST
-    if there := half_done.exists():
+    if there := ranks.agree(half_done.exists()):
         log.info("%s: goes on from %s", name, half_done)
     seed_everything(seed, workers=True, verbose=False)
     trainer.fit(module, datamodule=data, ckpt_path=half_done if there else None, weights_only=True)
@@ -202,11 +212,6 @@ def run_fit(
     (line,) = (callback for callback in callbacks if isinstance(callback, EpochLine))
     score = float(best.best_model_score)
     return checkpoint["state_dict"], FitResult(name, fit.epochs, int(checkpoint["epoch"]), score, line.seconds)
-
-
-def is_first_rank() -> bool:
-    """Whether this process is the one that writes files: rank 0, or the only one."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
 
 
 def shared_fit(
@@ -221,16 +226,32 @@ def shared_fit(
         train: trains it and leaves ``best.ckpt`` in the folder it is given, or goes on there.
     """
     entry = home() / "stages" / key[:32]
-    if not is_first_rank():  # the first rank holds the lock and started this one only if it trains
-        return _found_fit(entry) if (entry / _FIT).exists() else train(entry)
-    with locked(entry, "another cell trains the stage that this one starts with"):
-        if (entry / _FIT).exists():
+    lock = lock_of(entry)
+    told = False
+    try:
+        while (answer := ranks.agree(_look_for(entry, lock) if ranks.is_first() else "")) == "busy":
+            if not told:
+                log.info("waiting: another cell trains the stage that this one starts with")
+            told = True
+        if answer == "found":
             log.info("stage found: another cell with the same choices has trained it")
             return _found_fit(entry)
         state, result = train(entry)
-        write_atomic(entry / _FIT, json.dumps({**asdict(result), "shared": True}))
-        (entry / LAST).unlink(missing_ok=True)
+        if ranks.is_first():
+            write_atomic(entry / _FIT, json.dumps({**asdict(result), "shared": True}))
+            (entry / LAST).unlink(missing_ok=True)
         return state, result
+    finally:
+        lock.release()
+
+
+def _look_for(entry: Path, lock: FileLock) -> Literal["found", "busy", "ours"]:
+    """Whether a shared stage is trained, or being trained by others. If neither, the lock is ours from now on."""
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        return "busy"
+    return "found" if (entry / _FIT).exists() else "ours"
 
 
 def _found_fit(entry: Path) -> tuple[dict[str, Tensor], FitResult]:

@@ -1,25 +1,21 @@
-"""``fer train``: one cell, or with ``-m`` a sweep through Hydra's sweepers and launchers."""
+"""``fer train``: one cell, or with ``-m`` a sweep of cells."""
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-from omegaconf import DictConfig
 
-from fer_lightning import launch, results
+from fer_lightning import launch
 from fer_lightning.config import check, compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
-
-log = logging.getLogger(__name__)
+from fer_lightning.sweep import grid, hydra_app
+from fer_lightning.sweep.planner import Planner
+from fer_lightning.sweep.running import Sweep
 
 HYDRA_ONLY = (
     "--help",
@@ -34,6 +30,8 @@ HYDRA_ONLY = (
     "--package",
     "-p",
 )
+MULTIRUN = ("-m", "--multirun")
+RETRY = "--retry-failed"
 
 
 def train(words: Sequence[str]) -> int:
@@ -43,22 +41,25 @@ def train(words: Sequence[str]) -> int:
         UserError: an override does not fit the configuration.
     """
     if any(word in HYDRA_ONLY for word in words):
-        return _hydra(words, launch.Launcher())
-    config_dir, overrides, multirun = _split(words)
-    if multirun:
-        launcher = launch.Launcher(config_dir)
-        launcher.setting(first_of_sweep(overrides, config_dir))  # data that is wrong is said once, and now
-        return _hydra(words, launcher)
-    compose(_own(overrides), config_dir)
-    directory = [word.partition("=")[2] for word in overrides if word.startswith("hydra.run.dir=")]
+        return _hydra_only(words)
+    config_dir, options, overrides = _split(words)
+    own = [word for word in overrides if not word.startswith("hydra")]
+    of_hydra = [word for word in overrides if word.startswith("hydra")]
+    if options & set(MULTIRUN):
+        return _sweep(own, of_hydra, config_dir, retry_failed=RETRY in options)
+    if RETRY in options:
+        raise UserError(f"fer train: {RETRY} is for a sweep; a cell is tried anew by the same command")
+    compose(own, config_dir)
+    directory = [word.partition("=")[2] for word in of_hydra if word.startswith("hydra.run.dir=")]
     place = ["--directory", directory[-1]] if directory else []
-    options = ["--config-dir", config_dir] if config_dir else []
-    return launch.wait(launch.child([*place, *options, *_own(overrides)]))
+    given = ["--config-dir", config_dir] if config_dir else []
+    return launch.wait(launch.child([*place, *given, *own]))
 
 
-def _split(words: Sequence[str]) -> tuple[str | None, list[str], bool]:
-    """The user's config folder, the overrides, and whether this is a sweep."""
+def _split(words: Sequence[str]) -> tuple[str | None, set[str], list[str]]:
+    """The user's config folder, the other options, and the overrides."""
     overrides: list[str] = []
+    options: set[str] = set()
     config_dir = None
     rest = iter(words)
     for word in rest:
@@ -66,86 +67,50 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str], bool]:
             config_dir = next(rest, None)
         elif word.startswith("--config-dir="):
             config_dir = word.partition("=")[2]
-        elif word not in ("-m", "--multirun"):
-            if word.startswith("-"):
-                raise UserError(f"fer train: unknown option {word}; `fer train --help` lists all there is")
+        elif word in (*MULTIRUN, RETRY):
+            options.add(word)
+        elif word.startswith("-"):
+            raise UserError(f"fer train: unknown option {word}; `fer train --help` lists all there is")
+        else:
             overrides.append(word)
-    return config_dir, overrides, any(word in ("-m", "--multirun") for word in words)
+    return config_dir, options, overrides
 
 
-def _own(overrides: Sequence[str]) -> list[str]:
-    return [word for word in overrides if not word.startswith("hydra.")]
+def _sweep(own: Sequence[str], of_hydra: Sequence[str], config_dir: str | None, *, retry_failed: bool) -> int:
+    settings = hydra_app.settings(of_hydra, config_dir)
+    base = Path(settings.sweep.dir)
+    combinations = hydra_app.grid(own)
+    planner = Planner(config_dir)
+    try_out_own([planner.compose(words) for words in combinations])
+    planned = grid.plan(combinations, planner, base)
+    return 1 if Sweep(planned, base, of_hydra, config_dir, retry_failed=retry_failed).run() else 0
 
 
-def first_of_sweep(overrides: Sequence[str], config_dir: str | None) -> list[str]:
-    """A sweep's first choices, after composing every other once: a misspelt one is found before anything trains.
+def try_out_own(configs: Sequence[dict[str, Any]]) -> None:
+    """Try code of the user's own once for each config that has some: a mistake in it is found before any training.
 
     Raises:
-        UserError: one of them does not exist.
+        UserError: it does not do what it must.
     """
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
-    choices = [
-        [f"{override.get_key_element()}={choice}" for choice in override.sweep_string_iterator()]
-        if override.is_choice_sweep() or override.is_range_sweep()
-        else [override.input_line or ""]
-        for override in parsed
-        if not (override.input_line or "").startswith("hydra.")
-    ]
-    firsts = [choice[0] for choice in choices]
-    for place, options in enumerate(choices):
-        for option in options:
-            config = compose([*firsts[:place], option, *firsts[place + 1 :]], config_dir)
-            if any(map(is_own, config.values())):
-                _try_out(config)
-    return firsts
+    tried = set()
+    for config in configs:
+        nodes = [node for node in config.values() if is_own(node)]
+        if not nodes or repr(nodes) in tried:
+            continue
+        from fer_lightning import objective  # torch, which a sweep without code of the user's own needs not yet
+
+        tried.add(repr(nodes))
+        check(config)
+        objective.try_out(config)
 
 
-def _try_out(config: dict[str, Any]) -> None:
-    from fer_lightning import objective  # torch, which a sweep without code of the user's own needs not yet
-
-    check(config)
-    objective.try_out(config)
-
-
-def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
-    failed: list[str] = []
-    earlier: dict[Path, list[str]] = {}
-
-    def cell(config: DictConfig) -> None:
-        """One job of a sweep: a child process in the cell's own folder."""
-        job = HydraConfig.get()
-        overrides = list(job.overrides.task)
-        try:
-            directory = launcher.directory(overrides, Path(job.sweep.dir))
-            if results.read(directory):
-                log.info("complete: %s was there, nothing to do", directory)
-                earlier[directory] = overrides
-                return
-            own = launcher.objective(overrides)
-        except UserError as error:
-            failed.append(f"{' '.join(overrides)}: {error}")
-            return
-        for other, factor in ((other, launcher.objective(its).factor_to(own)) for other, its in earlier.items()):
-            if factor == 1:
-                log.info("not trained: %s is the same experiment as %s", " ".join(overrides), other)
-                return
-            if factor is not None:
-                log.warning("note: %s is %s up to a constant, %.3g times the loss", directory, other, factor)
-        earlier[directory] = overrides
-        log.info("cell %s: %s", job.job.num, directory)
-        launch.wait(launcher.start(overrides, directory))
-        if results.read(directory) is None:
-            failed.append(str(directory))
-
+def _hydra_only(words: Sequence[str]) -> int:
+    """What Hydra tells of the configuration."""
     argv = sys.argv
     sys.argv = ["fer train", *words]
     try:
-        hydra.main(config_path=str(shipped("conf").resolve()), config_name="config", version_base="1.3")(cell)()
+        path = str(shipped("conf").resolve())
+        hydra.main(config_path=path, config_name="config", version_base="1.3")(lambda _: None)()
     finally:
         sys.argv = argv
-    for cell_and_reason in failed:
-        log.error("failed: %s", cell_and_reason)
-    return 1 if failed else 0
+    return 0

@@ -25,7 +25,7 @@ from fer_lightning.evaluate import merged
 from fer_lightning.inference import load_model
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.network import Network
-from fer_lightning.train import first_of_sweep
+from fer_lightning.train import try_out_own
 
 README = Path(__file__).parents[1] / "README.md"
 CLASSES = {"happy": 24, "sad": 16, "fear": 12}
@@ -418,7 +418,7 @@ def test_a_sweep_tries_every_own_loss_before_it_trains_the_first(tmp_path: Path)
     write(tmp_path, "loss", "_target_: wrong.Wrong\n", "wrong")
     (tmp_path / "wrong.py").write_text(HEAD.format(returned="logits"))
     with pytest.raises(UserError, match="must return a HeadOutput"):
-        first_of_sweep(["loss=softmax,wrong"], str(tmp_path / "conf"))
+        try_out_own([compose([f"loss={loss}"], str(tmp_path / "conf")) for loss in ("softmax", "wrong")])
 
 
 def test_an_own_schedule_moves_the_learning_rate(tmp_path: Path) -> None:

@@ -6,16 +6,16 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_lightning import launch
 from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.layout import tables
+from fer_lightning.progress import duration
+from fer_lightning.sweep.planner import Planner
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
-from fer_lightning.table.running import Run, jobs_at_a_time
-from fer_lightning.table.words import duration
+from fer_lightning.table.running import Run, apart, jobs_at_a_time
 
 
 def table(arguments: Sequence[str]) -> int:
@@ -29,14 +29,16 @@ def table(arguments: Sequence[str]) -> int:
         return _show(Path(options.name), options.out)
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
+    own, _ = apart(options.overrides)
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
-    planning.validate(plan, options.overrides, options.config_dir)
+    planning.validate(plan, own, options.config_dir)
     base = options.out or Path("runs") / plan.name
     if options.action == "plan":
-        return _plan(plan, options.overrides, options.config_dir, base)
-    return Run(plan, options.overrides, options.config_dir, base, options.jobs).run()
+        return _plan(plan, own, options.config_dir, base)
+    run = Run(plan, options.overrides, options.config_dir, base, options.jobs, retry_failed=options.retry_failed)
+    return run.run()
 
 
 def _seeds(text: str) -> list[int]:
@@ -57,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
     parser.add_argument("--out", type=Path, help="run, plan: folder of the cells (runs/TABLE); show: of the files")
     parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
+    )
     parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
     parser.add_argument("--config-dir", help="a folder with further options")
     return parser
@@ -72,7 +77,7 @@ def _show(directory: Path, out: Path | None) -> int:
 
 
 def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, base: Path) -> int:
-    launcher = launch.Launcher(config_dir)
+    planner = Planner(config_dir)
     rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
         ::-1
     ]  # some share their cells
@@ -84,9 +89,9 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
     hours, disk = 0.0, 0.0
     for row, trials in zip(rows, tries, strict=True):
         words = [*plan.overrides, *row.overrides, *overrides]
-        cost = launcher.measure(words)
+        cost = planner.measure(words)
         own = ([*words, f"seed={seed}"] for seed in plan.seeds_of(row))
-        missing = [cell for cell in own if trials or not launcher.is_complete(cell, base)]
+        missing = [cell for cell in own if trials or not planner.is_complete(cell, base)]
         fits = sum(cost["fits"].values())
         seconds = fits + cost["embed"] * cost["rows"]["test"]
         hours += (len(missing) * seconds + trials * fits) / 3600

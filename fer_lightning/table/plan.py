@@ -6,19 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
-from fer_lightning import results
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import compose
 from fer_lightning.contracts import Correction
 from fer_lightning.errors import UserError
-from fer_lightning.launch import Launcher
 from fer_lightning.layout import shipped, tables
+from fer_lightning.sweep.cells import Planned
+from fer_lightning.sweep.planner import Planner
 
 if TYPE_CHECKING:
     from fer_lightning.objective import Objective
@@ -78,23 +78,18 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """One cell of a table, or a trial of the search before it, with the folder it is or will be in."""
+    """One cell of a table, or a trial of the search before it."""
 
     row: RowPlan
     seed: int
-    overrides: tuple[str, ...]
-    directory: Path
+    cell: Planned
     option: str | None = None
     """The value that a trial tries; None for a cell of the table."""
 
-    @property
-    def label(self) -> str:
-        """For the lines a person reads."""
-        return ", ".join(filter(None, (self.row.method, self.option, f"seed {self.seed}")))
 
-    def result(self) -> dict[str, Any] | None:
-        """Its result, once it is complete."""
-        return results.read_trial(self.directory) if self.option else results.read(self.directory)
+def label(row: RowPlan, seed: int, option: str | None = None) -> str:
+    """Of a cell, for the lines a person reads."""
+    return ", ".join(filter(None, (row.method, option, f"seed {seed}")))
 
 
 def load(name: str) -> TablePlan:
@@ -136,13 +131,13 @@ class Twin(NamedTuple):
         return f"{self.method} is the same experiment as {self.first.method}{constant}{trained}."
 
 
-def twins(plan: TablePlan, overrides: Sequence[str], launcher: Launcher) -> list[Twin]:
+def twins(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> list[Twin]:
     """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
     found: list[Twin] = []
     seen: list[tuple[RowPlan, Objective, str]] = []
     for row in plan.rows:
         words = [*plan.overrides, *row.overrides, *overrides]
-        own, setting = launcher.objective(words), launcher.setting(words)
+        own, setting = planner.objective(words), planner.setting(words)
         others = [(first, other.factor_to(own)) for first, other, its in seen if its != setting]
         found += [Twin(row.method, first, factor) for first, factor in others if factor is not None][:1]
         seen.append((row, own, setting))
@@ -150,7 +145,7 @@ def twins(plan: TablePlan, overrides: Sequence[str], launcher: Launcher) -> list
 
 
 def cells(
-    plan: TablePlan, overrides: Sequence[str], launcher: Launcher, base: Path, same: Sequence[Twin] = ()
+    plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, same: Sequence[Twin] = ()
 ) -> list[PlannedCell]:
     """All cells, seed by seed; rows that are exactly the ``same`` share theirs.
 
@@ -163,18 +158,18 @@ def cells(
         for row in (row for row in plan.rows if seed in plan.seeds_of(row)):
             own = trained.get(row.method, row).overrides
             words = (*plan.overrides, *own, *overrides, f"seed={seed}")
-            planned.append(PlannedCell(row, seed, words, launcher.directory(words, base)))
+            planned.append(PlannedCell(row, seed, planner.planned(words, base, label(row, seed))))
     return planned
 
 
 def note_down(
-    plan: TablePlan, planned: Sequence[PlannedCell], same: Sequence[Twin], launcher: Launcher, base: Path
+    plan: TablePlan, planned: Sequence[PlannedCell], same: Sequence[Twin], planner: Planner, base: Path
 ) -> None:
     """Write table.json: what the table consists of, for whoever shows it later."""
     rows = []
     for row in plan.rows:
         mine = [cell for cell in planned if cell.row is row]
-        settings = {launcher.setting(cell.overrides) for cell in mine}
+        settings = {planner.setting(cell.cell.words) for cell in mine}
         dumped = row.model_dump(exclude={"tune"})
         rows.append({**dumped, "seeds": plan.seeds_of(row), "settings": [*settings]})
     told = {

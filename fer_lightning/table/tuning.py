@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.errors import UserError
-from fer_lightning.launch import Launcher
-from fer_lightning.table.plan import PlannedCell, RowPlan, TablePlan
+from fer_lightning.sweep.planner import Planner
+from fer_lightning.table.plan import PlannedCell, RowPlan, TablePlan, label
 
 FOLDER = "trials"
 
@@ -33,15 +33,15 @@ def refuse_unequal_budgets(plan: TablePlan) -> None:
         raise UserError(f"table {plan.name}: tune_seeds: {min(shared)} is one of the seeds that are reported")
 
 
-def trials(plan: TablePlan, overrides: Sequence[str], launcher: Launcher, base: Path) -> list[PlannedCell]:
+def trials(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> list[PlannedCell]:
     """A cell for each value that a row tries and each seed to try with; none of them sees the test set."""
     planned = []
     for seed in plan.tune_seeds:
         for row in plan.rows:
             for option in options(plan, row):
                 words = (*plan.overrides, *row.overrides, option, *overrides, f"seed={seed}")
-                directory = launcher.directory(words, base / FOLDER)
-                planned.append(PlannedCell(row, seed, words, directory, option))
+                cell = planner.planned(words, base / FOLDER, label(row, seed, option), trial=True)
+                planned.append(PlannedCell(row, seed, cell, option))
     return planned
 
 
@@ -70,7 +70,7 @@ def chosen(plan: TablePlan, tried: Sequence[PlannedCell]) -> TablePlan:
 
 
 def _mean_score(cells: Sequence[PlannedCell]) -> float:
-    results = [(cell, cell.result()) for cell in cells]
+    results = [(planned.cell, planned.cell.result()) for planned in cells]
     failed = [cell for cell, result in results if result is None]
     if failed:
         raise UserError(f"a trial failed, so nothing can be chosen: {failed[0].label}; see {failed[0].directory}")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from fer_lightning.cache import content_hash
+from fer_lightning.progress import duration
 from fer_lightning.table.rows import Row, Table, difference
 
 DAGGER = "†"
@@ -206,11 +207,3 @@ def _about_provenance(table: Table) -> Iterable[str]:
 
 def _joined(said: dict[str, object]) -> str:
     return ", ".join(f"{key} {value}" for key, value in said.items())
-
-
-def duration(seconds: float) -> str:
-    """Hours and minutes, minutes, or seconds."""
-    minutes = round(seconds / 60)
-    if minutes < 2:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

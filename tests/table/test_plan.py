@@ -15,6 +15,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
 from fer_lightning.objective import Objective, objective
 from fer_lightning.results import TRIAL
+from fer_lightning.sweep.cells import Planned
 from fer_lightning.table import plan as planning
 from fer_lightning.table import tuning
 from fer_lightning.table.plan import PlannedCell, TablePlan
@@ -27,11 +28,11 @@ ROWS = [
 ]
 
 
-class Launcher:
+class Knowing:
     """Knows cells by their words, without a child process."""
 
-    def directory(self, overrides: Sequence[str], base: Path) -> Path:
-        return base / content_hash(sorted(overrides))[:8]
+    def planned(self, overrides: Sequence[str], base: Path, label: str, *, trial: bool = False) -> Planned:
+        return Planned(tuple(overrides), base / content_hash(sorted(overrides))[:8], label, trial)
 
     def setting(self, overrides: Sequence[str]) -> str:
         return content_hash(sorted(word for word in overrides if not word.startswith("seed=")))
@@ -45,7 +46,7 @@ def table(**said: Any) -> TablePlan:
 
 
 def twins(*rows: dict[str, Any]) -> list[tuple[str, str, float]]:
-    found = planning.twins(table(rows=list(rows)), ["stage.epochs=1"], Launcher())  # type: ignore[arg-type]
+    found = planning.twins(table(rows=list(rows)), ["stage.epochs=1"], Knowing())  # type: ignore[arg-type]
     return [(twin.method, twin.first.method, twin.factor) for twin in found]
 
 
@@ -56,13 +57,13 @@ def row(method: str, *overrides: str) -> dict[str, Any]:
 def test_rows_that_are_one_experiment_are_found_and_share_their_cells(tmp_path: Path) -> None:
     rows = [row("a", "loss=balanced_softmax"), row("b", "loss=focal"), row("c", "loss=logit_adjusted")]
     assert twins(*rows) == [("c", "a", 1.0)]
-    plan, launcher = table(rows=rows), Launcher()
-    same = planning.twins(plan, [], launcher)  # type: ignore[arg-type]
-    cells = planning.cells(plan, [], launcher, tmp_path, same)  # type: ignore[arg-type]
-    folders = {(cell.row.method, cell.seed): cell.directory for cell in cells}
+    plan, planner = table(rows=rows), Knowing()
+    same = planning.twins(plan, [], planner)  # type: ignore[arg-type]
+    cells = planning.cells(plan, [], planner, tmp_path, same)  # type: ignore[arg-type]
+    folders = {(cell.row.method, cell.seed): cell.cell.directory for cell in cells}
     assert folders["c", 0] == folders["a", 0] != folders["a", 1]
     assert len(set(folders.values())) == 4
-    planning.note_down(plan, cells, same, launcher, tmp_path)  # type: ignore[arg-type]
+    planning.note_down(plan, cells, same, planner, tmp_path)  # type: ignore[arg-type]
     told = json.loads((tmp_path / "table.json").read_text())
     assert told["rows"][2]["settings"] == told["rows"][0]["settings"]
     assert "c is the same experiment as a; trained once, shown twice." in told["notes"]
@@ -74,16 +75,16 @@ def test_rows_up_to_a_constant_are_told_and_both_trained(tmp_path: Path) -> None
     ((method, first, factor),) = twins(*rows)
     assert (method, first) == ("b", "a")
     assert factor == pytest.approx(0.5, rel=1e-4)  # min/N is 1/3 and 1, N/(C N_k) is 2/3 and 2
-    plan, launcher = table(rows=rows), Launcher()
-    same = planning.twins(plan, [], launcher)  # type: ignore[arg-type]
+    plan, planner = table(rows=rows), Knowing()
+    same = planning.twins(plan, [], planner)  # type: ignore[arg-type]
     assert "up to a constant, 0.5 times the loss" in str(same[0])
-    assert len({cell.directory for cell in planning.cells(plan, [], launcher, tmp_path, same)}) == 4  # type: ignore[arg-type]
+    assert len({cell.cell.directory for cell in planning.cells(plan, [], planner, tmp_path, same)}) == 4  # type: ignore[arg-type]
 
 
 def test_a_row_after_training_shares_its_cells_and_is_no_twin(tmp_path: Path) -> None:
     assert twins(*ROWS) == []
-    cells = planning.cells(table(), [], Launcher(), tmp_path)  # type: ignore[arg-type]
-    folders = {(cell.row.method, cell.seed): cell.directory for cell in cells}
+    cells = planning.cells(table(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
+    folders = {(cell.row.method, cell.seed): cell.cell.directory for cell in cells}
     assert folders["rival", 1] == folders["softmax", 1] != folders["focal", 1]
 
 
@@ -96,12 +97,12 @@ SEARCHED = {
 
 def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]]) -> list[PlannedCell]:
     """The trials of a plan, complete, with a score by option and seed."""
-    cells = tuning.trials(plan, [], Launcher(), folder)  # type: ignore[arg-type]
+    cells = tuning.trials(plan, [], Knowing(), folder)  # type: ignore[arg-type]
     for cell in cells:
         assert cell.option is not None
-        cell.directory.mkdir(parents=True, exist_ok=True)
+        cell.cell.directory.mkdir(parents=True, exist_ok=True)
         score = scores[cell.option][cell.seed - 7]
-        (cell.directory / TRIAL).write_text(json.dumps({"minival_macro_recall": score}))
+        (cell.cell.directory / TRIAL).write_text(json.dumps({"minival_macro_recall": score}))
     return cells
 
 
@@ -125,16 +126,16 @@ def test_each_row_keeps_its_best_value_by_the_mean_over_the_seeds(tmp_path: Path
 
 
 def test_trials_lie_apart_and_have_seeds_of_their_own(tmp_path: Path) -> None:
-    cells = tuning.trials(table(**SEARCHED), [], Launcher(), tmp_path)  # type: ignore[arg-type]
+    cells = tuning.trials(table(**SEARCHED), [], Knowing(), tmp_path)  # type: ignore[arg-type]
     assert {cell.seed for cell in cells} == {7, 8}
-    assert {cell.directory.parent for cell in cells} == {tmp_path / "trials"}
-    assert len({cell.directory for cell in cells}) == 12  # the rival's are softmax's
+    assert {cell.cell.directory.parent for cell in cells} == {tmp_path / "trials"}
+    assert len({cell.cell.directory for cell in cells}) == 12  # the rival's are softmax's
 
 
 def test_a_trial_that_failed_stops_the_table(tmp_path: Path) -> None:
     plan = table(**SEARCHED)
     cells = tried(plan, tmp_path, SCORES)
-    (cells[-1].directory / TRIAL).unlink()
+    (cells[-1].cell.directory / TRIAL).unlink()
     with pytest.raises(UserError, match=r"a trial failed.*focal, loss.gamma=4.0, seed 8"):
         tuning.chosen(plan, cells)
 
@@ -158,10 +159,10 @@ def test_a_table_without_search_is_fine() -> None:
 
 def test_a_row_may_be_run_with_some_of_the_seeds(tmp_path: Path) -> None:
     rows = [ROWS[0], {**ROWS[2], "seeds": [1]}]
-    plan, launcher = table(rows=rows), Launcher()
-    planned = planning.cells(plan, [], launcher, tmp_path)  # type: ignore[arg-type]
+    plan, planner = table(rows=rows), Knowing()
+    planned = planning.cells(plan, [], planner, tmp_path)  # type: ignore[arg-type]
     assert [(cell.row.method, cell.seed) for cell in planned] == [("softmax", 0), ("softmax", 1), ("focal", 1)]
-    planning.note_down(plan, planned, [], launcher, tmp_path)  # type: ignore[arg-type]
+    planning.note_down(plan, planned, [], planner, tmp_path)  # type: ignore[arg-type]
     told = json.loads((tmp_path / "table.json").read_text())
     assert [row["seeds"] for row in told["rows"]] == [[0, 1], [1]]
 

@@ -13,9 +13,10 @@ import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
 from fer_lightning.contracts import METRICS
+from fer_lightning.progress import duration
 from fer_lightning.table import report
 from fer_lightning.table.rows import load
-from fer_lightning.table.words import contrasts, duration, percent, verdict
+from fer_lightning.table.words import contrasts, percent, verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
 

@@ -1,0 +1,49 @@
+"""``fer sweep``: what has become of the cells of a folder."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_lightning.errors import UserError
+from fer_lightning.sweep import cells
+from fer_lightning.sweep.cells import Planned, State
+
+
+def sweep(arguments: Sequence[str]) -> int:
+    """Run ``fer sweep`` with these arguments. Returns 1 where a cell failed.
+
+    Raises:
+        UserError: there is no such folder, or nothing in it.
+    """
+    parser = argparse.ArgumentParser(prog="fer sweep", description="Say what has become of the cells of a folder.")
+    parser.add_argument("action", choices=["status"])
+    parser.add_argument("folder", type=Path, help="of a sweep or table, e.g. runs/adhoc")
+    folder = parser.parse_args(arguments).folder
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give that of a sweep or table, e.g. runs/adhoc")
+    states: dict[State, list[Planned]] = {state: [] for state in State}
+    for cell in cells.read(folder):
+        states[cell.state()].append(cell)
+    total = sum(map(len, states.values()))
+    if not total:
+        raise UserError(f"{folder}: no cells were planned or trained here; give the folder of a sweep or table")
+    for state in reversed(State):
+        for cell in states[state]:
+            print(f"{state.value:<8} {cell.label}{_more(cell, state)}")
+    counts = ", ".join(f"{len(states[state])} {state.value}" for state in State if states[state])
+    print(f"{total} cells: {counts}")
+    if states[State.FAILED]:
+        print("the sweep's own command with --retry-failed trains the failed ones anew")
+    return 1 if states[State.FAILED] else 0
+
+
+def _more(cell: Planned, state: State) -> str:
+    if state == State.MISSING:
+        return ""
+    if state != State.DONE:
+        return f": {cell.says()}"
+    tested, minival = cell.score()
+    test = "" if tested is None else f"macro recall {100 * tested:.1f}, "
+    return f": {test}minival {100 * minival:.1f}"

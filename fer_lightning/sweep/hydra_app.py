@@ -1,0 +1,101 @@
+"""Hydra's side of a sweep: its configuration, the grid that words span, and its launchers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
+from hydra.errors import HydraException
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fer_lightning.errors import UserError
+from fer_lightning.layout import shipped
+
+log = logging.getLogger(__name__)
+
+
+def settings(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """Hydra's own configuration, its node ``hydra``, for words that begin with ``hydra``.
+
+    Raises:
+        UserError: there is no such option or key.
+    """
+    with _hydra(words, config_dir) as (_, config):
+        OmegaConf.resolve(config.hydra.sweep)
+        OmegaConf.resolve(config.hydra.sweeper)
+        node: DictConfig = config.hydra
+        return node
+
+
+def grid(words: Sequence[str]) -> list[list[str]]:
+    """The overrides of each cell: all combinations of the choices in ``words``, the last varying first.
+
+    Raises:
+        UserError: a word cannot be parsed, or is not a finite choice.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        (cells,) = BasicSweeper.split_arguments(parsed, None)
+    except HydraException as error:
+        raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
+    return cells
+
+
+def launch(
+    task: TaskFunction, jobs: Sequence[Sequence[str]], words: Sequence[str], config_dir: str | None = None
+) -> list[int | None]:
+    """Run ``task`` for each job through the configured launcher.
+
+    Args:
+        task: is called with a job's config, its number in Hydra's ``job.num``.
+        jobs: their overrides.
+        words: overrides that begin with ``hydra``.
+        config_dir: a user's folder with further options.
+
+    Returns:
+        What it returned; None for a job of which that is not known. None at all where the launcher gave up, as
+        when a cluster ends a job: the jobs' files tell of themselves.
+    """
+    with _hydra(words, config_dir) as (hydra, config):
+        context = HydraContext(hydra.config_loader, Callbacks(config))
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=config
+        )
+    try:
+        done = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
+    except Exception as error:
+        log.error("the launcher gave up: %s: %s", type(error).__name__, (str(error).splitlines() or [""])[0])
+        return []
+    return [job.return_value if job.status == JobStatus.COMPLETED else None for job in done]
+
+
+@contextmanager
+def _hydra(words: Sequence[str], config_dir: str | None) -> Iterator[tuple[Hydra, DictConfig]]:
+    all_words = list(words)
+    if config_dir:
+        all_words.append(f"hydra.searchpath=[{quoted(f'file://{Path(config_dir).resolve()}')}]")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(shipped("conf").resolve()), job_name="fer", version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            yield hydra, hydra.compose_config("config", all_words, RunMode.MULTIRUN, with_log_configuration=False)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"{' '.join(words)}: {' '.join(str(error).split())}") from error
+
+
+def quoted(value: object) -> str:
+    """A value as Hydra's grammar takes it, whatever characters are in it."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,103 @@
+"""Which cells there are: overrides -> folder, and what has to be asked of a child process for that."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fer_lightning import launch, results
+from fer_lightning.config import compose
+from fer_lightning.contracts import ClassStats
+from fer_lightning.errors import UserError
+from fer_lightning.sweep.cells import Planned
+
+if TYPE_CHECKING:
+    from fer_lightning.objective import Objective
+
+_DECIDES = ("data", "backbone", "stage", "trainer")
+
+
+class Planner:
+    """Knows cells by their content: what they are is asked once for each choice of data and backbone.
+
+    Args:
+        config_dir: a user's folder with further options.
+    """
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        self.config_dir = config_dir
+        self.options = ["--config-dir", config_dir] if config_dir else []
+        self._answers: dict[str, dict[str, Any]] = {}
+        self._objectives: dict[tuple[str, ...], Objective] = {}
+
+    def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The configuration of a cell.
+
+        Raises:
+            UserError: an override does not fit.
+        """
+        return compose(overrides, self.config_dir)
+
+    def planned(self, overrides: Sequence[str], base: Path, label: str = "", *, trial: bool = False) -> Planned:
+        """The cell with its folder in ``base``; prepares its faces and pre-trained weights where they are missing.
+
+        Raises:
+            UserError: the configuration is wrong, or the child that sets up said so and ended.
+        """
+        config, known = self._cell(overrides)
+        directory = base / results.cell_name(config, known["protocol"])
+        trainer = config["trainer"]
+        here = trainer["accelerator"] == "gpu" and trainer["started_by"] == "fer"
+        gpus = trainer["devices"] if here else 0
+        return Planned(tuple(overrides), directory, label or " ".join(overrides), trial, gpus)
+
+    def setting(self, overrides: Sequence[str]) -> str:
+        """``results.setting`` of the result that a cell will have."""
+        config, known = self._cell(overrides)
+        return results.setting({"config": config, "protocol": known["protocol"]})
+
+    def objective(self, overrides: Sequence[str]) -> Objective:
+        """What a cell minimises, to compare it with others before anything is trained."""
+        from fer_lightning.objective import objective  # torch, which a sweep that is complete needs not
+
+        key = tuple(overrides)
+        if key not in self._objectives:
+            config, known = self._cell(overrides)
+            stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
+            self._objectives[key] = objective(config, known["protocol"], stats)
+        return self._objectives[key]
+
+    def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""
+        config = self.compose(overrides)
+        return self._ask("--measure", overrides, [config[group] for group in _DECIDES])
+
+    def is_complete(self, overrides: Sequence[str], base: Path) -> bool:
+        """Whether a cell's result is there; where its faces are not even prepared, it is not."""
+        known = self.measure(overrides)
+        if "protocol" not in known:
+            return False
+        return results.read(base / results.cell_name(self.compose(overrides), known["protocol"])) is not None
+
+    def _cell(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A cell's config, and what only a child can find out: its protocol and class counts."""
+        config = self.compose(overrides)
+        return config, self._ask("--protocol", overrides, [config[group] for group in _DECIDES])
+
+    def _ask(self, what: str, overrides: Sequence[str], decides: Any) -> dict[str, Any]:
+        """The answer of a child that imports what this process must not; asked once for what decides it."""
+        key = json.dumps([what, decides], sort_keys=True)
+        if key not in self._answers:
+            with tempfile.TemporaryDirectory() as folder:
+                answer, said = Path(folder) / "answer.json", Path(folder) / "log.txt"
+                launch.wait(launch.fork([what, str(answer), *self.options, *overrides], said))
+                if not answer.exists():
+                    last = (
+                        said.read_text().strip().splitlines() or ["the process that sets up cells was killed"]
+                    )[-1]
+                    raise UserError(last.removeprefix("fer: "))
+                self._answers[key] = json.loads(answer.read_text())
+        return self._answers[key]

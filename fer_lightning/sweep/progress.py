@@ -1,0 +1,102 @@
+"""What a person sees of a sweep: a line a cell, the time left, the best so far; on a terminal, what is running."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from fer_lightning import results
+from fer_lightning.progress import duration
+from fer_lightning.sweep.cells import Planned
+
+
+class Progress:
+    """Watches the folders of cells while they are trained, by whomever, and tells of each that ends.
+
+    Args:
+        cells: all of the sweep.
+        to_do: those that are not complete.
+    """
+
+    def __init__(self, cells: Sequence[Planned], to_do: Sequence[Planned]) -> None:
+        self.open = list(to_do)
+        self.count = len(to_do)
+        self.begin = time.monotonic()
+        self.best: tuple[float, str] | None = None
+        done = {cell.directory for cell in to_do}
+        for cell in cells:
+            if cell.directory not in done and cell.is_done():
+                self._remember(cell)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="progress")
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._look()
+        _clear()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.5):
+            self._look()
+            self._status()
+
+    def _look(self) -> None:
+        """Tell of the cells that have ended since the last look."""
+        for cell in list(self.open):
+            if cell.is_done():
+                self.open.remove(cell)
+                self._tell(cell, self._numbers(cell))
+            elif (failure := results.read_failure(cell.directory)) is not None:
+                self.open.remove(cell)
+                self._tell(cell, f"failed: {failure}")
+
+    def _tell(self, cell: Planned, what: str) -> None:
+        done = self.count - len(self.open)
+        best = f"; best by the minival {100 * self.best[0]:.1f}: {self.best[1]}" if self.best else ""
+        left = f"; about {duration(self._left())} left" if self.open else ""
+        _clear()
+        print(f"[{done} of {self.count}] {cell.label}: {what}{best}{left}", flush=True)
+
+    def _numbers(self, cell: Planned) -> str:
+        tested, minival = cell.score()
+        self._remember(cell)
+        test = "" if tested is None else f"macro recall {100 * tested:.1f}, "
+        seconds = float((cell.result() or {}).get("seconds", 0.0))
+        return f"{test}minival {100 * minival:.1f}, in {duration(seconds)}"
+
+    def _remember(self, cell: Planned) -> None:
+        minival = cell.score()[1]
+        if self.best is None or minival > self.best[0]:
+            self.best = minival, cell.label
+
+    def _running(self) -> list[Planned]:
+        return [cell for cell in self.open if results.is_claimed(cell.directory)]
+
+    def _left(self) -> float:
+        """Seconds left: what has ended took its time, a running cell counts for one half."""
+        spent, halves = time.monotonic() - self.begin, 0.5 * len(self._running())
+        ended = self.count - len(self.open) + halves
+        return spent * (len(self.open) - halves) / ended
+
+    def _status(self) -> None:
+        """On a terminal: a line that is written over, with what is running."""
+        if sys.stdout.isatty():
+            running = "; ".join(f"{cell.label} ({cell.says()})" for cell in self._running())
+            clock = duration(time.monotonic() - self.begin)
+            done = self.count - len(self.open)
+            print(f"\r\x1b[K{done} of {self.count} done, {clock}; {running}"[:118], end="", flush=True)
+
+
+def _clear() -> None:
+    if sys.stdout.isatty():
+        print("\r\x1b[K", end="")

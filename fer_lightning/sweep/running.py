@@ -1,0 +1,133 @@
+"""A sweep being run: its missing cells go through Hydra's launcher, each in a process tree of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from fer_lightning import launch, results
+from fer_lightning.errors import Busy
+from fer_lightning.processes import end_with_parent
+from fer_lightning.sweep import cells as planned_cells
+from fer_lightning.sweep import gpus, hydra_app
+from fer_lightning.sweep.cells import Planned, State
+from fer_lightning.sweep.hydra_app import quoted
+from fer_lightning.sweep.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a Hydra launcher runs for each cell, here or elsewhere: a child process. Returns its exit code.
+
+    Attributes:
+        cells: by the job's number.
+        options: of the child's command line.
+        sweep: process id of the sweep.
+    """
+
+    cells: Sequence[Planned]
+    options: Sequence[str]
+    sweep: int
+
+    def __call__(self, _: DictConfig) -> int:
+        """Train the cell of the present job."""
+        if os.getppid() == self.sweep:  # a worker on this machine: the sweep does not leave it behind
+            end_with_parent()
+        cell = self.cells[HydraConfig.get().job.num]
+        if results.is_claimed(cell.directory):
+            return Busy.code
+        cell.directory.mkdir(parents=True, exist_ok=True)
+        kind = ["--trial"] if cell.trial else []
+        words = ["--directory", str(cell.directory.resolve()), *kind, *self.options, *cell.words]
+        with gpus.leased(cell.gpus) as environment:
+            return launch.wait(launch.fork(words, cell.directory / results.LOG, **environment))
+
+
+class Sweep:
+    """Cells that are to be there in the end.
+
+    Args:
+        cells: all of them; those that are complete are left alone.
+        base: their folder.
+        hydra_words: overrides that begin with ``hydra``: which launcher, and its settings.
+        config_dir: a user's folder with further options.
+        what: they are called.
+        retry_failed: train those anew that an earlier run of this sweep saw fail.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence[Planned],
+        base: Path,
+        hydra_words: Sequence[str] = (),
+        config_dir: str | None = None,
+        *,
+        what: str = "cells",
+        retry_failed: bool = False,
+    ) -> None:
+        shared = {cell.directory: cell for cell in reversed(cells) if not cell.error}  # some rows share theirs
+        self.cells = [cell for cell in cells if cell.error or shared[cell.directory] is cell]
+        self.base = base
+        self.hydra_words = hydra_words
+        self.config_dir = config_dir
+        self.what = what
+        self.retry_failed = retry_failed
+
+    def run(self) -> list[Planned]:
+        """Train what is missing. Returns the cells that are not complete in the end, and says why.
+
+        Raises:
+            UserError: there is no such launcher.
+        """
+        planned_cells.note_down(self.cells, self.base)
+        to_do = [cell for cell in self.cells if not cell.error and not cell.is_done()]
+        if not self.retry_failed:
+            to_do = [cell for cell in to_do if cell.failure() is None]
+        for cell in to_do:
+            (cell.directory / results.FAILURE).unlink(missing_ok=True)
+        done = sum(cell.is_done() for cell in self.cells)
+        if to_do:
+            log.info("%d of %d %s are complete, %d to do", done, len(self.cells), self.what, len(to_do))
+            with Progress(self.cells, to_do):
+                while to_do:
+                    to_do = self._once(to_do)
+        elif done == len(self.cells):
+            log.info("all %d %s are complete, nothing is trained", done, self.what)
+        missing = [cell for cell in self.cells if not cell.is_done()]
+        for cell in missing:
+            log.error(self._epitaph(cell))
+        return missing
+
+    def _once(self, to_do: Sequence[Planned]) -> list[Planned]:
+        """Launch all; returns those that another sweep was at and then left, which are ours to go on with."""
+        codes = self._launch(to_do)
+        busy = [cell for cell, code in zip(to_do, codes, strict=False) if code == Busy.code]
+        for cell in busy:
+            while results.is_claimed(cell.directory):
+                time.sleep(0.5)
+        return [cell for cell in busy if cell.state() in (State.STOPPED, State.MISSING)]
+
+    def _launch(self, to_do: Sequence[Planned]) -> list[int | None]:
+        """Exit codes of the cells, as far as the launcher knows them."""
+        options = ["--config-dir", self.config_dir] if self.config_dir else []
+        task = Task(to_do, options, os.getpid())
+        words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
+        return hydra_app.launch(task, [cell.words for cell in to_do], words, self.config_dir)
+
+    def _epitaph(self, cell: Planned) -> str:
+        """Why a cell is not complete."""
+        if cell.error:
+            return f"failed: {cell.label}: {cell.error}"
+        where = cell.directory / results.LOG
+        if cell.failure():
+            return f"failed: {cell.label}: {cell.says()} ({where}; --retry-failed trains it anew)"
+        return f"not complete: {cell.label}: {cell.says()} ({where}; the same command goes on with it)"
