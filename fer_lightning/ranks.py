@@ -58,12 +58,15 @@ def adopt_slurm() -> None:
     """Be the rank that srun made this process: SLURM's variables under the names that torchrun uses.
 
     Raises:
-        UserError: srun did not start it.
+        UserError: srun did not start it, or not with so many tasks a node.
     """
     if lacking := [name for name in _SLURM.values() if name not in os.environ]:
         raise UserError(f"trainer=slurm: {lacking[0]} is not set; start it in a SLURM job: srun fer train ...")
     os.environ.update({name: os.environ[its] for name, its in _SLURM.items()})
-    slurm = SLURMEnvironment(auto_requeue=False)
+    try:
+        slurm = SLURMEnvironment(auto_requeue=False)
+    except RuntimeError as error:
+        raise UserError(f"trainer=slurm: {error}") from error
     os.environ.setdefault("MASTER_ADDR", slurm.main_address)
     os.environ.setdefault("MASTER_PORT", str(slurm.main_port))
     os.environ["GROUP_RANK"] = os.environ.get("SLURM_NODEID", "0")

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import set_start_method
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -40,8 +41,9 @@ class Task:
 
     def __call__(self, _: DictConfig) -> int:
         """Train the cell of the present job."""
-        if os.getppid() == self.sweep:  # a worker on this machine: the sweep does not leave it behind
+        if os.getppid() == self.sweep:  # in a worker on this machine, which joblib has started
             end_with_parent()
+            set_start_method("forkserver", force=True)  # a forked cell would not know joblib's own
         cell = self.cells[HydraConfig.get().job.num]
         if results.is_claimed(cell.directory):
             return Busy.code
