@@ -6,7 +6,7 @@ FER = .venv/bin/fer
 OVERRIDES = $(if $(DATA),data=$(DATA)) $(if $(ROOT),data.root=$(ROOT)) $(if $(WEIGHTS),backbone.weights=$(WEIGHTS)) \
             $(if $(STORE),data.store=$(STORE)) $(if $(TRAINER),trainer=$(TRAINER)) $(ARGS)
 
-.PHONY: help install reproduce-table plan-table test test-gpu lint types check bench bench-gpu clean
+.PHONY: help install reproduce-table plan-table test test-faults test-gpu lint types check bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -34,6 +34,9 @@ plan-table: .venv/installed ## say what TABLE would run, and what time and disk 
 
 test: .venv/installed ## run the tests
 	.venv/bin/python -m pytest
+
+test-faults: .venv/installed ## kill sweeps at random moments and see that nothing is lost: up to 20 minutes
+	.venv/bin/python -m pytest -m faults -s
 
 test-gpu: .venv/installed ## run the tests that need a GPU
 	.venv/bin/python -m pytest -m gpu

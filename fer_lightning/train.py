@@ -16,6 +16,7 @@ from fer_lightning.layout import shipped
 from fer_lightning.sweep import grid, hydra_app
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.running import Sweep
+from fer_lightning.sweep.search import Search
 
 HYDRA_ONLY = (
     "--help",
@@ -79,8 +80,14 @@ def _split(words: Sequence[str]) -> tuple[str | None, set[str], list[str]]:
 def _sweep(own: Sequence[str], of_hydra: Sequence[str], config_dir: str | None, *, retry_failed: bool) -> int:
     settings = hydra_app.settings(of_hydra, config_dir)
     base = Path(settings.sweep.dir)
-    combinations = hydra_app.grid(own)
     planner = Planner(config_dir)
+    sweeper = settings.runtime.choices["hydra/sweeper"]
+    if sweeper == "optuna":
+        numbers = {key: value for key, value in settings.sweeper.items() if key != "_target_"}
+        return Search(own, planner, base, **numbers).run(of_hydra, config_dir, retry_failed=retry_failed)
+    if sweeper != "basic":
+        raise UserError(f"hydra/sweeper={sweeper}: there is basic, a grid, and optuna, a search")
+    combinations = hydra_app.grid(own)
     try_out_own([planner.compose(words) for words in combinations])
     planned = grid.plan(combinations, planner, base)
     return 1 if Sweep(planned, base, of_hydra, config_dir, retry_failed=retry_failed).run() else 0

@@ -19,16 +19,17 @@ class Progress:
     Args:
         cells: all of the sweep.
         to_do: those that are not complete.
+        count: how many there will be to do, where they are not all known yet.
     """
 
-    def __init__(self, cells: Sequence[Planned], to_do: Sequence[Planned]) -> None:
+    def __init__(self, cells: Sequence[Planned], to_do: Sequence[Planned], count: int | None = None) -> None:
         self.open = list(to_do)
-        self.count = len(to_do)
+        self.left = self.count = len(to_do) if count is None else count
         self.begin = time.monotonic()
         self.best: tuple[float, str] | None = None
-        done = {cell.directory for cell in to_do}
+        open_ones = {cell.directory for cell in to_do}
         for cell in cells:
-            if cell.directory not in done and cell.is_done():
+            if cell.directory not in open_ones and cell.is_done():
                 self._remember(cell)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="progress")
@@ -45,6 +46,15 @@ class Progress:
         self._look()
         _clear()
 
+    def watch(self, cells: Sequence[Planned]) -> None:
+        """More cells that are to do; of those that are complete, only how good they are is of interest."""
+        for cell in cells:
+            if cell.is_done():
+                self._remember(cell)
+                self.left -= 1
+            else:
+                self.open.append(cell)
+
     def _watch(self) -> None:
         while not self._ended.wait(0.5):
             self._look()
@@ -54,16 +64,20 @@ class Progress:
         """Tell of the cells that have ended since the last look."""
         for cell in list(self.open):
             if cell.is_done():
-                self.open.remove(cell)
+                self._close(cell)
                 self._tell(cell, self._numbers(cell))
             elif (failure := results.read_failure(cell.directory)) is not None:
-                self.open.remove(cell)
+                self._close(cell)
                 self._tell(cell, f"failed: {failure}")
 
+    def _close(self, cell: Planned) -> None:
+        self.open.remove(cell)
+        self.left -= 1
+
     def _tell(self, cell: Planned, what: str) -> None:
-        done = self.count - len(self.open)
+        done = self.count - self.left
         best = f"; best by the minival {100 * self.best[0]:.1f}: {self.best[1]}" if self.best else ""
-        left = f"; about {duration(self._left())} left" if self.open else ""
+        left = f"; about {duration(self._left())} left" if self.left else ""
         _clear()
         print(f"[{done} of {self.count}] {cell.label}: {what}{best}{left}", flush=True)
 
@@ -85,15 +99,15 @@ class Progress:
     def _left(self) -> float:
         """Seconds left: what has ended took its time, a running cell counts for one half."""
         spent, halves = time.monotonic() - self.begin, 0.5 * len(self._running())
-        ended = self.count - len(self.open) + halves
-        return spent * (len(self.open) - halves) / ended
+        ended = self.count - self.left + halves
+        return spent * (self.left - halves) / ended
 
     def _status(self) -> None:
         """On a terminal: a line that is written over, with what is running."""
         if sys.stdout.isatty():
             running = "; ".join(f"{cell.label} ({cell.says()})" for cell in self._running())
             clock = duration(time.monotonic() - self.begin)
-            done = self.count - len(self.open)
+            done = self.count - self.left
             print(f"\r\x1b[K{done} of {self.count} done, {clock}; {running}"[:118], end="", flush=True)
 
 

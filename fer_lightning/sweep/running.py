@@ -90,24 +90,35 @@ class Sweep:
         Raises:
             UserError: there is no such launcher.
         """
-        planned_cells.note_down(self.cells, self.base)
-        to_do = [cell for cell in self.cells if not cell.error and not cell.is_done()]
-        if not self.retry_failed:
-            to_do = [cell for cell in to_do if cell.failure() is None]
-        for cell in to_do:
-            (cell.directory / results.FAILURE).unlink(missing_ok=True)
+        to_do = self._to_do()
         done = sum(cell.is_done() for cell in self.cells)
         if to_do:
             log.info("%d of %d %s are complete, %d to do", done, len(self.cells), self.what, len(to_do))
             with Progress(self.cells, to_do):
-                while to_do:
-                    to_do = self._once(to_do)
+                self.train()
         elif done == len(self.cells):
             log.info("all %d %s are complete, nothing is trained", done, self.what)
         missing = [cell for cell in self.cells if not cell.is_done()]
         for cell in missing:
             log.error(self._epitaph(cell))
         return missing
+
+    def train(self) -> None:
+        """Train what is missing.
+
+        Raises:
+            UserError: there is no such launcher.
+        """
+        planned_cells.note_down(self.cells, self.base)
+        to_do = self._to_do()
+        for cell in to_do:
+            (cell.directory / results.FAILURE).unlink(missing_ok=True)
+        while to_do:
+            to_do = self._once(to_do)
+
+    def _to_do(self) -> list[Planned]:
+        cells = [cell for cell in self.cells if not cell.error and not cell.is_done()]
+        return cells if self.retry_failed else [cell for cell in cells if cell.failure() is None]
 
     def _once(self, to_do: Sequence[Planned]) -> list[Planned]:
         """Launch all; returns those that another sweep was at and then left, which are ours to go on with."""
