@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-"""Numbers of an OSError that a full disk raises."""
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Numbers of an OSError that is raised where a disk is full, or a limit on what may be written reached."""
 
 
 class UserError(Exception):

@@ -31,6 +31,7 @@ VICTIMS = ("parent", "rank 0", "rank 1", "group")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
 Sweep = subprocess.Popen[str]
+Fault = tuple[str, signal.Signals]
 
 
 def start(folder: Path, words: list[str]) -> Sweep:
@@ -114,7 +115,7 @@ def torment(
                 break
             time.sleep(chance.uniform(0.5, 7))
             there = tree(sweep.pid)
-            if waiting[0][0] == "parent" and not any(folder.glob("*/log.txt")):
+            if not any(folder.glob("*/log.txt")):
                 continue  # it has not even planned
             if sweep.poll() is None and kill(sweep, *waiting[0]):
                 victim, sign = waiting.pop(0)

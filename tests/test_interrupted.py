@@ -4,8 +4,12 @@ import csv
 import json
 import os
 import random
+import resource
 import signal
+import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,3 +202,20 @@ def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(tmp_path: P
     assert "fine_tuning: goes on from" in said
     assert "fine_tuning: epoch 1 of 3" not in said
     assert digits(tmp_path / "killed") == digits(tmp_path / "alone")
+
+
+def test_a_full_disk_stops_a_cell_that_then_goes_on(tmp_path: Path) -> None:
+    """What a process may write to one file is limited below the size of a checkpoint."""
+    words = [*SMALL, *CELLS["fine-tuning"], "class_weights=min_over_count", f"stage.epochs={EPOCHS}"]
+    train(CELLS["fine-tuning"], tmp_path / "alone")
+    size = (tmp_path / "alone" / results.CHECKPOINT).stat().st_size
+    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(tmp_path / "full"), *words]
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size // 2, size // 2))
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+    assert done.returncode == 74
+    (line,) = done.stderr.strip().splitlines()
+    assert line.startswith("fer: [Errno 27] File too large")
+    assert line.endswith("free some space and run the same again")
+    assert {path.name for path in (tmp_path / "full").iterdir()} <= {"logs", ".lock"}
+    train(CELLS["fine-tuning"], tmp_path / "full")
+    assert digits(tmp_path / "full") == digits(tmp_path / "alone")

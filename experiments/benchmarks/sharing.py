@@ -2,17 +2,17 @@
 
     python experiments/benchmarks/sharing.py [--seeds 0 1 2] [--out experiments/benchmarks/sharing.json]
 
-Each cell is a process, one after another, as ``fer table run embedded --jobs 1`` starts them. Alone, a cell finds
-the prepared faces and the pre-trained backbone, but neither a first stage nor embeddings: its frozen backbone runs
-in every epoch. The two ways alternate cell by cell; the table's begins with nothing cached. How far apart their
-metrics are (float32, in another order) is told, too.
+Each cell is a process, one after another, as ``fer table run embedded --jobs 1`` starts them: forks of one that
+has imported everything. Alone, a cell imports everything itself and finds the prepared faces and the pre-trained
+backbone, but neither a first stage nor embeddings: its frozen backbone runs in every epoch. The two ways alternate
+cell by cell; the table's begins with nothing cached. How far apart their metrics are (float32, in another order) is
+told, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning import results
+from fer_lightning import launch, results
 from fer_lightning.cache import home, write_atomic
 from fer_lightning.table import plan
 from fer_lightning.testing import processor
@@ -41,15 +41,20 @@ def new_cache(folder: Path) -> Path:
     return folder
 
 
-def run(words: list[str], directory: Path, cache: Path) -> dict[str, Any]:
+def run(words: list[str], directory: Path, cache: Path, *, forked: bool) -> dict[str, Any]:
     """Run a cell. Returns seconds by what they went into, and the metrics."""
-    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(directory), *words]
+    directory.mkdir(parents=True)
+    log, command = directory / results.LOG, ["--directory", str(directory), *words]
     begin = time.monotonic()
-    done = subprocess.run(command, env={**os.environ, "FER_CACHE": str(cache)}, capture_output=True, text=True)
+    if forked:
+        launch.fork(command, log, FER_CACHE=str(cache)).wait()
+    else:
+        with log.open("w") as output:
+            launch.child(command, output, output, FER_CACHE=str(cache)).wait()
     total = time.monotonic() - begin
     told = results.read(directory)
     if told is None:
-        raise SystemExit(f"sharing: {done.stderr or done.stdout}")
+        raise SystemExit(f"sharing: {log.read_text()}")
     first, second = (0.0 if fit["shared"] else fit["seconds"] for fit in told["stages"])
     parts = {"start-up": total - told["seconds"], "first stage": first, "second stage": second}
     parts["faces, embeddings, test"] = told["seconds"] - first - second
@@ -74,8 +79,8 @@ def main() -> None:
         for number, (seed, row) in enumerate((seed, row) for seed in options.seeds for row in rows):
             words = [*given, *row.overrides, f"seed={seed}"]
             place = Path(folder) / str(number)
-            shared = run(words, place / "shared", common)
-            alone = run([*words, *ALONE], place / "alone", new_cache(place / "cache"))
+            shared = run(words, place / "shared", common, forked=True)
+            alone = run([*words, *ALONE], place / "alone", new_cache(place / "cache"), forked=False)
             for way, found in zip(ways.values(), (shared, alone), strict=True):
                 way.append(found)
             print(f"{row.method}, seed {seed}: {shared['total']:.1f} s and {alone['total']:.1f} s", flush=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +60,7 @@ class Search:
     ) -> None:
         try:
             import optuna
+            from optuna.storages.journal import JournalFileBackend
         except ImportError as error:
             raise UserError("hydra/sweeper=optuna: pip install 'fer-lightning[optuna]' first") from error
         if min(n_trials, n_jobs) < 1 or startup < 0:
@@ -77,15 +77,12 @@ class Search:
             )
         self.space = {key: _distribution(override) for key, override in searched.items()}
         base.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            backend = optuna.storages.journal.JournalFileBackend(str(base / JOURNAL))
-            self.study = optuna.create_study(
-                study_name=content_hash([self.fixed, {k: repr(v) for k, v in self.space.items()}, seed])[:8],
-                storage=optuna.storages.JournalStorage(backend),
-                direction="maximize",
-                load_if_exists=True,
-            )
+        self.study = optuna.create_study(
+            study_name=content_hash([self.fixed, {key: repr(what) for key, what in self.space.items()}, seed])[:8],
+            storage=optuna.storages.JournalStorage(JournalFileBackend(str(base / JOURNAL))),
+            direction="maximize",
+            load_if_exists=True,
+        )
 
     def run(self, hydra_words: Sequence[str], config_dir: str | None, *, retry_failed: bool = False) -> int:
         """Try until there are ``n_trials``. Returns 1 where one failed.
@@ -134,9 +131,12 @@ class Search:
         return self.study.ask(self.space)
 
     def _cell(self, trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> Planned:
-        chosen = [f"{key}={trial.params[key]}" for key in self.space]
-        label = f"trial {trial.number}: {' '.join(chosen)}"
-        return self.planner.planned([*self.fixed, *chosen], self.base, label, trial=True)
+        chosen = {key: trial.params[key] for key in self.space}
+        short = [
+            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
+        ]
+        words = [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
+        return self.planner.planned(words, self.base, f"trial {trial.number}: {' '.join(short)}", trial=True)
 
     def _score(self, trial: optuna.trial.Trial, cell: Planned) -> None:
         import optuna
