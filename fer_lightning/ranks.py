@@ -26,7 +26,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
 )
 from torch import distributed
 
-from fer_lightning.errors import CellFailed, Stopped, UserError, in_words
+from fer_lightning.errors import Busy, CellFailed, Stopped, UserError, in_words
 from fer_lightning.processes import GRACE, end_with_parent
 
 T = TypeVar("T")
@@ -35,6 +35,8 @@ INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a process that was asked to end."""
 
 _MEETING = "FER_MEETING"  # the file through which ranks that were started here find each other
+_LOST = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "connection refused")
+_SILENT = ("timed out", "timeout")
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
 
@@ -108,8 +110,6 @@ def _be(work: Callable[[], object], rank: int, number: int, parent: int, folder:
     code, told = 0, ""
     try:
         work()
-    except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
     except UserError as error:
         code, told = error.code, str(error)
     except Exception as error:
@@ -145,14 +145,14 @@ def _end(ranks: Sequence[BaseProcess]) -> None:
 
 
 def _judge(codes: Sequence[int | None], folder: Path) -> None:
-    """Raise what the ranks' ends mean: the first failure counts, the others are often its echo."""
+    """Raise what the ranks' ends mean: the first failure counts, and one that is not only another's echo."""
     for rank, code in enumerate(codes):
         if code is not None and (code < 0 or code in INTERRUPTED):
             how = signal.Signals(-code if code < 0 else code - 128).name
             raise Stopped(f"rank {rank} was ended by {how}; the same command goes on after the last whole epoch")
-    failures = sorted(tuple(json.loads(path.read_text())) for path in folder.glob("failure-*"))
-    for _, code, told in failures:
-        kinds = {kind.code: kind for kind in (CellFailed, Stopped, UserError)}
+    failures = [json.loads(path.read_text()) for path in folder.glob("failure-*")]
+    for _, code, told in sorted(failures, key=lambda failure: (failure[1] == Stopped.code, failure[0])):
+        kinds = {kind.code: kind for kind in (CellFailed, Stopped, Busy, UserError)}
         raise kinds.get(code, CellFailed)(told)
     if any(codes):
         raise CellFailed(f"a rank ended with exit code {next(filter(None, codes))}")
@@ -170,6 +170,7 @@ def together(device: str, timeout: float) -> Iterator[None]:
 
     Raises:
         CellFailed: another rank gave no answer in that time.
+        Stopped: another rank is gone.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -186,8 +187,10 @@ def together(device: str, timeout: float) -> Iterator[None]:
         )
         yield
     except RuntimeError as error:
-        if any(sign in str(error).lower() for sign in ("timed out", "timeout")):
-            rank = os.environ["RANK"]
+        rank, said = os.environ["RANK"], str(error).lower()
+        if any(sign in said for sign in _LOST):
+            raise Stopped(f"rank {rank} lost another rank: {in_words(error)}") from error
+        if any(sign in said for sign in _SILENT):
             raise CellFailed(
                 f"rank {rank} had no answer from the others for trainer.timeout={timeout:g} s: {in_words(error)}"
             ) from error

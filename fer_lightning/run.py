@@ -14,8 +14,8 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -180,24 +180,35 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run one cell from the command line; see ``fer train --help`` for the overrides.
 
     Returns the exit code: 0; 1 where the cell failed; 2 after a user's mistake; 74 where something else ended it,
-    75 where another process is at it; 130 after Ctrl-C. SIGTERM ends it with 143.
+    75 where another process is at it. Ctrl-C ends it with 130, SIGTERM with 143.
     """
-    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _end)
     if os.environ.pop(ENDS_WITH_PARENT, None):
         end_with_parent()
     options = _parser().parse_args(words)
-    try:
-        with report() as outcome, results.failure_noted(options.directory):
-            _run(options)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    with _ended_by_signals(), report() as outcome, results.failure_noted(options.directory):
+        _run(options)
     return outcome.code
 
 
-def _end(*_: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end the process with 128 + their number.
+
+    A KeyboardInterrupt would not do: Lightning makes an exit code of it that means a failure.
+    """
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # a shell's background jobs are not to hear of Ctrl-C
+            signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,7 +249,7 @@ def _run(options: argparse.Namespace) -> None:
             work()
         elif trainer["nodes"] > 1:
             raise UserError(
-                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, see README, Many GPUs"
+                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, see README, Many cells"
             )
         else:
             ranks.start(work, trainer["devices"])

@@ -126,6 +126,7 @@ def torment(
                 for path in folder.glob("*/result.json"):
                     json.loads(path.read_text())  # whole
         code = sweep.returncode
+        assert not [cell.label for cell in cells.read(folder) if cell.state() == State.FAILED]
         now = whole_files(folder)
         assert complete.items() <= now.items(), "a complete cell was trained again"
         complete = now

@@ -5,8 +5,8 @@
 Each cell is a process, one after another, as ``fer table run embedded --jobs 1`` starts them: forks of one that
 has imported everything. Alone, a cell imports everything itself and finds the prepared faces and the pre-trained
 backbone, but neither a first stage nor embeddings: its frozen backbone runs in every epoch. The two ways alternate
-cell by cell; the table's begins with nothing cached. How far apart their metrics are (float32, in another order) is
-told, too.
+cell by cell; the table's begins with nothing cached. How far apart their metrics are (float32, in another order)
+is told, too.
 """
 
 from __future__ import annotations
