@@ -149,7 +149,7 @@ def _judge(codes: Sequence[int | None], folder: Path) -> None:
     for rank, code in enumerate(codes):
         if code is not None and (code < 0 or code in INTERRUPTED):
             how = signal.Signals(-code if code < 0 else code - 128).name
-            raise Stopped(f"rank {rank} was ended by {how}; the same command goes on after the last whole epoch")
+            raise Stopped(f"rank {rank} was ended by {how}")
     failures = [json.loads(path.read_text()) for path in folder.glob("failure-*")]
     for _, code, told in sorted(failures, key=lambda failure: (failure[1] == Stopped.code, failure[0])):
         kinds = {kind.code: kind for kind in (CellFailed, Stopped, Busy, UserError)}

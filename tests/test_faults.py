@@ -113,12 +113,13 @@ def torment(
             if not waiting:
                 sweep.wait(600)
                 break
-            time.sleep(chance.uniform(0.5, 7))
+            time.sleep(chance.uniform(0.2, 4))
             there = tree(sweep.pid)
             if not any(folder.glob("*/log.txt")):
                 continue  # it has not even planned
             if sweep.poll() is None and kill(sweep, *waiting[0]):
                 victim, sign = waiting.pop(0)
+                print(f"{time.strftime('%X')} {sign.name} to {victim}, {len(complete)} cells complete", flush=True)
                 if victim in ("parent", "group"):
                     expected = 128 + sign if sign != signal.SIGKILL else -sign
                     assert sweep.wait(60) in (expected, -sign), (victim, sign)
@@ -131,6 +132,7 @@ def torment(
         assert complete.items() <= now.items(), "a complete cell was trained again"
         complete = now
         assert not any(is_there(pid) for pid in tree(sweep.pid))
+    assert not waiting, "it was done before all faults had come"
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ class Planned:
                 lines = stream.read().decode(errors="replace").replace("\r", "\n").strip().splitlines()
         except OSError:
             return "no log"
-        return lines[-1].strip() if lines else "starting"
+        return lines[-1].strip().removeprefix("fer: ") if lines else "starting"
 
 
 def note_down(cells: Sequence[Planned], base: Path) -> None:

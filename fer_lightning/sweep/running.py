@@ -143,4 +143,4 @@ class Sweep:
         where = cell.directory / results.LOG
         if cell.failure():
             return f"failed: {cell.label}: {cell.says()} ({where}; --retry-failed trains it anew)"
-        return f"not complete: {cell.label}: {cell.says()} ({where}; the same command goes on with it)"
+        return f"not complete: {cell.label}: {cell.says()} ({where}); the same command goes on with it"
