@@ -15,7 +15,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from fer_lightning import launch, results
-from fer_lightning.config import check, compose, is_own
+from fer_lightning.checking import check
+from fer_lightning.config import compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
 

@@ -32,6 +32,7 @@ ORDER = (
     "loggers",
     "callbacks",
     "objective",
+    "checking",
     "config",
     "module",
     "features",
