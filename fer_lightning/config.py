@@ -15,60 +15,90 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fer_lightning.cache import file_hash
 from fer_lightning.errors import UserError, did_you_mean, in_one_line
-from fer_lightning.layout import groups, shipped
+from fer_lightning.layout import shipped
+from fer_lightning.overrides import Composed, EntangledError, Reader
 
 _OURS = f"{__package__}."
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+"""What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
-    """The resolved configuration for command-line overrides, as plain values.
+    """The resolved configuration for overrides, see ``Composer``; for many configurations, keep one of those.
 
-    Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group whose
-    ``_target_`` is not ours gets the key ``_source_``, a hash of that file: edited code makes another cell.
+    Raises:
+        UserError: a folder, group, option, key or file does not exist, or a value cannot be parsed.
+    """
+    return Composer(config_dir)(overrides)
+
+
+class Composer:
+    """Composes configurations, and remembers for as long as it lives what Hydra composed.
+
+    Hydra takes a tenth of a second, and most cells of a sweep differ in a few values only: these are replaced in
+    what Hydra composed from the other words. A file of conf/ that changes meanwhile is not read again.
 
     Args:
-        overrides: as on the command line of ``fer train``.
         config_dir: a user's folder with further options, searched after conf/. From now on, code is imported from
             the folder that it lies in, before any other.
 
     Raises:
-        UserError: a group, option, key or file does not exist, or a value cannot be parsed.
+        UserError: there is no such folder.
     """
-    words = list(overrides)
-    if config_dir is not None:
-        folder = Path(config_dir).resolve()
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {config_dir}: no such folder")
-        if str(folder.parent) not in sys.path:
-            sys.path.insert(0, str(folder.parent))
-        quoted = str(folder).replace("'", "\\'")
-        words.append(f"hydra.searchpath=['file://{quoted}']")
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
-            config = hydra_compose("config", words, return_hydra_config=True)
-        choices = OmegaConf.to_container(config.hydra.runtime.choices)
-        assert isinstance(choices, dict)
-        OmegaConf.set_readonly(config, False)
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
-        plain = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(_one_line(error, overrides, config_dir)) from error
-    assert isinstance(plain, dict)
-    typed: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    typed["choices"] = {group: choices[group] for group in groups() if group in choices}
-    for group, node in typed.items():
-        if is_own(node):
-            node["_source_"] = _source(group, str(node["_target_"]), config_dir)
-    return typed
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        self._config_dir = config_dir
+        self._folders = [shipped("conf").resolve()]
+        if config_dir is not None:
+            folder = Path(config_dir).resolve()
+            if not folder.is_dir():
+                raise UserError(f"--config-dir {config_dir}: no such folder")
+            if str(folder.parent) not in sys.path:
+                sys.path.insert(0, str(folder.parent))
+            self._folders.append(folder)
+        self._reader = Reader(self._folders)
+        self._composed: dict[tuple[str, ...], Composed] = {}
+
+    def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The resolved configuration for overrides as on the command line of ``fer train``, as plain values.
+
+        Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group
+        whose ``_target_`` is not ours gets the key ``_source_``, a hash of its file: edited code makes another
+        cell.
+
+        Raises:
+            UserError: a group, option, key or file does not exist, or a value cannot be parsed.
+        """
+        try:
+            config = self._config(overrides)
+        except _REFUSALS as error:
+            raise UserError(_one_line(error, overrides, self)) from error
+        for group, node in config.items():
+            if is_own(node):
+                node["_source_"] = _source(group, str(node["_target_"]), self._config_dir)
+        return config
+
+    def _config(self, overrides: Sequence[str]) -> dict[str, Any]:
+        try:
+            words, values = self._reader.split(overrides)
+            if words not in self._composed:
+                self._composed[words] = self._by_hydra(words)
+            return self._composed[words].plain(values)
+        except (EntangledError, *_REFUSALS):  # what Hydra says is wrong is said of all words
+            return self._by_hydra(overrides).plain({})
+
+    def _by_hydra(self, words: Sequence[str]) -> Composed:
+        quoted = [str(folder).replace("'", "\\'") for folder in self._folders[1:]]
+        search = [f"hydra.searchpath=['file://{folder}']" for folder in quoted]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(self._folders[0]), version_base="1.3"):
+            return Composed(hydra_compose("config", [*words, *search], return_hydra_config=True))
 
 
 def is_own(node: Any) -> bool:
@@ -89,11 +119,11 @@ def _source(group: str, name: str, config_dir: str | None) -> str:
     return file_hash(Path(found.origin))[:8] if found.has_location and found.origin else ""
 
 
-def _one_line(error: Exception, overrides: Sequence[str], config_dir: str | None) -> str:
+def _one_line(error: Exception, overrides: Sequence[str], composer: Composer) -> str:
     """Hydra's message without its advice on other things than the mistake."""
     text = str(error)
     if found := re.match(r"Could not override '([\w.]+)'", text):
-        return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, config_dir)}"
+        return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, composer)}"
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{found[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
@@ -104,9 +134,9 @@ def _one_line(error: Exception, overrides: Sequence[str], config_dir: str | None
     )
 
 
-def _similar_key(key: str, overrides: Sequence[str], config_dir: str | None) -> str:
+def _similar_key(key: str, overrides: Sequence[str], composer: Composer) -> str:
     others = [word for word in overrides if not word.lstrip("+~").startswith(key)]
-    node: Any = compose(others, config_dir)
+    node: Any = composer(others)
     *above, last = key.split(".")
     for name in above:
         node = node.get(name) if isinstance(node, dict) else None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from fer_lightning import results
-from fer_lightning.config import compose
+from fer_lightning.config import Composer
 from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
 
@@ -71,10 +71,16 @@ class Launcher:
 
     Args:
         config_dir: a user's folder with further options.
+
+    Attributes:
+        compose: composes the cells' configurations.
+
+    Raises:
+        UserError: there is no such folder.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
-        self.config_dir = config_dir
+        self.compose = Composer(config_dir)
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
         self._objectives: dict[tuple[str, ...], Objective] = {}
@@ -106,7 +112,7 @@ class Launcher:
 
     def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""
-        config = compose(overrides, self.config_dir)
+        config = self.compose(overrides)
         return self._ask("--measure", overrides, [config[group] for group in _DECIDES])
 
     def is_complete(self, overrides: Sequence[str], base: Path) -> bool:
@@ -114,12 +120,12 @@ class Launcher:
         known = self.measure(overrides)
         if "protocol" not in known:
             return False
-        config = compose(overrides, self.config_dir)
+        config = self.compose(overrides)
         return results.read(base / results.cell_name(config, known["protocol"])) is not None
 
     def _cell(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A cell's config, and what only a child can find out: its protocol and class counts."""
-        config = compose(overrides, self.config_dir)
+        config = self.compose(overrides)
         return config, self._ask("--protocol", overrides, [config[group] for group in _DECIDES])
 
     def _ask(self, what: str, overrides: Sequence[str], decides: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from fer_lightning import launch, results
 from fer_lightning.checking import check
-from fer_lightning.config import compose, is_own
+from fer_lightning.config import Composer, compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
 
@@ -48,7 +48,7 @@ def train(words: Sequence[str]) -> int:
     config_dir, overrides, multirun = _split(words)
     if multirun:
         launcher = launch.Launcher(config_dir)
-        launcher.setting(first_of_sweep(overrides, config_dir))  # data that is wrong is said once, and now
+        launcher.setting(first_of_sweep(overrides, launcher.compose))  # data that is wrong is said once, and now
         return _hydra(words, launcher)
     compose(_own(overrides), config_dir)
     directory = [word.partition("=")[2] for word in overrides if word.startswith("hydra.run.dir=")]
@@ -78,7 +78,7 @@ def _own(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if not word.startswith("hydra.")]
 
 
-def first_of_sweep(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+def first_of_sweep(overrides: Sequence[str], composer: Composer) -> list[str]:
     """A sweep's first choices, after composing every other once: a misspelt one is found before anything trains.
 
     Raises:
@@ -98,7 +98,7 @@ def first_of_sweep(overrides: Sequence[str], config_dir: str | None) -> list[str
     firsts = [choice[0] for choice in choices]
     for place, options in enumerate(choices):
         for option in options:
-            config = compose([*firsts[:place], option, *firsts[place + 1 :]], config_dir)
+            config = composer([*firsts[:place], option, *firsts[place + 1 :]])
             if any(map(is_own, config.values())):
                 _try_out(config)
     return firsts

@@ -34,6 +34,7 @@ ORDER = (
     "objective",
     "checking",
     "config",
+    "overrides",
     "module",
     "features",
     "inference",
@@ -58,8 +59,8 @@ ORDER = (
 """Top-level modules and packages: each may import those below it. Inside a package there are only no circles."""
 
 KNOWN_TO = {
-    "hydra": ("cli", "train", "launch", "build", "config", "table.plan"),
-    "omegaconf": ("cli", "train", "launch", "build", "config", "table.plan"),
+    "hydra": ("cli", "train", "launch", "build", "config", "overrides", "table.plan"),
+    "omegaconf": ("cli", "train", "launch", "build", "config", "overrides", "table.plan"),
     "pytorch_lightning": (
         "training",
         "build",

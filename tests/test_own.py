@@ -20,7 +20,7 @@ from torch import nn
 from fer_lightning import build, cli
 from fer_lightning import run as run_module
 from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning.config import Composer, compose
 from fer_lightning.errors import UserError
 from fer_lightning.evaluate import merged
 from fer_lightning.inference import load_model
@@ -419,7 +419,7 @@ def test_a_sweep_tries_every_own_loss_before_it_trains_the_first(tmp_path: Path)
     write(tmp_path, "loss", "_target_: wrong.Wrong\n", "wrong")
     (tmp_path / "wrong.py").write_text(HEAD.format(returned="logits"))
     with pytest.raises(UserError, match="must return a HeadOutput"):
-        first_of_sweep(["loss=softmax,wrong"], str(tmp_path / "conf"))
+        first_of_sweep(["loss=softmax,wrong"], Composer(str(tmp_path / "conf")))
 
 
 def test_an_own_schedule_moves_the_learning_rate(tmp_path: Path) -> None:

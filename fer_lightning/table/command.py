@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning import launch
-from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.layout import tables
 from fer_lightning.table import plan as planning
@@ -32,11 +31,12 @@ def table(arguments: Sequence[str]) -> int:
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
-    planning.validate(plan, options.overrides, options.config_dir)
+    launcher = launch.Launcher(options.config_dir)
+    planning.validate(plan, options.overrides, launcher.compose)
     base = options.out or Path("runs") / plan.name
     if options.action == "plan":
-        return _plan(plan, options.overrides, options.config_dir, base)
-    return Run(plan, options.overrides, options.config_dir, base, options.jobs).run()
+        return _plan(plan, options.overrides, launcher, base)
+    return Run(plan, options.overrides, launcher, base, options.jobs).run()
 
 
 def _seeds(text: str) -> list[int]:
@@ -71,8 +71,7 @@ def _show(directory: Path, out: Path | None) -> int:
     return 0
 
 
-def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, base: Path) -> int:
-    launcher = launch.Launcher(config_dir)
+def _plan(plan: TablePlan, overrides: Sequence[str], launcher: launch.Launcher, base: Path) -> int:
     rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
         ::-1
     ]  # some share their cells
@@ -96,7 +95,7 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
         )
     hours += cost["embed"] * cost["views"] * cost["rows"]["train"] / 3600
     disk += cost["disk"]["faces"] + cost["disk"]["embeddings"]
-    jobs = jobs_at_a_time(compose([*plan.overrides, *overrides], config_dir))
+    jobs = jobs_at_a_time(launcher.compose([*plan.overrides, *overrides]))
     print(f"disk: {disk / 1e9:.2f} GB (faces {cost['disk']['faces'] / 1e9:.2f} of it)")
     print(
         f"time: about {duration(3600 * hours / jobs)}, {jobs} cells at a time, estimated from some measured steps"

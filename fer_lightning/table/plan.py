@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from fer_lightning import results
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import compose
+from fer_lightning.config import Composer
 from fer_lightning.contracts import Correction
 from fer_lightning.errors import UserError
 from fer_lightning.launch import Launcher
@@ -189,7 +189,7 @@ def note_down(
     write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
 
 
-def validate(plan: TablePlan, overrides: Sequence[str], config_dir: str | None) -> None:
+def validate(plan: TablePlan, overrides: Sequence[str], composer: Composer) -> None:
     """Compose every row once, so that a misspelt one is found before anything is done.
 
     Raises:
@@ -197,4 +197,4 @@ def validate(plan: TablePlan, overrides: Sequence[str], config_dir: str | None) 
     """
     for row in plan.rows:
         for option in ([], *([value] for value in row.tune or plan.tune)):
-            compose([*plan.overrides, *row.overrides, *option, *overrides], config_dir)
+            composer([*plan.overrides, *row.overrides, *option, *overrides])

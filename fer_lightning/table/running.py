@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning import launch
-from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning, words
@@ -35,13 +34,13 @@ class Run:
     """A table being run: its missing cells, some at a time, each in a process tree of its own."""
 
     def __init__(
-        self, plan: TablePlan, overrides: Sequence[str], config_dir: str | None, base: Path, jobs: int | None
+        self, plan: TablePlan, overrides: Sequence[str], launcher: launch.Launcher, base: Path, jobs: int | None
     ) -> None:
         self.plan = plan
         self.overrides = overrides
         self.base = base
-        self.launcher = launch.Launcher(config_dir)
-        self.jobs = jobs or jobs_at_a_time(compose([*plan.overrides, *overrides], config_dir))
+        self.launcher = launcher
+        self.jobs = jobs or jobs_at_a_time(launcher.compose([*plan.overrides, *overrides]))
         self.running: dict[launch.Child, tuple[PlannedCell, float]] = {}
         self.missing: list[PlannedCell] = []
         self.failed: list[PlannedCell] = []
