@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -17,7 +18,7 @@ from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
 
 if TYPE_CHECKING:
-    from fer_lightning.objective import Objective
+    from fer_lightning.objective import Distinct, Objective
 
 _OF_ANOTHER_RUN = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "PL_GLOBAL_SEED")
 
@@ -109,6 +110,13 @@ class Launcher:
             stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
             self._objectives[key] = objective(config, known["protocol"], stats)
         return self._objectives[key]
+
+    @cached_property
+    def distinct(self) -> Distinct[Path]:
+        """What the cells of a sweep minimise, added in their order by the folders they are in."""
+        from fer_lightning.objective import Distinct
+
+        return Distinct()
 
     def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
         """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""

@@ -113,7 +113,7 @@ def _try_out(config: dict[str, Any]) -> None:
 
 def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
     failed: list[str] = []
-    earlier: dict[Path, list[str]] = {}
+    complete: list[tuple[Path, list[str]]] = []
 
     def cell(config: DictConfig) -> None:
         """One job of a sweep: a child process in the cell's own folder."""
@@ -123,19 +123,20 @@ def _hydra(words: Sequence[str], launcher: launch.Launcher) -> int:
             directory = launcher.directory(overrides, Path(job.sweep.dir))
             if results.read(directory):
                 log.info("complete: %s was there, nothing to do", directory)
-                earlier[directory] = overrides
+                complete.append((directory, overrides))
                 return
-            own = launcher.objective(overrides)
+            while complete:  # what they minimise matters only where there is something to train
+                earlier, its = complete.pop(0)
+                launcher.distinct.add(earlier, launcher.objective(its))
+            same = launcher.distinct.add(directory, launcher.objective(overrides))
         except UserError as error:
             failed.append(f"{' '.join(overrides)}: {error}")
             return
-        for other, factor in ((other, launcher.objective(its).factor_to(own)) for other, its in earlier.items()):
-            if factor == 1:
-                log.info("not trained: %s is the same experiment as %s", " ".join(overrides), other)
-                return
-            if factor is not None:
-                log.warning("note: %s is %s up to a constant, %.3g times the loss", directory, other, factor)
-        earlier[directory] = overrides
+        if same and same[1] == 1:
+            log.info("not trained: %s is the same experiment as %s", " ".join(overrides), same[0])
+            return
+        if same:
+            log.warning("note: %s is %s up to a constant, %.3g times the loss", directory, *same)
         log.info("cell %s: %s", job.job.num, directory)
         launch.wait(launcher.start(overrides, directory))
         if results.read(directory) is None:

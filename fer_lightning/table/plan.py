@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,9 +19,6 @@ from fer_lightning.contracts import Correction
 from fer_lightning.errors import UserError
 from fer_lightning.launch import Launcher
 from fer_lightning.layout import shipped, tables
-
-if TYPE_CHECKING:
-    from fer_lightning.objective import Objective
 
 
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
@@ -138,14 +135,17 @@ class Twin(NamedTuple):
 
 def twins(plan: TablePlan, overrides: Sequence[str], launcher: Launcher) -> list[Twin]:
     """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
+    from fer_lightning.objective import Distinct  # torch, which a table that is shown needs not
+
     found: list[Twin] = []
-    seen: list[tuple[RowPlan, Objective, str]] = []
+    seen: Distinct[tuple[RowPlan, str]] = Distinct()
     for row in plan.rows:
         words = [*plan.overrides, *row.overrides, *overrides]
-        own, setting = launcher.objective(words), launcher.setting(words)
-        others = [(first, other.factor_to(own)) for first, other, its in seen if its != setting]
-        found += [Twin(row.method, first, factor) for first, factor in others if factor is not None][:1]
-        seen.append((row, own, setting))
+        setting = launcher.setting(words)
+        if same := seen.add((row, setting), launcher.objective(words)):
+            (first, its), factor = same
+            if its != setting:
+                found.append(Twin(row.method, first, factor))
     return found
 
 
