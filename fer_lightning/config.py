@@ -1,8 +1,7 @@
-"""The configuration: composed by Hydra from conf/, resolved to plain values, checked before anything is loaded."""
+"""The configuration: composed by Hydra from conf/ and resolved to plain values; what its nodes name, and call."""
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import re
@@ -16,62 +15,90 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import TypeAdapter, ValidationError
 from yaml import YAMLError
 
 from fer_lightning.cache import file_hash
-from fer_lightning.errors import UserError, in_one_line
-from fer_lightning.layout import groups, shipped
+from fer_lightning.errors import UserError, did_you_mean, in_one_line
+from fer_lightning.layout import shipped
+from fer_lightning.overrides import Composed, EntangledError, Reader
 
 _OURS = f"{__package__}."
-_OFFERED = {"data": ("progress",), "backbone": ("pretrained",)}  # arguments that code gives where they are taken
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+"""What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
-    """The resolved configuration for command-line overrides, as plain values.
+    """The resolved configuration for overrides, see ``Composer``; for many configurations, keep one of those.
 
-    Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group whose
-    ``_target_`` is not ours gets the key ``_source_``, a hash of that file: edited code makes another cell.
+    Raises:
+        UserError: a folder, group, option, key or file does not exist, or a value cannot be parsed.
+    """
+    return Composer(config_dir)(overrides)
+
+
+class Composer:
+    """Composes configurations, and remembers for as long as it lives what Hydra composed.
+
+    Hydra takes a tenth of a second, and most cells of a sweep differ in a few values only: these are replaced in
+    what Hydra composed from the other words. A file of conf/ that changes meanwhile is not read again.
 
     Args:
-        overrides: as on the command line of ``fer train``.
         config_dir: a user's folder with further options, searched after conf/. From now on, code is imported from
             the folder that it lies in, before any other.
 
     Raises:
-        UserError: a group, option, key or file does not exist, or a value cannot be parsed.
+        UserError: there is no such folder.
     """
-    words = list(overrides)
-    if config_dir is not None:
-        folder = Path(config_dir).resolve()
-        if not folder.is_dir():
-            raise UserError(f"--config-dir {config_dir}: no such folder")
-        if str(folder.parent) not in sys.path:
-            sys.path.insert(0, str(folder.parent))
-        quoted = str(folder).replace("'", "\\'")
-        words.append(f"hydra.searchpath=['file://{quoted}']")
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
-            config = hydra_compose("config", words, return_hydra_config=True)
-        choices = OmegaConf.to_container(config.hydra.runtime.choices)
-        assert isinstance(choices, dict)
-        OmegaConf.set_readonly(config, False)
-        OmegaConf.set_struct(config, False)
-        del config["hydra"]
-        plain = OmegaConf.to_container(config, resolve=True)
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(_one_line(error, overrides, config_dir)) from error
-    assert isinstance(plain, dict)
-    typed: dict[str, Any] = {str(key): value for key, value in plain.items()}
-    typed["choices"] = {group: choices[group] for group in groups() if group in choices}
-    for group, node in typed.items():
-        if is_own(node):
-            node["_source_"] = _source(group, str(node["_target_"]), config_dir)
-    return typed
+
+    def __init__(self, config_dir: str | None = None) -> None:
+        self._config_dir = config_dir
+        self._folders = [shipped("conf").resolve()]
+        if config_dir is not None:
+            folder = Path(config_dir).resolve()
+            if not folder.is_dir():
+                raise UserError(f"--config-dir {config_dir}: no such folder")
+            if str(folder.parent) not in sys.path:
+                sys.path.insert(0, str(folder.parent))
+            self._folders.append(folder)
+        self._reader = Reader(self._folders)
+        self._composed: dict[tuple[str, ...], Composed] = {}
+
+    def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The resolved configuration for overrides as on the command line of ``fer train``, as plain values.
+
+        Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group
+        whose ``_target_`` is not ours gets the key ``_source_``, a hash of its file: edited code makes another
+        cell.
+
+        Raises:
+            UserError: a group, option, key or file does not exist, or a value cannot be parsed.
+        """
+        try:
+            config = self._config(overrides)
+        except _REFUSALS as error:
+            raise UserError(_one_line(error, overrides, self)) from error
+        for group, node in config.items():
+            if is_own(node):
+                node["_source_"] = _source(group, str(node["_target_"]), self._config_dir)
+        return config
+
+    def _config(self, overrides: Sequence[str]) -> dict[str, Any]:
+        try:
+            words, values = self._reader.split(overrides)
+            if words not in self._composed:
+                self._composed[words] = self._by_hydra(words)
+            return self._composed[words].plain(values)
+        except (EntangledError, *_REFUSALS):  # what Hydra says is wrong is said of all words
+            return self._by_hydra(overrides).plain({})
+
+    def _by_hydra(self, words: Sequence[str]) -> Composed:
+        quoted = [str(folder).replace("'", "\\'") for folder in self._folders[1:]]
+        search = [f"hydra.searchpath=['file://{folder}']" for folder in quoted]
+        GlobalHydra.instance().clear()
+        with initialize_config_dir(str(self._folders[0]), version_base="1.3"):
+            return Composed(hydra_compose("config", [*words, *search], return_hydra_config=True))
 
 
 def is_own(node: Any) -> bool:
@@ -92,11 +119,11 @@ def _source(group: str, name: str, config_dir: str | None) -> str:
     return file_hash(Path(found.origin))[:8] if found.has_location and found.origin else ""
 
 
-def _one_line(error: Exception, overrides: Sequence[str], config_dir: str | None) -> str:
+def _one_line(error: Exception, overrides: Sequence[str], composer: Composer) -> str:
     """Hydra's message without its advice on other things than the mistake."""
     text = str(error)
     if found := re.match(r"Could not override '([\w.]+)'", text):
-        return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, config_dir)}"
+        return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, composer)}"
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{found[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
@@ -107,60 +134,14 @@ def _one_line(error: Exception, overrides: Sequence[str], config_dir: str | None
     )
 
 
-def _similar_key(key: str, overrides: Sequence[str], config_dir: str | None) -> str:
+def _similar_key(key: str, overrides: Sequence[str], composer: Composer) -> str:
     others = [word for word in overrides if not word.lstrip("+~").startswith(key)]
-    node: Any = compose(others, config_dir)
+    node: Any = composer(others)
     *above, last = key.split(".")
     for name in above:
         node = node.get(name) if isinstance(node, dict) else None
     keys = list(arguments(node)) if isinstance(node, dict) else []
-    return f"{_did_you_mean(last, keys)}; {'.'.join(above) or 'the config'} has {', '.join(keys) or 'none'}"
-
-
-def check(config: dict[str, Any]) -> None:
-    """Hold every key and value against the signature of what it configures.
-
-    Raises:
-        UserError: a key that nothing takes, a value of the wrong type or out of range, a target that is not there.
-    """
-    known = {*groups(), "seed", "choices"}
-    for key in config:
-        if key not in known:
-            raise UserError(f"config key {key!r}: there is no such group or number{_did_you_mean(key, known)}")
-    for key in sorted(known - config.keys()):
-        raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
-    _check_value("seed", config["seed"], int)
-    _check_data(config["data"])
-    _check_leaf("class_weights", config["class_weights"], ("counts",), also=_keys_of_weights())
-    if config["class_weights"]["from_epoch"] < 0:
-        raise UserError("class_weights.from_epoch: must not be negative; it counts the epochs of all stages")
-    _check_stage(config["stage"])
-    _check_leaf("optimizer", config["optimizer"], ("groups",), also=_keys_of_recipe())
-    _check_leaf("schedule", config["schedule"], ("progress",), also={"warmup": _Key(float, True)})
-    given: dict[str, tuple[str, ...]] = {
-        "transform": (),
-        "sampler": ("labels", "generator", "progress"),
-        "backbone": (),
-        "neck": ("feature_dim",),
-        "loss": ("feature_dim", "class_stats"),
-        "trainer": (),
-        "logger": ("directory", "fit", "config"),
-    }
-    for group, names in given.items():
-        _check_leaf(group, config[group], names)
-    _check_batch(config["data"]["batch_size"], config["trainer"])
-
-
-def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
-    """A step's batch goes in equal parts to all ranks and micro-batches, so that means of means are means."""
-    ranks, accumulate = trainer["devices"] * trainer["nodes"], trainer["accumulate"]
-    if min(batch_size, trainer["devices"], trainer["nodes"], accumulate) < 1:
-        raise UserError("data.batch_size, trainer.devices, nodes and accumulate must be at least 1 each")
-    if batch_size % (ranks * accumulate):
-        raise UserError(
-            f"data.batch_size={batch_size} cannot be split evenly over {ranks} ranks (devices x nodes) and "
-            f"trainer.accumulate={accumulate} micro-batches; choose a multiple of {ranks * accumulate}"
-        )
+    return f"{did_you_mean(last, keys)}; {'.'.join(above) or 'the config'} has {', '.join(keys) or 'none'}"
 
 
 def target(group: str, node: Any) -> Callable[..., Any]:
@@ -203,74 +184,23 @@ def reading(node: dict[str, Any]) -> dict[str, Any]:
 
 def preparing(node: dict[str, Any]) -> dict[str, Any]:
     """The keys of ``data`` that ``prepare`` takes."""
-    return {key: node[key] for key in _keys_of_prepare() if key in node}
+    return {key: node[key] for key in keys_of_prepare() if key in node}
 
 
 def batching(node: dict[str, Any]) -> dict[str, Any]:
     """The keys of ``data`` that the datamodule takes."""
-    return {key: node[key] for key in _keys_of_batches() if key in node}
+    return {key: node[key] for key in keys_of_batches() if key in node}
 
 
-class _Key(NamedTuple):
-    """What a value must be, and whether there must be one."""
+class Key(NamedTuple):
+    """What the value of a key must be, and whether there must be one."""
 
     hint: Any
     required: bool
 
 
-def _check_data(node: Any) -> None:
-    read = inspect.signature(target("data", node)).parameters
-    if lacking := [name for name in ("root", "classes") if name not in read]:
-        raise UserError(f"data: {node['_target_']} must take root and classes; {lacking[0]} is missing")
-    keys = {
-        "store": _Key(str | None, True),
-        "test_split": _Key(str | None, True),
-        "exclude": _Key(str | None, False),
-        "classes": _Key(list[str], True),
-    }
-    _check_leaf("data", node, (), also={**_keys_of_prepare(), **_keys_of_batches(), **keys})
-    if (crop := node.get("crop")) is not None and not 1 <= crop <= node["size"]:
-        raise UserError(f"data.crop={crop}: must be 1 to data.size={node['size']}, the side of the kept pictures")
-
-
-def _keys_of_prepare() -> dict[str, _Key]:
-    from fer_lightning.data.prepare import prepare
-
-    return _keys(prepare, {"manifest", "base", "processes", "progress"})
-
-
-def _keys_of_batches() -> dict[str, _Key]:
-    from fer_lightning.data.datamodule import FaceDataModule
-
-    return _keys(FaceDataModule, {"store", "draw", "augment", "seed"})
-
-
-def _keys_of_weights() -> dict[str, _Key]:
-    from fer_lightning.class_weights import Normalise
-
-    return {"normalise": _Key(Normalise, True), "from_epoch": _Key(int, True)}
-
-
-def _keys_of_recipe() -> dict[str, _Key]:
-    return {
-        "part_lr": _Key(dict[str, float], True),
-        "layer_decay": _Key(float, True),
-        "ema_decay": _Key(float | None, True),
-    }
-
-
-def _check_stage(node: Any) -> None:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            _check_leaf(f"stage.{key}", value, ())
-            make(f"stage.{key}", value)
-        elif key == "epochs":
-            _check_value("stage.epochs", value, int)
-        else:
-            raise UserError(f"stage.{key}: unknown key; a stage has `epochs` and the fits it consists of")
-
-
-def _keys(function: Callable[..., Any], without: Iterable[str]) -> dict[str, _Key]:
+def keys_of(function: Callable[..., Any], without: Iterable[str]) -> dict[str, Key]:
+    """The parameters that a class or function has, but for some."""
     try:
         typed = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except NameError:  # a name that is imported for type checkers only
@@ -279,40 +209,21 @@ def _keys(function: Callable[..., Any], without: Iterable[str]) -> dict[str, _Ke
         key: value for key, value in inspect.signature(function).parameters.items() if value.kind not in _REST
     }
     return {
-        name: _Key(typed.get(name, Any), parameter.default is inspect.Parameter.empty)
+        name: Key(typed.get(name, Any), parameter.default is inspect.Parameter.empty)
         for name, parameter in named.items()
         if name not in set(without)
     }
 
 
-def _check_leaf(group: str, node: Any, given: tuple[str, ...], also: dict[str, _Key] | None = None) -> None:
-    """Check a node with a ``_target_``: code gives it ``given`` first, and takes the keys ``also`` elsewhere."""
-    function, name = target(group, node), node["_target_"]
-    first = tuple(inspect.signature(function).parameters)[: len(given)]
-    if first != given:
-        raise UserError(f"{group}: {name} must take ({', '.join(given)}) first, it takes ({', '.join(first)})")
-    keys = {**_keys(function, {*given, *_OFFERED.get(group, ())}), **(also or {})}
-    own = arguments(node)
-    for key, value in own.items():
-        if key not in keys:
-            raise UserError(
-                f"{group}.{key}: {name} takes no such key{_did_you_mean(key, keys)}; "
-                f"it takes {', '.join(keys) or 'none'}"
-            )
-        _check_value(f"{group}.{key}", value, keys[key].hint)
-    for key, (_, required) in keys.items():
-        if required and key not in own:
-            raise UserError(f"{group}.{key}: is not set, and {name} needs it")
+def keys_of_prepare() -> dict[str, Key]:
+    """The keys of ``data`` that ``prepare`` takes."""
+    from fer_lightning.data.prepare import prepare
+
+    return keys_of(prepare, {"manifest", "base", "processes", "progress"})
 
 
-def _check_value(name: str, value: Any, hint: Any) -> None:
-    try:
-        TypeAdapter(hint, config={"arbitrary_types_allowed": True}).validate_python(value, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]["msg"]
-        raise UserError(f"{name}={value!r}: {first[0].lower()}{first[1:]}") from error
+def keys_of_batches() -> dict[str, Key]:
+    """The keys of ``data`` that the datamodule takes."""
+    from fer_lightning.data.datamodule import FaceDataModule
 
-
-def _did_you_mean(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), 1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    return keys_of(FaceDataModule, {"store", "draw", "augment", "seed"})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import logging
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,3 +111,9 @@ def _place(error: Exception) -> str:
         if "site-packages" not in frame.filename and not frame.filename.startswith(others):
             return f" ({Path(frame.filename).name}, line {frame.lineno})"
     return ""
+
+
+def did_you_mean(key: str, known: Iterable[str]) -> str:
+    """The known key that is nearest to a misspelt one, as the end of a sentence; empty where none is near."""
+    close = difflib.get_close_matches(key, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""

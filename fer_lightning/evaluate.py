@@ -14,7 +14,8 @@ import torch
 
 from fer_lightning import build, faces, results
 from fer_lightning.cache import content_hash
-from fer_lightning.config import arguments, check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import arguments, compose
 from fer_lightning.errors import UserError
 from fer_lightning.features import Pass
 from fer_lightning.inference import Model, Own, load_model, read_checkpoint

@@ -7,10 +7,14 @@ by trying: it lets each head answer to the same made-up embeddings.
 
 from __future__ import annotations
 
+import json
+from bisect import bisect_left, bisect_right, insort
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,9 +29,12 @@ from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.softmax import SoftmaxHead
 
 Config = dict[str, Any]
+Label = TypeVar("Label")
 
 _FEATURES = 6
 _SHOWINGS = 3
+_SAME = 1e-6
+"""Answers this close in direction, and factors this close to 1, are the same: class weights are float32."""
 
 
 def head(config: Config, loss: Literal["cell", "softmax"], feature_dim: int, stats: ClassStats) -> nn.Module:
@@ -119,11 +126,56 @@ class Objective:
         """k where ``other`` is this experiment with k times the loss, 1 for the same; None where it is another."""
         if self.rest != other.rest:
             return None
+        if not self.answers.any():  # nothing is trained in either
+            return 1.0
         factor = float(self.answers @ other.answers / (self.answers @ self.answers))
         apart = (other.answers - factor * self.answers).norm() / other.answers.norm()
-        if apart > 1e-6:  # class weights are float32
+        if apart > _SAME:
             return None
-        return 1.0 if abs(factor - 1) < 1e-6 else factor
+        return 1.0 if abs(factor - 1) < _SAME else factor
+
+    @property
+    def mark(self) -> float:
+        """A number that is within 2e-6 of another objective's where that is the same but for a factor."""
+        fixed = torch.arange(len(self.answers), dtype=torch.float64).cos()
+        length = fixed.norm() * self.answers.norm()
+        return float((self.answers @ fixed).abs() / length) if length else 0.0
+
+
+class _Added(NamedTuple, Generic[Label]):
+    mark: float
+    number: int
+    label: Label
+    objective: Objective
+
+
+_MARK = attrgetter("mark")
+
+
+class Distinct(Generic[Label]):
+    """Objectives that are not the same, each with a label; a new one is compared with those of its mark only."""
+
+    def __init__(self) -> None:
+        self._by_rest: dict[str, list[_Added[Label]]] = {}
+        self._count = 0
+
+    def add(self, label: Label, own: Objective) -> tuple[Label, float] | None:
+        """Add an objective, unless it is one of those that are there.
+
+        Returns:
+            The label of that one, and 1; or of the first that it is but for a factor of the loss, and the factor.
+        """
+        alike, mark = self._by_rest.setdefault(own.rest, []), own.mark
+        first = bisect_left(alike, mark - 2 * _SAME, key=_MARK)
+        last = bisect_right(alike, mark + 2 * _SAME, key=_MARK)
+        near = sorted(alike[first:last], key=attrgetter("number"))
+        factors = [(added.label, added.objective.factor_to(own)) for added in near]
+        found = [(other, factor) for other, factor in factors if factor is not None]
+        same = min(found, key=lambda pair: pair[1] != 1, default=None)
+        if same is None or same[1] != 1:
+            insort(alike, _Added(mark, self._count, label, own), key=_MARK)
+            self._count += 1
+        return same
 
 
 def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
@@ -135,8 +187,10 @@ def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
         stats: the classes of its training part.
     """
     answers: dict[str, Tensor] = {}
+    below = _trains_below(config)
     for number, (loss, epochs, w) in enumerate(_phases(config, stats)):
-        found = _answers(config, loss, w.double(), stats)
+        asked = [config["loss"] if loss == "cell" else None, w.tolist(), stats.names, stats.counts, below]
+        found = _answers(json.dumps(asked))
         answers |= {f"{number} {epochs} {name}": value for name, value in found.items()}
     others = {key: value for key, value in config.items() if key not in ("loss", "class_weights")}
     others["choices"] = {k: v for k, v in config["choices"].items() if k not in ("loss", "class_weights")}
@@ -154,18 +208,25 @@ def _phases(config: Config, stats: ClassStats) -> list[tuple[Literal["cell", "so
     return [(loss, len(list(run)), w if weighted else plain) for (loss, weighted), run in groupby(by_epoch)]
 
 
-def _answers(config: Config, loss: Literal["cell", "softmax"], w: Tensor, stats: ClassStats) -> dict[str, Tensor]:
-    """What a head's loss does to each trained number, and to the embeddings where something below is trained."""
+@cache
+def _answers(asked: str) -> dict[str, Tensor]:
+    """What a head's loss does to each trained number, and to the embeddings where something below is trained.
+
+    Args:
+        asked: JSON of all that it depends on, so that seeds share it: the loss, None for softmax; class weights;
+            names and counts of the classes; whether anything below the head is trained.
+    """
+    loss, weights, names, counts, below = json.loads(asked)
+    stats, w = ClassStats(tuple(names), tuple(counts)), torch.tensor(weights, dtype=torch.float64)
     torch.manual_seed(0)
     classes = stats.num_classes
     embeddings = torch.randn(_SHOWINGS, 2 * classes, _FEATURES, dtype=torch.float64)
     centers = torch.randn(classes, _FEATURES, dtype=torch.float64)
     labels = torch.arange(classes).repeat(2)
     torch.manual_seed(1)
-    made = head(config, loss, _FEATURES, stats).double()
+    made = head({"loss": loss}, "cell" if loss else "softmax", _FEATURES, stats).double()
     if isinstance(made, CenterTermHead):
         made.init_centers(centers)
-    below = _trains_below(config)
     found: dict[str, list[Tensor]] = {}
     for showing in embeddings:
         features = showing.clone().requires_grad_()
@@ -187,5 +248,6 @@ def _answers(config: Config, loss: Literal["cell", "softmax"], w: Tensor, stats:
 def _trains_below(config: Config) -> bool:
     """Whether anything between the pictures and the head is trained with the cell's loss."""
     fits = [node for node in config["stage"].values() if isinstance(node, dict) and node["loss"] == "cell"]
-    neck = make("neck", config["neck"], 1)
-    return any(fit["freeze"] != "all" for fit in fits) or any(True for _ in neck.parameters())
+    if any(fit["freeze"] != "all" for fit in fits):
+        return True
+    return any(True for _ in make("neck", config["neck"], 1).parameters())

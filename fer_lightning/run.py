@@ -25,7 +25,8 @@ import torch
 
 from fer_lightning import build, faces, objective, ranks, results
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.errors import UserError, report

@@ -10,7 +10,8 @@ from typing import Any
 import hydra
 
 from fer_lightning import launch
-from fer_lightning.config import check, compose, is_own
+from fer_lightning.checking import check
+from fer_lightning.config import compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
 from fer_lightning.sweep import grid, hydra_app

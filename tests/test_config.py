@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.layout import groups
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fer_lightning import build, features
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.data.samplers import Pick, Views
 from fer_lightning.features import Pass, backbone_embeddings, embeddings_key
 from fer_lightning.run import set_up

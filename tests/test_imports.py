@@ -33,7 +33,9 @@ ORDER = (
     "loggers",
     "callbacks",
     "objective",
+    "checking",
     "config",
+    "overrides",
     "module",
     "features",
     "inference",
@@ -60,8 +62,8 @@ ORDER = (
 """Top-level modules and packages: each may import those below it. Inside a package there are only no circles."""
 
 KNOWN_TO = {
-    "hydra": ("cli", "train", "sweep.hydra_app", "sweep.running", "config", "table.plan"),
-    "omegaconf": ("cli", "train", "sweep.hydra_app", "sweep.running", "config", "table.plan"),
+    "hydra": ("train", "sweep.hydra_app", "sweep.running", "sweep.search", "config", "overrides"),
+    "omegaconf": ("sweep.hydra_app", "sweep.running", "config", "overrides", "table.plan"),
     "pytorch_lightning": (
         "training",
         "build",

@@ -20,7 +20,8 @@ from pytorch_lightning import LightningModule, Trainer
 
 from fer_lightning import results, run
 from fer_lightning.callbacks import EpochLine
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.stages import LAST
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=5"]

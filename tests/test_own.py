@@ -19,7 +19,8 @@ from torch import nn
 
 from fer_lightning import build, cli
 from fer_lightning import run as run_module
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.evaluate import merged
 from fer_lightning.inference import load_model

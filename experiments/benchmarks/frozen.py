@@ -22,7 +22,8 @@ from typing import Any
 import torch
 
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.run import hush, set_up
 from fer_lightning.testing import processor
 from fer_lightning.training import Training

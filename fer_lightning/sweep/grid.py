@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fer_lightning.errors import UserError
@@ -25,6 +26,8 @@ def plan(combinations: Sequence[Sequence[str]], planner: Planner, base: Path) ->
     planned = [_planned(words, label, planner, base) for words, label in zip(combinations, labels, strict=True)]
     if all(cell.error for cell in planned):
         raise UserError(planned[0].error)
+    if all(cell.error or cell.is_done() for cell in planned):
+        return planned
     return _without_twins(planned, planner)
 
 
@@ -36,29 +39,25 @@ def _planned(words: Sequence[str], label: str, planner: Planner, base: Path) -> 
 
 
 def _labels(combinations: Sequence[Sequence[str]]) -> list[str]:
-    """The words of each cell that it does not share with all others."""
-    shared = set(combinations[0]).intersection(*map(set, combinations)) if len(combinations) > 1 else set()
-    return [" ".join(word for word in words if word not in shared) or "the cell" for words in combinations]
+    """The words of each cell that it does not share with all others; none where there is only one."""
+    shared = set(combinations[0]).intersection(*map(set, combinations))
+    return [" ".join(word for word in words if word not in shared) for words in combinations]
 
 
 def _without_twins(planned: Sequence[Planned], planner: Planner) -> list[Planned]:
     """All cells but those that would train what an earlier one does; says which, also up to a factor."""
-    cells = [cell for cell in planned if not cell.error]
-    if all(cell.is_done() for cell in cells):
-        return list(planned)
-    left_out = set()
-    for place, cell in enumerate(cells):
-        own = planner.objective(cell.words)
-        for other in cells[:place]:
-            if other.directory == cell.directory or other.directory in left_out:
-                continue
-            factor = planner.objective(other.words).factor_to(own)
-            if factor == 1:
-                log.info("not trained: %s is the same experiment as %s", cell.label, other.label)
-                left_out.add(cell.directory)
-                break
-            if factor is not None:
-                log.warning(
-                    "note: %s is %s up to a constant, %.3g times the loss", cell.label, other.label, factor
-                )
-    return [cell for cell in planned if cell.error or cell.directory not in left_out]
+    from fer_lightning.objective import Distinct  # torch, which a sweep that is complete needs not
+
+    kept, seen = [], Distinct[Planned]()
+    for cell in planned:
+        try:
+            same = None if cell.error else seen.add(cell, planner.objective(cell.words))
+        except UserError as error:  # a number that its loss refuses
+            cell, same = replace(cell, error=str(error)), None
+        if same and same[1] == 1 and same[0].directory != cell.directory:
+            log.info("not trained: %s is the same experiment as %s", cell.label, same[0].label)
+            continue
+        if same and same[1] != 1:
+            log.warning("note: %s is %s up to a constant, %.3g times the loss", cell.label, same[0].label, same[1])
+        kept.append(cell)
+    return kept

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fer_lightning import launch, results
-from fer_lightning.config import compose
+from fer_lightning.config import Composer
 from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
 from fer_lightning.sweep.cells import Planned
@@ -25,21 +25,20 @@ class Planner:
 
     Args:
         config_dir: a user's folder with further options.
+
+    Attributes:
+        compose: composes the cells' configurations.
+
+    Raises:
+        UserError: there is no such folder.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
         self.config_dir = config_dir
+        self.compose = Composer(config_dir)
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
         self._objectives: dict[tuple[str, ...], Objective] = {}
-
-    def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration of a cell.
-
-        Raises:
-            UserError: an override does not fit.
-        """
-        return compose(overrides, self.config_dir)
 
     def planned(self, overrides: Sequence[str], base: Path, label: str = "", *, trial: bool = False) -> Planned:
         """The cell with its folder in ``base``; prepares its faces and pre-trained weights where they are missing.

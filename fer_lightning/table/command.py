@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.layout import tables
 from fer_lightning.progress import duration
@@ -33,12 +32,12 @@ def table(arguments: Sequence[str]) -> int:
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
-    planning.validate(plan, own, options.config_dir)
+    planner = Planner(options.config_dir)
+    planning.validate(plan, own, planner.compose)
     base = options.out or Path("runs") / plan.name
     if options.action == "plan":
-        return _plan(plan, own, options.config_dir, base)
-    run = Run(plan, options.overrides, options.config_dir, base, options.jobs, retry_failed=options.retry_failed)
-    return run.run()
+        return _plan(plan, own, planner, base)
+    return Run(plan, options.overrides, planner, base, options.jobs, retry_failed=options.retry_failed).run()
 
 
 def _seeds(text: str) -> list[int]:
@@ -70,14 +69,14 @@ def _parser() -> argparse.ArgumentParser:
 def _show(directory: Path, out: Path | None) -> int:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
-    print(report.to_text(load(directory)))
-    for path in report.write(directory, out or directory):
+    table = load(directory)
+    print(report.to_text(table))
+    for path in report.write(table, out or directory):
         print(path)
     return 0
 
 
-def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, base: Path) -> int:
-    planner = Planner(config_dir)
+def _plan(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> int:
     rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
         ::-1
     ]  # some share their cells
@@ -101,7 +100,7 @@ def _plan(plan: TablePlan, overrides: Sequence[str], config_dir: str | None, bas
         )
     hours += cost["embed"] * cost["views"] * cost["rows"]["train"] / 3600
     disk += cost["disk"]["faces"] + cost["disk"]["embeddings"]
-    jobs = jobs_at_a_time(compose([*plan.overrides, *overrides], config_dir))
+    jobs = jobs_at_a_time(planner.compose([*plan.overrides, *overrides]))
     print(f"disk: {disk / 1e9:.2f} GB (faces {cost['disk']['faces'] / 1e9:.2f} of it)")
     print(
         f"time: about {duration(3600 * hours / jobs)}, {jobs} cells at a time, estimated from some measured steps"

@@ -6,22 +6,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import compose
+from fer_lightning.config import Composer
 from fer_lightning.contracts import Correction
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped, tables
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
-
-if TYPE_CHECKING:
-    from fer_lightning.objective import Objective
 
 
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
@@ -133,14 +130,17 @@ class Twin(NamedTuple):
 
 def twins(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> list[Twin]:
     """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
+    from fer_lightning.objective import Distinct  # torch, which a table that is shown needs not
+
     found: list[Twin] = []
-    seen: list[tuple[RowPlan, Objective, str]] = []
+    seen: Distinct[tuple[RowPlan, str]] = Distinct()
     for row in plan.rows:
         words = [*plan.overrides, *row.overrides, *overrides]
-        own, setting = planner.objective(words), planner.setting(words)
-        others = [(first, other.factor_to(own)) for first, other, its in seen if its != setting]
-        found += [Twin(row.method, first, factor) for first, factor in others if factor is not None][:1]
-        seen.append((row, own, setting))
+        setting = planner.setting(words)
+        if same := seen.add((row, setting), planner.objective(words)):
+            (first, its), factor = same
+            if its != setting:
+                found.append(Twin(row.method, first, factor))
     return found
 
 
@@ -184,7 +184,7 @@ def note_down(
     write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
 
 
-def validate(plan: TablePlan, overrides: Sequence[str], config_dir: str | None) -> None:
+def validate(plan: TablePlan, overrides: Sequence[str], composer: Composer) -> None:
     """Compose every row once, so that a misspelt one is found before anything is done.
 
     Raises:
@@ -192,4 +192,4 @@ def validate(plan: TablePlan, overrides: Sequence[str], config_dir: str | None) 
     """
     for row in plan.rows:
         for option in ([], *([value] for value in row.tune or plan.tune)):
-            compose([*plan.overrides, *row.overrides, *option, *overrides], config_dir)
+            composer([*plan.overrides, *row.overrides, *option, *overrides])

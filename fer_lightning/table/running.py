@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.results import LOG
 from fer_lightning.sweep.cells import Planned
@@ -36,7 +35,7 @@ class Run:
     Args:
         plan: what it consists of.
         overrides: for every cell; those that begin with ``hydra`` say how cells are launched.
-        config_dir: a user's folder with further options.
+        planner: knows the cells.
         base: folder of its cells.
         jobs: cells at a time; None: what the machine allows, or the launcher says.
         retry_failed: train those anew that an earlier run saw fail.
@@ -46,7 +45,7 @@ class Run:
         self,
         plan: TablePlan,
         overrides: Sequence[str],
-        config_dir: str | None,
+        planner: Planner,
         base: Path,
         jobs: int | None = None,
         *,
@@ -55,10 +54,10 @@ class Run:
         self.plan = plan
         self.overrides, self.hydra_words = apart(overrides)
         self.base = base
-        self.planner = Planner(config_dir)
+        self.planner = planner
         self.retry_failed = retry_failed
         if not any(word.startswith("hydra/launcher") for word in self.hydra_words):
-            jobs = jobs or jobs_at_a_time(compose([*plan.overrides, *self.overrides], config_dir))
+            jobs = jobs or jobs_at_a_time(planner.compose([*plan.overrides, *self.overrides]))
             if jobs > 1:
                 self.hydra_words += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
         elif jobs:
@@ -81,7 +80,7 @@ class Run:
         print(f"\n{table.title}\n{report.to_text(table)}\n{words.verdict(table)}")
         for line in words.contrasts(table):
             print(f"- {line}")
-        for path in report.write(self.base, self.base):
+        for path in report.write(table, self.base):
             print(path)
         return 1 if missing else 0
 

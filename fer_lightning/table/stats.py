@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -54,9 +55,14 @@ def interval(values: Sequence[float] | FloatArray, level: float = 0.95) -> tuple
     sample = np.asarray(values, dtype=np.float64)
     if len(sample) < 2:
         return math.nan, math.nan
-    quantile = float(stats.t.ppf((1 + level) / 2, len(sample) - 1))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+    half = _quantile(level, len(sample) - 1) * float(sample.std(ddof=1)) / math.sqrt(len(sample))
     return float(sample.mean()) - half, float(sample.mean()) + half
+
+
+@cache
+def _quantile(level: float, degrees: int) -> float:
+    """Of Student's t: half of a two-sided interval, in standard errors. A table needs few of them, often."""
+    return float(stats.t.ppf((1 + level) / 2, degrees))
 
 
 def half_width_with_images(values: Sequence[float] | FloatArray, image_error: float, level: float = 0.95) -> float:

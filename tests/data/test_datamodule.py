@@ -17,7 +17,8 @@ from stores import make, small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_by_default
 from fer_lightning.data.manifest import Manifest, make_rows

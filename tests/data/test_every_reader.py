@@ -11,7 +11,8 @@ import yaml
 from layouts import PUT, SEVEN
 
 from fer_lightning import faces
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.data.manifest import SCHEMA
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS, known_name

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from fer_lightning import build, run
 from fer_lightning.cache import file_hash
-from fer_lightning.config import check, compose
+from fer_lightning.checking import check
+from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.models.backbone import Backbone, TimmBackbone
 

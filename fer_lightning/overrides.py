@@ -1,0 +1,152 @@
+"""The words of a command line: which Hydra has to compose, and which only replace a value in what it composed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from omegaconf import DictConfig, OmegaConf
+
+from fer_lightning.layout import groups
+
+_REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
+"""An interpolation that is the value of another key, and nothing else."""
+
+
+class EntangledError(Exception):
+    """Some words cannot be taken apart from the others; Hydra has to compose all of them together."""
+
+
+class _Word(NamedTuple):
+    """Hydra takes the choices first, then everything else in its order."""
+
+    kind: Literal["choice", "value", "other"]
+    key: str
+    value: Any
+
+
+class Reader:
+    """Reads words by Hydra's grammar, each once.
+
+    Args:
+        folders: where groups are looked for.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._parser = OverridesParser.create()
+        self._known: dict[str, _Word] = {}
+
+    def split(self, words: Sequence[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The words that Hydra has to compose, and the values that some keys are to have in the outcome.
+
+        Raises:
+            HydraException: a word cannot be parsed.
+            EntangledError: what is no choice comes after a value, which it may change again, or a word is about
+                Hydra's own settings.
+        """
+        composed: list[str] = []
+        values: dict[str, Any] = {}
+        for text in words:
+            word = self._read(text)
+            if word.key.startswith("hydra") or (values and word.kind == "other"):
+                raise EntangledError(text)
+            if word.kind == "value":
+                values[word.key] = word.value
+            else:
+                composed.append(text)
+        return tuple(composed), values
+
+    def _read(self, text: str) -> _Word:
+        if text not in self._known:
+            said = self._parser.parse_override(text)
+            key, value = said.key_or_group, said.value()
+            kind: Literal["choice", "value", "other"] = "other"
+            if not isinstance(value, dict) and any((folder / key).is_dir() for folder in self._folders):
+                kind = "choice"
+            elif said.type is OverrideType.CHANGE and said.package is None and _is_literal(value):
+                kind = "value"
+            self._known[text] = _Word(kind, key, value)
+        return self._known[text]
+
+
+def _is_literal(value: Any) -> bool:
+    """A number, word, truth value or null, or a list of such: no sweep, no dictionary, nothing to be resolved."""
+    if isinstance(value, list):
+        return all(map(_is_literal, value))
+    return value is None or (isinstance(value, bool | int | float | str) and not _is_open(value))
+
+
+def _is_open(value: Any) -> bool:
+    """Whether a value holds an interpolation, or is OmegaConf's mark for a missing one."""
+    if isinstance(value, list | dict):
+        return any(map(_is_open, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and ("${" in value or value == "???")
+
+
+class Composed:
+    """What Hydra composed, before interpolations are resolved.
+
+    Args:
+        config: with Hydra's own settings, see ``hydra.compose``.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        chosen = OmegaConf.to_container(config.hydra.runtime.choices)
+        assert isinstance(chosen, dict)
+        self._choices = {group: chosen[group] for group in groups() if group in chosen}
+        OmegaConf.set_readonly(config, False)
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        self._nodes = OmegaConf.to_container(config)
+
+    def plain(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The resolved configuration with some values replaced; ``choices`` holds the option chosen of each group.
+
+        Raises:
+            EntangledError: a key to be replaced is not there, or is a dictionary.
+            OmegaConfBaseException: an interpolation cannot be resolved.
+        """
+        nodes: Any = deepcopy(self._nodes)
+        for key, value in values.items():
+            above, _, last = key.rpartition(".")
+            node = _at(nodes, above)
+            if not isinstance(node, dict) or isinstance(node.get(last, {}), dict):
+                raise EntangledError(key)
+            node[last] = deepcopy(value)
+        resolved = _resolved(nodes)
+        return {str(group): node for group, node in resolved.items()} | {"choices": dict(self._choices)}
+
+
+def _at(node: Any, path: str) -> Any:
+    """What a dotted path leads to; an empty dictionary where there is nothing."""
+    for name in filter(None, path.split(".")):
+        node = node.get(name, {}) if isinstance(node, dict) else {}
+    return node
+
+
+def _resolved(nodes: dict[Any, Any]) -> dict[Any, Any]:
+    """Follows interpolations. What another key has is looked up, as that takes OmegaConf 100 times as long."""
+    for node, key in list(_open(nodes)):
+        reference = _REFERENCE.fullmatch(node[key]) if isinstance(node[key], str) else None
+        value = _at(nodes, reference[1]) if reference else {}
+        if not _is_literal(value) or isinstance(value, list):
+            resolved = OmegaConf.to_container(OmegaConf.create(nodes), resolve=True)
+            assert isinstance(resolved, dict)
+            return resolved
+        node[key] = value
+    return nodes
+
+
+def _open(node: dict[Any, Any]) -> Iterator[tuple[dict[Any, Any], Any]]:
+    """Every dictionary and key with a value that is to be resolved."""
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _open(value)
+        elif _is_open(value):
+            yield node, key
