@@ -1,4 +1,4 @@
-"""What a user did wrong, told in one line."""
+"""What a user did wrong, or what went wrong with a cell, told in one line."""
 
 from __future__ import annotations
 
@@ -10,33 +10,42 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 
 class UserError(Exception):
     """A mistake the user can mend. The message says what is wrong, where, and what to do about it.
 
-    The command line prints it as ``fer: <message>`` and exits with 2; no traceback is shown.
+    The command line prints it as ``fer: <message>`` and exits with ``code``; no traceback is shown.
     """
+
+    code: ClassVar[int] = 2
+
+
+class CellFailed(UserError):  # noqa: N818  (it need not be the user's error)
+    """A cell that cannot be trained to its end, although nothing it was given could be refused."""
+
+    code = 1
 
 
 @dataclass
 class Outcome:
-    """What a command ends with: 0, or 2 after a user's mistake."""
+    """What a command ends with: 0, or the code of a UserError."""
 
     code: int = 0
 
 
 @contextmanager
 def report() -> Iterator[Outcome]:
-    """Run a command: show what is logged, turn a UserError into one line on stderr and exit code 2."""
+    """Run a command: show what is logged, turn a UserError into one line on stderr and its exit code."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger(__package__).setLevel(logging.INFO)
     outcome = Outcome()
     try:
         yield outcome
     except UserError as error:
-        print(f"fer: {' '.join(str(error).split())}", file=sys.stderr)
-        outcome.code = 2
+        sys.stderr.write(f"fer: {' '.join(str(error).split())}\n")  # at once: ranks share it
+        outcome.code = error.code
 
 
 @contextmanager

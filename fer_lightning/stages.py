@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
 from fer_lightning.cache import atomic_path, home, locked, write_atomic
-from fer_lightning.callbacks import EpochLine, Reseed
+from fer_lightning.callbacks import EpochLine, FiniteLoss, Reseed
 from fer_lightning.freeze import BatchNorm
 from fer_lightning.module import MONITOR, FERModule
 
@@ -145,9 +145,10 @@ class TrainerSettings:
         """A Trainer that keeps in ``directory`` the minival's best epoch, best.ckpt, and its own state, LAST."""
         best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
+        finite = FiniteLoss(name, directory / LAST, late=1 if self.device == "cuda" else 0)
         return Trainer(
             max_epochs=fit.epochs,
-            callbacks=[EpochLine(name), Reseed(seed), *callbacks, best, last],
+            callbacks=[finite, EpochLine(name), Reseed(seed), *callbacks, best, last],
             plugins=[AtomicCheckpoints()],
             logger=logger,
             use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded
