@@ -1,4 +1,4 @@
-"""What a user did wrong, told in one line."""
+"""What a user did wrong, or what went wrong with a cell, told in one line."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Numbers of an OSError that is raised where a disk is full, or a limit on what may be written reached."""
@@ -23,7 +24,7 @@ class UserError(Exception):
     The command line prints it as ``fer: <message>`` and exits with ``code``; no traceback is shown.
     """
 
-    code = 2
+    code: ClassVar[int] = 2
 
 
 class CellFailed(UserError):  # noqa: N818
@@ -71,7 +72,7 @@ def report() -> Iterator[Outcome]:
 
 
 def _tell(error: UserError, outcome: Outcome) -> None:
-    print(f"fer: {' '.join(str(error).split())}", file=sys.stderr)
+    sys.stderr.write(f"fer: {' '.join(str(error).split())}\n")  # at once: ranks share it
     outcome.code = error.code
 
 

@@ -68,7 +68,9 @@ class FERModule(LightningModule):
             self.averaged.requires_grad_(False)
         # in a list, so that it does not become a part of this module
         self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
-        self.train_loss = MeanMetric()
+        # no MeanMetric: it leaves out what is nan, and waits for the GPU in every step to find that out
+        self.summed_loss: Tensor | float = 0.0
+        self.samples = 0
         classes = len(class_weights)
         self.minival = MetricCollection(
             {
@@ -113,31 +115,29 @@ class FERModule(LightningModule):
         in_force = self.current_epoch >= self.weights_from_epoch
         self.class_weights.copy_(self.full_class_weights if in_force else torch.ones_like(self.class_weights))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Tensor]:
-        """The loss of a batch, and its embeddings for whoever watches them."""
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Any]:
+        """The loss of a batch, and for whoever watches: its embeddings, labels, per_sample, terms and penalty."""
         images, labels = batch
         embeddings = self.network.embed(images)
         output = self.network.head(embeddings, labels)
         loss = self._loss(output, labels)
         if isinstance(self.network.head, CenterTermHead):
             self.network.head.observe(embeddings, labels, self.class_weights)
-        self.train_loss.update(loss.detach(), len(labels))
-        return {"loss": loss, "embeddings": embeddings.detach(), "labels": labels}
+        self.summed_loss = self.summed_loss + loss.detach() * len(labels)
+        self.samples += len(labels)
+        return {
+            "loss": loss,
+            "embeddings": embeddings.detach(),
+            "labels": labels,
+            "per_sample": output.per_sample.detach(),
+            "terms": {name: term.detach() for name, term in output.terms.items()},
+            "penalty": torch.as_tensor(output.penalty).detach(),
+        }
 
     def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch.
-
-        Raises:
-            FloatingPointError: it is not finite.
-        """
-        loss = self.train_loss.compute()
-        self.train_loss.reset()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the training loss is {loss.item()} in epoch {self.current_epoch}: "
-                "lower optimizer.lr or loss.weight"
-            )
-        self.log("train/loss", loss)
+        """Log the mean loss of the epoch, over all ranks."""
+        self.log("train/loss", self.summed_loss / self.samples, sync_dist=True)
+        self.summed_loss, self.samples = 0.0, 0
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Count a batch of the minival."""

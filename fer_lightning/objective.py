@@ -66,6 +66,7 @@ def _require_manners(name: str, made: nn.Module, feature_dim: int, classes: int)
     shapes = {
         "logits (N, C)": (output.logits, (samples, classes)),
         "per_sample (N,)": (output.per_sample, (samples,)),
+        **{f"terms[{name!r}] (N,)": (term, (samples,)) for name, term in output.terms.items()},
     }
     for what, (value, shape) in shapes.items():
         if not isinstance(value, Tensor) or value.shape != shape:

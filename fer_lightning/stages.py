@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fer_lightning import ranks
 from fer_lightning.cache import home, lock_of, write_atomic
-from fer_lightning.callbacks import EndAtOnce, EpochLine, Reseed
+from fer_lightning.callbacks import EndAtOnce, EpochLine, FiniteLoss, Reseed
 from fer_lightning.freeze import BatchNorm
 from fer_lightning.module import MONITOR, FERModule
 
@@ -154,9 +154,10 @@ class TrainerSettings:
         """A Trainer that keeps in ``directory`` the minival's best epoch, best.ckpt, and its own state, LAST."""
         best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
         last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
+        finite = FiniteLoss(name, directory / LAST, late=1 if self.device == "cuda" else 0)
         return Trainer(
             max_epochs=fit.epochs,
-            callbacks=[EndAtOnce(), EpochLine(name), Reseed(seed), *callbacks, best, last],
+            callbacks=[EndAtOnce(), finite, EpochLine(name), Reseed(seed), *callbacks, best, last],
             plugins=[AtomicCheckpoints(), ranks.environment()],
             logger=logger,
             use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded

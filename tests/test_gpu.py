@@ -47,6 +47,15 @@ def test_a_cell_in_bfloat16_and_channels_last(tmp_path: Path, more: list[str]) -
     assert told["provenance"]["machine"]["device"] != "cpu"
 
 
+def test_a_loss_that_is_not_finite_ends_a_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*SMALL, "trainer=gpu", "stage=fine_tuning", "optimizer.lr=1e30"]
+    assert run_module.main(["--directory", str(tmp_path / "cell"), *words]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "in epoch 1 of 1: the loss is nan" in line
+    assert "not finite for 64 of 64 samples: " in line
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_nccl_with_every_gpu_there_is(tmp_path: Path) -> None:
     words = [*SMALL, "trainer=ddp", f"trainer.devices={torch.cuda.device_count()}", "data.batch_size=64"]
     assert run_module.main(["--directory", str(tmp_path / "cell"), *words]) == 0

@@ -365,6 +365,11 @@ MISTAKES = {
         HEAD.format(returned="HeadOutput(logits, None if labels is None else logits.mean())"),
         "must return per_sample (N,): (9,) for 9 embeddings, not ()",
     ),
+    "head with a term's mean": (
+        "loss",
+        HEAD.format(returned="HeadOutput(logits, None if labels is None else logits[:, 0], {'a': logits.mean()})"),
+        "must return terms['a'] (N,): (9,) for 9 embeddings, not ()",
+    ),
     "head without losses": ("loss", HEAD.format(returned="HeadOutput(logits)"), "not NoneType"),
     "head that asks for labels": (
         "loss",

@@ -231,6 +231,11 @@ class FaceDataModule(LightningDataModule):
         faces, rows = self.rows(part)
         return faces.labels[rows]
 
+    def ids(self, part: str) -> list[str]:
+        """The manifest's ids of a part's pictures, in order."""
+        faces, rows = self.rows(part)
+        return [faces.ids[row] for row in rows]
+
     def targets(self, part: str, *, training: bool) -> Tensor:
         """What a part's pictures are to be taken for: class indices (N,), or for training soft labels (N, C).
 
@@ -244,14 +249,17 @@ class FaceDataModule(LightningDataModule):
             return torch.from_numpy(faces.votes[rows])
         return torch.from_numpy(faces.labels[rows])
 
-    def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented, this rank's slice of each global batch, in the micro-batches that a step is taken in."""
+    def batches(self) -> GlobalBatches:
+        """This rank's slice of each global batch, in the micro-batches that a step is taken in."""
         rank, ranks = self._rank
         epochs = (self.trainer.max_epochs or 1) if self.trainer else 1
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         labels = self.labels("train")
-        batches = GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs, accumulate)
-        return self._in_training(self.dataset("train", training=True), batch_sampler=batches)
+        return GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs, accumulate)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Augmented, in ``batches``."""
+        return self._in_training(self.dataset("train", training=True), batch_sampler=self.batches())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The minival; each rank every ranks-th picture, none twice."""

@@ -212,11 +212,15 @@ class GlobalBatches(Sampler[list[Pick]]):
         return self.draws // self.batch_size * self.parts[0]
 
     def __iter__(self) -> Iterator[list[Pick]]:
-        progress = self.epoch / (self.epochs - 1) if self.epochs > 1 else 0.0
-        order = self.draw(self.labels, np.random.default_rng([self.seed, self.epoch]), progress)
+        yield from self.of(self.epoch)  # a generator: Lightning tells a resumed fit's epoch after this is called
+
+    def of(self, epoch: int) -> Iterator[list[Pick]]:
+        """The batches of an epoch, the same whenever they are asked for."""
+        progress = epoch / (self.epochs - 1) if self.epochs > 1 else 0.0
+        order = self.draw(self.labels, np.random.default_rng([self.seed, epoch]), progress)
         if len(order) != self.draws:
-            raise ValueError(f"the sampler drew {len(order)} pictures for epoch {self.epoch}, not {self.draws}")
+            raise ValueError(f"the sampler drew {len(order)} pictures for epoch {epoch}, not {self.draws}")
         picks = np.stack([order, occurrences(order)], 1)[: self.draws // self.batch_size * self.batch_size]
         for step in picks.reshape(-1, *self.parts, self.batch_size // np.prod(self.parts), 2):
             for batch in step[:, self.rank]:
-                yield [Pick(int(index), self.epoch, int(showing)) for index, showing in batch]
+                yield [Pick(int(index), epoch, int(showing)) for index, showing in batch]
