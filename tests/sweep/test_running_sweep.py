@@ -188,10 +188,3 @@ def test_a_launcher_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, said = sweep(tmp_path, "seed=0,1", "hydra/launcher=nowhere")
     assert code == 2
     assert re.fullmatch(r"fer: hydra/launcher=nowhere: .*Could not find 'hydra/launcher/nowhere'.*\n", said)
-
-
-def test_the_users_environment_reaches_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FER_CACHE", str(tmp_path / "another cache"))
-    code, _ = sweep(tmp_path / "runs", "loss=softmax", "seed=0")
-    assert code == 0
-    assert (tmp_path / "another cache/stores").is_dir()
