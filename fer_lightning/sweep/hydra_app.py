@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,7 +94,9 @@ def _hydra(words: Sequence[str], config_dir: str | None) -> Iterator[tuple[Hydra
             assert hydra is not None
             yield hydra, hydra.compose_config("config", all_words, RunMode.MULTIRUN, with_log_configuration=False)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"{' '.join(words)}: {' '.join(str(error).split())}") from error
+        told = re.sub(r"^In '.*?': ", "", str(error).split("Config search path")[0].strip())
+        chosen = [word for word in words if not word.startswith("hydra.sweep.dir=")]
+        raise UserError(f"{' '.join(chosen)}: {' '.join(told.split())}") from error
 
 
 def quoted(value: object) -> str:

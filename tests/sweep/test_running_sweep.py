@@ -26,7 +26,7 @@ from fer_lightning.losses.softmax import SoftmaxHead
 
 class FailingHead(SoftmaxHead):
     def __init__(self, feature_dim, class_stats, *, rank: int):
-        super().__init__(feature_dim, class_stats, label_smoothing=0.0)
+        super().__init__(feature_dim, class_stats, label_smoothing=0.1)
         self.rank = rank
         self.steps = 0
 
@@ -187,4 +187,7 @@ def test_a_cell_that_somebody_trains_is_not_trained_beside_it(basic: Path) -> No
 def test_a_launcher_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, said = sweep(tmp_path, "seed=0,1", "hydra/launcher=nowhere")
     assert code == 2
-    assert re.fullmatch(r"fer: hydra/launcher=nowhere: .*Could not find 'hydra/launcher/nowhere'.*\n", said)
+    assert said.startswith(
+        "fer: hydra/launcher=nowhere: Could not find 'hydra/launcher/nowhere' Available options in"
+    )
+    assert len(said.splitlines()) == 1
