@@ -26,19 +26,28 @@ class Planner:
     Args:
         config_dir: a user's folder with further options.
 
-    Attributes:
-        compose: composes the cells' configurations.
-
     Raises:
         UserError: there is no such folder.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
         self.config_dir = config_dir
-        self.compose = Composer(config_dir)
+        self._composer = Composer(config_dir)
+        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
         self._objectives: dict[tuple[str, ...], Objective] = {}
+
+    def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The configuration of a cell, composed once; it is not to be changed.
+
+        Raises:
+            UserError: an override does not fit.
+        """
+        words = tuple(overrides)
+        if words not in self._configs:
+            self._configs[words] = self._composer(words)
+        return self._configs[words]
 
     def planned(self, overrides: Sequence[str], base: Path, label: str = "", *, trial: bool = False) -> Planned:
         """The cell with its folder in ``base``; prepares its faces and pre-trained weights where they are missing.

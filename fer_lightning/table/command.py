@@ -33,7 +33,7 @@ def table(arguments: Sequence[str]) -> int:
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
     planner = Planner(options.config_dir)
-    planning.validate(plan, own, planner.compose)
+    planning.validate(plan, own, planner)
     base = options.out or Path("runs") / plan.name
     if options.action == "plan":
         return _plan(plan, own, planner, base)

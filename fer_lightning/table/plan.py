@@ -13,7 +13,6 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import Composer
 from fer_lightning.contracts import Correction
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped, tables
@@ -184,7 +183,7 @@ def note_down(
     write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
 
 
-def validate(plan: TablePlan, overrides: Sequence[str], composer: Composer) -> None:
+def validate(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> None:
     """Compose every row once, so that a misspelt one is found before anything is done.
 
     Raises:
@@ -192,4 +191,4 @@ def validate(plan: TablePlan, overrides: Sequence[str], composer: Composer) -> N
     """
     for row in plan.rows:
         for option in ([], *([value] for value in row.tune or plan.tune)):
-            composer([*plan.overrides, *row.overrides, *option, *overrides])
+            planner.compose([*plan.overrides, *row.overrides, *option, *overrides])

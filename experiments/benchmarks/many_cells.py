@@ -1,0 +1,116 @@
+"""A sweep of thousands of cells, none of which is trained: how long its planning, its status and its table take.
+
+    python experiments/benchmarks/many_cells.py [--cells 2000] [--out experiments/benchmarks/many_cells.json]
+
+The cells are those of ``fer train -m`` over losses, class weights, lambdas and seeds on the drawn faces. What a
+child process has to find out once (faces, pre-trained weights) is made up; every cell's configuration is composed,
+its folder named, and the cells that are the same experiment are found. Then all but the last ten get a made-up
+result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fer_lightning import metrics, results
+from fer_lightning.cache import write_atomic
+from fer_lightning.sweep import cells, grid, hydra_app
+from fer_lightning.sweep.cells import Planned
+from fer_lightning.sweep.planner import Planner
+from fer_lightning.testing import processor
+
+SEEDS = 5
+LOSSES = ("center", "cluster", "island", "contrastive_center")
+WEIGHTS = ("none", "min_over_count", "sqrt_inverse", "median_frequency", "effective_number")
+TESTED = 4000
+
+
+class MadeUp(Planner):
+    """Knows the protocol without asking a child."""
+
+    def _ask(self, what: str, overrides: Any, decides: Any) -> dict[str, Any]:
+        names = self.compose(overrides)["data"]["classes"]
+        counts = [3000, 5000, 1000, 500, 250, 150, 900, 156]
+        stats = {"names": names, "counts": counts[: len(names)]}
+        return {"protocol": {"data": "made up", "classes": names, "faces": "0" * 64}, "class_stats": stats}
+
+
+def result(planner: MadeUp, cell: Planned, random: torch.Generator) -> dict[str, Any]:
+    """What a trained cell would have left."""
+    config = planner.compose(cell.words)
+    classes = config["data"]["classes"]
+    labels = torch.arange(TESTED) % len(classes)
+    logits = torch.randn(TESTED, len(classes), generator=random) + 2 * torch.eye(len(classes))[labels]
+    own = metrics.evaluate(logits.double().softmax(1), labels, classes)
+    minival = own["metrics"]["macro_recall"]
+    return {
+        **own,
+        "posthoc": dict.fromkeys(("logit_adjustment", "tau_normalisation", "temperature"), own),
+        "classes": classes,
+        "protocol": planner._ask("", cell.words, None)["protocol"],
+        "provenance": {"versions": results.versions(), "machine": {"processor": "made up", "threads": 1}},
+        "stages": [
+            {"name": "fine_tuning", "minival_macro_recall": minival, "seconds": 9.0, "shared": False},
+        ],
+        "config": config,
+        "seed": config["seed"],
+        "seconds": 10.0,
+    }
+
+
+def seconds(words: list[str]) -> float:
+    """Processor time is not asked for: a person waits for the clock."""
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "fer_lightning", *words], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"many_cells: {done.stderr}")
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cells", type=int, default=2000)
+    parser.add_argument("--out", type=Path, help="write the JSON here, too")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    lambdas = -(-options.cells // (SEEDS * len(LOSSES) * len(WEIGHTS)))
+    words = [
+        f"loss={','.join(LOSSES)}",
+        f"class_weights={','.join(WEIGHTS)}",
+        f"loss.weight={','.join(f'{value:.5g}' for value in np.logspace(-3, 0, lambdas))}",
+        f"seed={','.join(map(str, range(SEEDS)))}",
+    ]
+    told: dict[str, Any] = {"seconds": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        base, planner, random = Path(folder), MadeUp(), torch.Generator().manual_seed(0)
+        begin = time.perf_counter()
+        planned = grid.plan(hydra_app.grid(words), planner, base)
+        cells.note_down(planned, base)
+        told["cells"] = len(planned)
+        told["seconds"]["planning"] = time.perf_counter() - begin
+        for cell in planned[:-10]:
+            write_atomic(cell.directory / results.RESULT, json.dumps(result(planner, cell, random)))
+        told["seconds"]["status"] = seconds(["sweep", "status", folder])
+        told["seconds"]["table"] = seconds(["table", "show", folder])
+    told["seconds"] = {name: round(value, 1) for name, value in told["seconds"].items()}
+    told |= {"processor": processor(), "torch": torch.__version__, "python": platform.python_version()}
+    text = json.dumps(told, indent=2) + "\n"
+    print(text)
+    if options.out:
+        write_atomic(options.out, text)
+
+
+if __name__ == "__main__":
+    main()
