@@ -65,8 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 def _show(directory: Path, out: Path | None) -> int:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
-    print(report.to_text(load(directory)))
-    for path in report.write(directory, out or directory):
+    table = load(directory)
+    print(report.to_text(table))
+    for path in report.write(table, out or directory):
         print(path)
     return 0
 

@@ -29,29 +29,31 @@ def label(config: Config) -> str:
 
 def labels(configs: Sequence[Config]) -> list[str]:
     """A label for each config; those that share one get the keys they differ in appended."""
-    short = [label(config) for config in configs]
-    found = []
-    for name, config in zip(short, configs, strict=True):
-        same = [other for other_name, other in zip(short, configs, strict=True) if other_name == name]
-        found.append(", ".join([name, *_distinct(config, same)]))
-    return found
+    named: dict[str, list[int]] = {}
+    for place, config in enumerate(configs):
+        named.setdefault(label(config), []).append(place)
+    found = {}
+    for name, places in named.items():
+        for place, words in zip(places, _distinct([configs[place] for place in places]), strict=True):
+            found[place] = ", ".join([name, *words])
+    return [found[place] for place in range(len(configs))]
 
 
-def _distinct(config: Config, group: Sequence[Config]) -> list[str]:
-    """``key=value`` for every key in which the configs of a group differ; an option stands for its own keys."""
+def _distinct(group: Sequence[Config]) -> list[list[str]]:
+    """For each config, ``key=value`` for every key in which they differ; an option stands for its own keys."""
     flat = [_flatten(results.identity({k: v for k, v in c.items() if k != "seed"}, {})["config"]) for c in group]
     keys = dict.fromkeys(key for values in flat for key in values)
     columns = {key: [values.get(key) for values in flat] for key in keys}
     differing = {key: column for key, column in columns.items() if any(value != column[0] for value in column)}
     chosen = {key.removeprefix("choices.") for key in differing if key.startswith("choices.")}
-    own = next(values for values, other in zip(flat, group, strict=True) if other is config)
-    words = []
+    words: list[list[str]] = [[] for _ in group]
     for key, column in differing.items():
         name = key.removeprefix("choices.")
         parent, _, leaf = key.rpartition(".")
         repeated = differing.get(f"{parent.rpartition('.')[0]}.{leaf}") == column
         if name != key or not (key.split(".")[0] in chosen or repeated):
-            words.append(f"{name}={own.get(key)}")
+            for own, value in zip(words, column, strict=True):
+                own.append(f"{name}={value}")
     return words
 
 

@@ -14,7 +14,7 @@ from fer_lightning.cache import write_atomic
 from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.table import words
 from fer_lightning.table.picture import picture as picture
-from fer_lightning.table.rows import Row, Table, difference, load
+from fer_lightning.table.rows import Row, Table, difference
 from fer_lightning.table.stats import half_width_with_images
 from fer_lightning.table.words import DAGGER, MISSING, cell, percent
 
@@ -45,13 +45,8 @@ _TEXT_WIDTH = 100
 _LOWER_IS_BETTER = {"ece"}
 
 
-def write(directory: Path, out: Path) -> list[Path]:
-    """Write table.csv, table.md, table.tex, table.svg and cells.csv of a folder of cells; returns their paths.
-
-    Raises:
-        UserError: see ``stats.load``.
-    """
-    table = load(directory)
+def write(table: Table, out: Path) -> list[Path]:
+    """Write table.csv, table.md, table.tex, table.svg and cells.csv into a folder; returns their paths."""
     made = {
         "table.csv": to_csv(table),
         "table.md": to_markdown(table),

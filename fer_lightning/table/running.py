@@ -63,7 +63,7 @@ class Run:
         print(f"\n{table.title}\n{report.to_text(table)}\n{words.verdict(table)}")
         for line in words.contrasts(table):
             print(f"- {line}")
-        for path in report.write(self.base, self.base):
+        for path in report.write(table, self.base):
             print(path)
         for cell in self.failed:
             print(f"failed: {cell.label}: {_last_line(cell)} ({cell.directory / LOG})")

@@ -12,8 +12,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
+from fer_lightning import results
 from fer_lightning.contracts import METRICS
-from fer_lightning.table import report
+from fer_lightning.table import command, report
 from fer_lightning.table.rows import load
 from fer_lightning.table.words import contrasts, duration, percent, verdict
 
@@ -238,13 +239,13 @@ def test_numbers():
 
 def test_write_and_picture(tmp_path):
     seven_rows(tmp_path)
-    paths = report.write(tmp_path, tmp_path / "out")
+    paths = report.write(load(tmp_path), tmp_path / "out")
     assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "cells.csv", "table.svg"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
     texts = [node.text for node in ET.parse(paths[-1]).iter("{http://www.w3.org/2000/svg}text")]
     assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
     before = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in report.write(tmp_path, tmp_path / "out")] == before
+    assert [path.read_bytes() for path in report.write(load(tmp_path), tmp_path / "out")] == before
 
 
 def test_nan_metric_is_a_dash(tmp_path):
@@ -257,8 +258,8 @@ def test_nan_metric_is_a_dash(tmp_path):
 def test_nothing_heavy_is_imported(tmp_path):
     seven_rows(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from fer_lightning.table import report;"
-        "report.write(Path(sys.argv[1]), Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from fer_lightning.table import report, rows;"
+        "report.write(rows.load(Path(sys.argv[1])), Path(sys.argv[1]));"
         "print({'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
@@ -322,3 +323,25 @@ def test_a_row_with_fewer_seeds_by_plan_is_complete_and_the_foot_says_so(tmp_pat
     assert "missing" not in text
     assert "Planned with fewer: cluster with 2." in text
     assert "| 2 |" in text
+
+
+def test_every_result_is_read_once_and_every_config_looked_at_once_for_its_label(tmp_path, monkeypatch):
+    for k in range(12):
+        said = config("center", "none", k % 3, loss={"weight": k // 3})
+        put(tmp_path, f"center-{k}", result(0.5, said))
+    seen = {"read": 0, "identity": 0}
+
+    def counted(name):
+        inner = getattr(results, name)
+
+        def call(*given):
+            seen[name] += 1
+            return inner(*given)
+
+        monkeypatch.setattr(results, name, call)
+
+    for name in seen:
+        counted(name)
+    assert command.table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert seen == {"read": 12, "identity": 12 + 4}  # a result's setting, and a row's label
+    assert "center, loss.weight=3," in (tmp_path / "out" / "table.csv").read_text().replace('"', "")
