@@ -21,7 +21,7 @@ from yaml import YAMLError
 from fer_lightning.cache import file_hash
 from fer_lightning.errors import UserError, did_you_mean, in_one_line
 from fer_lightning.layout import shipped
-from fer_lightning.overrides import Composed, EntangledError, Reader
+from fer_lightning.overrides import Composed, EntangledError, Parts, Reader
 
 _OURS = f"{__package__}."
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -41,8 +41,9 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str
 class Composer:
     """Composes configurations, and remembers for as long as it lives what Hydra composed.
 
-    Hydra takes a tenth of a second, and most cells of a sweep differ in a few values only: these are replaced in
-    what Hydra composed from the other words. A file of conf/ that changes meanwhile is not read again.
+    Hydra takes a tenth of a second, and the cells of a sweep differ in a few values and options. Values are put
+    into what Hydra composed from the other words; options that it has seen are put together. A file of conf/ that
+    changes meanwhile is not read again.
 
     Args:
         config_dir: a user's folder with further options, searched after conf/. From now on, code is imported from
@@ -63,6 +64,7 @@ class Composer:
                 sys.path.insert(0, str(folder.parent))
             self._folders.append(folder)
         self._reader = Reader(self._folders)
+        self._parts = Parts(self._folders)
         self._composed: dict[tuple[str, ...], Composed] = {}
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
@@ -88,17 +90,27 @@ class Composer:
         try:
             words, values = self._reader.split(overrides)
             if words not in self._composed:
-                self._composed[words] = self._by_hydra(words)
+                self._composed[words] = self._without_values(words)
             return self._composed[words].plain(values)
         except (EntangledError, *_REFUSALS):  # what Hydra says is wrong is said of all words
             return self._by_hydra(overrides).plain({})
+
+    def _without_values(self, words: tuple[str, ...]) -> Composed:
+        options = self._reader.options(words)
+        if options is None:
+            return self._by_hydra(words)
+        if known := self._parts.put_together(options):
+            return known
+        composed = self._by_hydra(words)
+        self._parts.add(options, composed)
+        return composed
 
     def _by_hydra(self, words: Sequence[str]) -> Composed:
         quoted = [str(folder).replace("'", "\\'") for folder in self._folders[1:]]
         search = [f"hydra.searchpath=['file://{folder}']" for folder in quoted]
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(self._folders[0]), version_base="1.3"):
-            return Composed(hydra_compose("config", [*words, *search], return_hydra_config=True))
+            return Composed.of(hydra_compose("config", [*words, *search], return_hydra_config=True))
 
 
 def is_own(node: Any) -> bool:

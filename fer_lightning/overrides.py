@@ -22,10 +22,14 @@ class EntangledError(Exception):
     """Some words cannot be taken apart from the others; Hydra has to compose all of them together."""
 
 
-class _Word(NamedTuple):
-    """Hydra takes the choices first, then everything else in its order."""
+_Kind = Literal["option", "choice", "value", "other"]
+"""One option of a group; anything else that is about groups; a value; anything else."""
 
-    kind: Literal["choice", "value", "other"]
+
+class _Word(NamedTuple):
+    """Hydra takes options and choices first, then everything else in its order."""
+
+    kind: _Kind
     key: str
     value: Any
 
@@ -62,14 +66,21 @@ class Reader:
                 composed.append(text)
         return tuple(composed), values
 
+    def options(self, words: Sequence[str]) -> dict[str, str] | None:
+        """The option of each group that words name; None where some are anything else."""
+        read = [self._read(text) for text in words]
+        return {word.key: word.value for word in read} if all(word.kind == "option" for word in read) else None
+
     def _read(self, text: str) -> _Word:
         if text not in self._known:
             said = self._parser.parse_override(text)
             key, value = said.key_or_group, said.value()
-            kind: Literal["choice", "value", "other"] = "other"
-            if not isinstance(value, dict) and any((folder / key).is_dir() for folder in self._folders):
-                kind = "choice"
-            elif said.type is OverrideType.CHANGE and said.package is None and _is_literal(value):
+            is_group = not isinstance(value, dict) and any((folder / key).is_dir() for folder in self._folders)
+            is_plain = said.type is OverrideType.CHANGE and said.package is None
+            kind: _Kind = "choice" if is_group else "other"
+            if is_plain and is_group and isinstance(value, str):
+                kind = "option"
+            elif is_plain and not is_group and _is_literal(value):
                 kind = "value"
             self._known[text] = _Word(kind, key, value)
         return self._known[text]
@@ -93,17 +104,25 @@ class Composed:
     """What Hydra composed, before interpolations are resolved.
 
     Args:
-        config: with Hydra's own settings, see ``hydra.compose``.
+        nodes: by group.
+        choices: the option chosen of each.
     """
 
-    def __init__(self, config: DictConfig) -> None:
-        chosen = OmegaConf.to_container(config.hydra.runtime.choices)
-        assert isinstance(chosen, dict)
-        self._choices = {group: chosen[group] for group in groups() if group in chosen}
+    def __init__(self, nodes: dict[Any, Any], choices: dict[str, str]) -> None:
+        self.nodes = nodes
+        self.choices = choices
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Composed:
+        """Of a config with Hydra's own settings, see ``hydra.compose``."""
+        chosen = config.hydra.runtime.choices
+        choices = {group: chosen[group] for group in groups() if group in chosen}
         OmegaConf.set_readonly(config, False)
         OmegaConf.set_struct(config, False)
         del config["hydra"]
-        self._nodes = OmegaConf.to_container(config)
+        nodes = OmegaConf.to_container(config)
+        assert isinstance(nodes, dict)
+        return cls(nodes, choices)
 
     def plain(self, values: dict[str, Any]) -> dict[str, Any]:
         """The resolved configuration with some values replaced; ``choices`` holds the option chosen of each group.
@@ -112,7 +131,7 @@ class Composed:
             EntangledError: a key to be replaced is not there, or is a dictionary.
             OmegaConfBaseException: an interpolation cannot be resolved.
         """
-        nodes: Any = deepcopy(self._nodes)
+        nodes: Any = deepcopy(self.nodes)
         for key, value in values.items():
             above, _, last = key.rpartition(".")
             node = _at(nodes, above)
@@ -120,12 +139,57 @@ class Composed:
                 raise EntangledError(key)
             node[last] = deepcopy(value)
         resolved = _resolved(nodes)
-        return {str(group): node for group, node in resolved.items()} | {"choices": dict(self._choices)}
+        return {str(group): node for group, node in resolved.items()} | {"choices": dict(self.choices)}
+
+
+class Parts:
+    """What Hydra made of single options, to be put together in other ways than it has seen.
+
+    Only of options that stand alone, as nearly all do: what such a one says is in its group's node, and no more.
+
+    Args:
+        folders: where groups are looked for.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._defaults: dict[str, str] = {}
+        self._known: dict[tuple[str, str], Any] = {}
+        self._last: dict[Any, Any] = {}
+
+    def add(self, options: dict[str, str], composed: Composed) -> None:
+        """Keep what was composed of some options, and of the defaults of all other groups."""
+        choices = composed.choices
+        alone = all(self._stands_alone(group, option) for group, option in choices.items())
+        if alone and choices.keys() <= composed.nodes.keys():
+            self._defaults |= {group: option for group, option in choices.items() if group not in options}
+            self._known |= {(group, option): composed.nodes[group] for group, option in choices.items()}
+            self._last = composed.nodes
+
+    def put_together(self, options: dict[str, str]) -> Composed | None:
+        """What Hydra would compose of some options; None where that is not known."""
+        choices = {group: options.get(group, self._defaults.get(group, "")) for group in groups()}
+        if not options.keys() <= choices.keys() or not self._known.keys() >= set(choices.items()):
+            return None
+        chosen = {group: self._known[group, option] for group, option in choices.items()}
+        return Composed({key: chosen.get(key, node) for key, node in self._last.items()}, choices)
+
+    def _stands_alone(self, group: str, option: str) -> bool:
+        """Whether an option's file has no package of its own, and no defaults but options of its group like it."""
+        paths = [folder / group / f"{option}.yaml" for folder in self._folders]
+        text = next((path.read_text("utf-8") for path in paths if path.is_file()), "@")
+        listed = re.search(r"^defaults: \[([\w, ]+)\]", text, re.MULTILINE)
+        others = set(listed[1].replace(" ", "").split(",")) - {"_self_"} if listed else set()
+        return (
+            "@" not in text
+            and text.count("defaults") == bool(listed)
+            and all(self._stands_alone(group, other) for other in others)
+        )
 
 
 def _at(node: Any, path: str) -> Any:
     """What a dotted path leads to; an empty dictionary where there is nothing."""
-    for name in filter(None, path.split(".")):
+    for name in path.split(".") if path else ():
         node = node.get(name, {}) if isinstance(node, dict) else {}
     return node
 

@@ -33,6 +33,9 @@ OWN = {
     "optimizer/both": "# @package _global_\nseed: 9\noptimizer: {_target_: fer_lightning.optim.sgd, lr: 0.5}",
     "data/more": "defaults: [synthetic, /extra: few, _self_]\nroot: ${oc.env:PATH}",
     "extra/few": "number: 1",
+    "trainer/alone": "# Of its own group only.\ndefaults: [ddp, _self_]\nthreads: 7",
+    "trainer/other": "defaults: [cpu, /extra@trainer.extra: few, _self_]",
+    "neck/reach": "# @package _global_\nloss: {reached: 1}\nneck: {features: 3}",
     "sampler.q/odd": "number: 1",
 }
 """Options of a user: interpolations of every kind, one that sets what is another group's, groups of their own."""
@@ -230,7 +233,7 @@ def test_a_mistake_in_a_users_own_options_is_told_as_hydra_tells_it(
     require_same_mistake(words, own, composers[own])
 
 
-def test_hydra_composes_a_sweeps_choices_once_each(asked: list[list[str]]) -> None:
+def test_hydra_composes_each_option_of_a_sweep_once(asked: list[list[str]]) -> None:
     losses, weights = ("center", "cluster", "contrastive_center", "island"), list(groups()["class_weights"])[:5]
     factors, seeds = [k / 20 for k in range(20)], range(5)
     composer = Composer()
@@ -241,7 +244,10 @@ def test_hydra_composes_a_sweeps_choices_once_each(asked: list[list[str]]) -> No
         for loss, scheme, factor, seed in product(losses, weights, factors, seeds)
     }
     assert len(found) == 2000
-    assert sorted(asked) == sorted([f"loss={a}", f"class_weights={b}"] for a, b in product(losses, weights))
+    assert asked == [
+        *([f"loss={losses[0]}", f"class_weights={scheme}"] for scheme in weights),
+        *([f"loss={loss}", f"class_weights={weights[0]}"] for loss in losses[1:]),
+    ]
     for (loss, scheme, factor, seed), config in found.items():
         assert (config["choices"]["loss"], config["choices"]["class_weights"]) == (loss, scheme)
         assert config["loss"]["_target_"].split(".")[-2] == loss
@@ -258,6 +264,26 @@ def test_hydra_composes_a_sweeps_choices_once_each(asked: list[list[str]]) -> No
             "stage.epochs=4",
         ]
         assert repr(found[case]) == repr(fresh(words, None))
+
+
+def test_options_are_put_together_as_hydra_composes_them(own: str) -> None:
+    composer = Composer(own)
+    trainers, necks = ("gpu", "alone", "other"), ("identity", "reach", "linear512_prelu")
+    for loss, trainer, neck in product(("softmax", "center"), trainers, necks):
+        require_same([f"loss={loss}", f"trainer={trainer}", f"neck={neck}"], own, composer)
+
+
+def test_only_options_that_say_nothing_of_other_groups_are_put_together(own: str, asked: list[list[str]]) -> None:
+    composer = Composer(own)
+    composer(["loss=center", "neck=identity"])
+    composer(["trainer=alone", "loss=softmax"])
+    asked.clear()
+    assert composer(["loss=center", "trainer=alone"])["trainer"]["threads"] == 7
+    assert composer(["loss=softmax", "trainer=alone", "neck=identity"])["choices"]["neck"] == "identity"
+    assert not asked
+    composer(["loss=center", "neck=reach"])
+    composer(["loss=softmax", "neck=reach"])
+    assert len(asked) == 2
 
 
 def test_a_word_that_hydra_must_see_after_a_value_is_seen_with_all_others(asked: list[list[str]]) -> None:
