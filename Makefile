@@ -32,8 +32,8 @@ reproduce-table: .venv/installed ## run TABLE (embedded), only what is missing; 
 plan-table: .venv/installed ## say what TABLE would run, and what time and disk it needs
 	$(FER) table plan $(TABLE) $(strip $(OVERRIDES))
 
-test: .venv/installed ## run the tests
-	.venv/bin/python -m pytest
+test: .venv/installed ## run the tests, two files at a time
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 test-faults: .venv/installed ## kill sweeps at random moments and see that nothing is lost: up to 20 minutes
 	.venv/bin/python -m pytest -m faults -s
@@ -50,12 +50,13 @@ types: .venv/installed ## mypy --strict on the package
 
 check: lint types test ## lint, types and tests
 
-bench: .venv/installed ## on the CPU: the loss heads, loading, large data sets, frozen backbones, shared stages
+bench: .venv/installed ## on the CPU: the loss heads, loading, large data sets, frozen backbones, shared stages, many cells
 	.venv/bin/python experiments/benchmarks/heads.py
 	.venv/bin/python experiments/benchmarks/loading.py
 	.venv/bin/python experiments/benchmarks/scale.py
 	.venv/bin/python experiments/benchmarks/frozen.py
 	.venv/bin/python experiments/benchmarks/sharing.py
+	.venv/bin/python experiments/benchmarks/many_cells.py
 
 bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
 	.venv/bin/python experiments/benchmarks/throughput.py

@@ -95,3 +95,9 @@ def test_the_committed_epoch_from_embeddings_is_as_fast_as_promised() -> None:
     told = json.loads((BENCHMARKS / "frozen.json").read_text())
     assert told["ratio"] >= 80
     assert min(one["ratio"] for one in told["rounds"]) >= 80
+
+
+def test_many_cells() -> None:
+    told = json.loads(run("many_cells.py", "--cells", "200"))
+    assert told["cells"] == 160  # the others are the same experiments in other words
+    assert set(told["seconds"]) == {"planning", "status", "table"}
