@@ -1,11 +1,12 @@
-"""A sweep of thousands of cells, none of which is trained: how long its planning, its status and its table take.
+"""A sweep of 2,000 cells, none of which is trained: how long its planning, its status and its table take.
 
-    python experiments/benchmarks/many_cells.py [--cells 2000] [--out experiments/benchmarks/many_cells.json]
+    python experiments/benchmarks/many_cells.py [--cells 2500] [--out experiments/benchmarks/many_cells.json]
 
 The cells are those of ``fer train -m`` over losses, class weights, lambdas and seeds on the drawn faces. What a
 child process has to find out once (faces, pre-trained weights) is made up; every cell's configuration is composed,
-its folder named, and the cells that are the same experiment are found. Then all but the last ten get a made-up
-result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each in a process of its own.
+its folder named, and the cells that are the same experiment are found: 500 of 2,500. Then all but the last ten of
+the others get a made-up result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each in
+a process of its own.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def seconds(words: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=2000)
+    parser.add_argument("--cells", type=int, default=2500)
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
