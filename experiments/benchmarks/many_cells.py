@@ -5,8 +5,8 @@
 The cells are those of ``fer train -m`` over losses, class weights, lambdas and seeds on the drawn faces. What a
 child process has to find out once (faces, pre-trained weights) is made up; every cell's configuration is composed,
 its folder named, and the cells that are the same experiment are found: 500 of 2,500. Then all but the last ten of
-the others get a made-up result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each in
-a process of its own.
+the others get a made-up result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each
+in a process of its own.
 """
 
 from __future__ import annotations
