@@ -158,6 +158,11 @@ def _judge(codes: Sequence[int | None], folder: Path) -> None:
         raise CellFailed(f"a rank ended with exit code {next(filter(None, codes))}")
 
 
+def take_gpu() -> None:
+    """Let this rank's work be done on its own GPU of the machine."""
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+
+
 @contextmanager
 def together(device: str, timeout: float) -> Iterator[None]:
     """Join the process group of the ranks; a lone process has none.
@@ -175,8 +180,6 @@ def together(device: str, timeout: float) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
-    if device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",

@@ -58,6 +58,8 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> Cell:
     torch.set_num_threads(settings.threads)
     if to_train and settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
+    if to_train and settings.device == "cuda":
+        ranks.take_gpu()
     build.sampler(config)  # these refuse what makes no sense before the data is touched
     build.augmentation(config)
     objective.try_out(config)

@@ -45,8 +45,8 @@ class Task:
             end_with_parent()
             set_start_method("forkserver", force=True)  # a forked cell would not know joblib's own
         cell = self.cells[HydraConfig.get().job.num]
-        if results.is_claimed(cell.directory):
-            return Busy.code
+        if int(os.environ.get("SLURM_NTASKS", "1")) == 1 and results.is_claimed(cell.directory):
+            return Busy.code  # among several tasks, the first rank may have it already
         cell.directory.mkdir(parents=True, exist_ok=True)
         kind = ["--trial"] if cell.trial else []
         words = ["--directory", str(cell.directory.resolve()), *kind, *self.options, *cell.words]
