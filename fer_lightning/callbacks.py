@@ -63,13 +63,13 @@ class EpochLine(Callback):
 class EndAtOnce(Callback):
     """SIGTERM ends the process at once, as everywhere else: what a fit goes on from is on disk.
 
-    Lightning's own handler would wait for the batch, and for an answer of the other ranks.
+    Lightning's own handler, put in place after on_fit_start, would wait for the batch, and for the other ranks.
     """
 
     def __init__(self) -> None:
         self.handler = signal.getsignal(signal.SIGTERM)
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the handler back that was there before the Trainer."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)

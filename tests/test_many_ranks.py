@@ -3,11 +3,13 @@
 import csv
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,17 +173,45 @@ def test_several_nodes_need_somebody_who_starts_them(tmp_path: Path) -> None:
     assert "trainer.nodes=2: start the ranks with torchrun or srun" in (tmp_path / results.LOG).read_text()
 
 
-def test_a_hung_rank_ends_the_cell_in_the_time_that_was_set(tmp_path: Path) -> None:
-    words = ["--directory", str(tmp_path), *CELL, "trainer=ddp_cpu", "stage.epochs=200", "trainer.timeout=4"]
-    process = launch.child(words)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "last.ckpt").exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    agent = process.pid  # type: ignore[attr-defined]
-    _, second = tree(agent)
+@pytest.fixture(scope="module")
+def training(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[launch.Child, Path]]:
+    """Starts a cell of two ranks that would train for long, and returns when it is in the middle of it."""
+
+    def begin() -> tuple[launch.Child, Path]:
+        directory = tmp_path_factory.mktemp("long")
+        words = ["--directory", str(directory), *CELL, "trainer=ddp_cpu", "stage.epochs=200", "trainer.timeout=4"]
+        process = launch.child([*words, "stage=fine_tuning"])
+        deadline = time.monotonic() + 120
+        while not (directory / "last.ckpt").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(random.uniform(0, 1))
+        return process, directory
+
+    return begin
+
+
+def test_a_hung_rank_ends_the_cell_in_the_time_that_was_set(
+    training: Callable[[], tuple[launch.Child, Path]],
+) -> None:
+    process, directory = training()
+    second = tree(process.pid)[1]  # type: ignore[attr-defined]
     os.kill(second, signal.SIGSTOP)
     begin = time.monotonic()
     assert process.wait(60) == 1
     assert time.monotonic() - begin < 4 + 3 * GRACE
     until_gone([second])
-    assert "had no answer from the others for trainer.timeout=4 s" in (results.read_failure(tmp_path) or "")
+    assert "had no answer from the others for trainer.timeout=4 s" in (results.read_failure(directory) or "")
+
+
+@pytest.mark.parametrize(("rank", "sign"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (0, signal.SIGINT)])
+def test_a_rank_that_is_asked_to_end_does_so_at_once_and_the_others_with_it(
+    training: Callable[[], tuple[launch.Child, Path]], rank: int, sign: signal.Signals
+) -> None:
+    process, directory = training()
+    ranks = tree(process.pid)  # type: ignore[attr-defined]
+    os.kill(ranks[rank], sign)
+    begin = time.monotonic()
+    assert process.wait(60) == 74
+    assert time.monotonic() - begin < 3 * GRACE
+    until_gone(ranks)
+    assert results.read_failure(directory) is None
