@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from processes import tree
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from fer_lightning import ranks
 from fer_lightning.errors import CellFailed, Stopped, UserError
@@ -54,6 +55,7 @@ def test_every_rank_knows_who_it_is_and_they_meet(tmp_path: Path) -> None:
     def work(rank: int) -> None:
         assert ranks.is_first() == (rank == 0)
         assert ranks.are_there()
+        assert rank_zero_only.rank == rank
         with ranks.together("cpu", 30):
             (tmp_path / str(rank)).write_text(ranks.agree(f"said by {rank}"))
 
