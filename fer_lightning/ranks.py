@@ -24,7 +24,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
     SLURMEnvironment,
     TorchElasticEnvironment,
 )
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 from torch import distributed
 
 from fer_lightning.errors import Busy, CellFailed, Stopped, UserError, in_words
@@ -107,9 +107,7 @@ def _be(work: Callable[[], object], rank: int, number: int, parent: int, folder:
     world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "GROUP_RANK": 0}
     os.environ.update({name: str(value) for name, value in world.items()})
     os.environ[_MEETING] = f"file://{folder}/meeting"
-    rank_zero_only.rank = (
-        rank  # which Lightning has asked the environment for when it was imported, before the fork
-    )
+    vars(rank_zero_only)["rank"] = rank  # Lightning looked it up when it was imported, before the fork
     end_with_parent(parent)
     code, told = 0, ""
     try:
