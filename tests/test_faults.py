@@ -105,6 +105,7 @@ def torment(
     complete: dict[str, tuple[int, int]] = {}
     code: int | None = None
     waiting = list(faults)
+    moment = 0.0
     deadline = time.monotonic() + 60 * (3 + 2 * len(faults))
     while code != 0:
         assert time.monotonic() < deadline, f"not done in time; {len(waiting)} faults were still to come"
@@ -113,13 +114,17 @@ def torment(
             if not waiting:
                 sweep.wait(600)
                 break
-            time.sleep(chance.uniform(0.2, 4))
+            time.sleep(0.1)
             there = tree(sweep.pid)
             begun = len(list(folder.glob("*/log.txt")))
-            if begun < 1 + 6 * (len(faults) - len(waiting)) // (len(faults) + 1):
-                continue  # it has not even planned, or faults have come too early for some to be left for later
+            if begun < 1 + 4 * (len(faults) - len(waiting)) // len(faults):
+                moment = time.monotonic() + chance.uniform(0, 2.5)
+                continue  # faults are spread over the sweep, from its first cell to its fourth
+            if time.monotonic() < moment:
+                continue
             if sweep.poll() is None and kill(sweep, *waiting[0]):
                 victim, sign = waiting.pop(0)
+                moment = time.monotonic() + chance.uniform(0, 2.5)
                 print(f"{time.strftime('%X')} {sign.name} to {victim}, {begun} cells begun", flush=True)
                 if victim in ("parent", "group"):
                     expected = 128 + sign if sign != signal.SIGKILL else -sign
