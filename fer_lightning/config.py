@@ -21,7 +21,7 @@ from yaml import YAMLError
 from fer_lightning.cache import file_hash
 from fer_lightning.errors import UserError, did_you_mean, in_one_line
 from fer_lightning.layout import shipped
-from fer_lightning.overrides import Composed, EntangledError, Parts, Reader
+from fer_lightning.overrides import Composed, EntangledError, Parts, Reader, search_path
 
 _OURS = f"{__package__}."
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -106,8 +106,7 @@ class Composer:
         return composed
 
     def _by_hydra(self, words: Sequence[str]) -> Composed:
-        quoted = [str(folder).replace("'", "\\'") for folder in self._folders[1:]]
-        search = [f"hydra.searchpath=['file://{folder}']" for folder in quoted]
+        search = search_path(self._folders[1:])
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(self._folders[0]), version_base="1.3"):
             return Composed.of(hydra_compose("config", [*words, *search], return_hydra_config=True))

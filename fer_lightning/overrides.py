@@ -9,13 +9,43 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from fer_lightning.errors import UserError
 from fer_lightning.layout import groups
 
 _REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 """An interpolation that is the value of another key, and nothing else."""
+
+
+def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words about cells, and those about Hydra itself."""
+    of_hydra = [word for word in words if word.startswith(("hydra.", "hydra/"))]
+    return [word for word in words if word not in of_hydra], of_hydra
+
+
+def parse(words: Sequence[str]) -> list[Override]:
+    """Words by Hydra's grammar.
+
+    Raises:
+        UserError: one cannot be parsed.
+    """
+    try:
+        return OverridesParser.create().parse_overrides(list(words))
+    except HydraException as error:
+        raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
+
+
+def quoted(value: object) -> str:
+    """A value as Hydra's grammar takes it, whatever characters are in it."""
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def search_path(folders: Sequence[Path]) -> list[str]:
+    """The word that makes Hydra look for options in more folders; none where there are none."""
+    return [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders)}]"] if folders else []
 
 
 class EntangledError(Exception):

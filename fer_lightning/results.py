@@ -191,9 +191,3 @@ def read(directory: Path) -> dict[str, Any] | None:
     if not isinstance(result, dict) or "metrics" not in result or "protocol" not in result:
         raise UserError(f"{path}: not a result.json of fer; delete it to run the cell again")
     return result
-
-
-def read_all(directory: Path) -> list[dict[str, Any]]:
-    """The results of all complete cells below ``directory``, sorted by folder name."""
-    found = (read(path.parent) for path in sorted(directory.glob(f"*/{RESULT}")))
-    return [result for result in found if result is not None]

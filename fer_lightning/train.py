@@ -14,10 +14,10 @@ from fer_lightning.checking import check
 from fer_lightning.config import compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
+from fer_lightning.overrides import apart
 from fer_lightning.sweep import grid, hydra_app
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.running import Sweep
-from fer_lightning.sweep.search import Search
 
 HYDRA_ONLY = (
     "--help",
@@ -45,8 +45,7 @@ def train(words: Sequence[str]) -> int:
     if any(word in HYDRA_ONLY for word in words):
         return _hydra_only(words)
     config_dir, options, overrides = _split(words)
-    own = [word for word in overrides if not word.startswith("hydra")]
-    of_hydra = [word for word in overrides if word.startswith("hydra")]
+    own, of_hydra = apart(overrides)
     if options & set(MULTIRUN):
         return _sweep(own, of_hydra, config_dir, retry_failed=RETRY in options)
     if RETRY in options:
@@ -84,6 +83,10 @@ def _sweep(own: Sequence[str], of_hydra: Sequence[str], config_dir: str | None, 
     planner = Planner(config_dir)
     sweeper = settings.runtime.choices["hydra/sweeper"]
     if sweeper == "optuna":
+        try:
+            from fer_lightning.sweep.search import Search
+        except ModuleNotFoundError as error:
+            raise UserError("hydra/sweeper=optuna: pip install 'fer-lightning[optuna]' first") from error
         numbers = {key: value for key, value in settings.sweeper.items() if key != "_target_"}
         return Search(own, planner, base, **numbers).run(of_hydra, config_dir, retry_failed=retry_failed)
     if sweeper != "basic":

@@ -13,7 +13,6 @@ from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
@@ -23,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
+from fer_lightning.overrides import parse, search_path
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,9 @@ def grid(words: Sequence[str]) -> list[list[str]]:
         UserError: a word cannot be parsed, or is not a finite choice.
     """
     try:
-        parsed = OverridesParser.create().parse_overrides(list(words))
-        (cells,) = BasicSweeper.split_arguments(parsed, None)
+        (cells,) = BasicSweeper.split_arguments(parse(words), None)
     except HydraException as error:
-        raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
+        raise UserError(f"{error}; for intervals there is hydra/sweeper=optuna") from error
     return cells
 
 
@@ -84,9 +83,7 @@ def launch(
 
 @contextmanager
 def _hydra(words: Sequence[str], config_dir: str | None) -> Iterator[tuple[Hydra, DictConfig]]:
-    all_words = list(words)
-    if config_dir:
-        all_words.append(f"hydra.searchpath=[{quoted(f'file://{Path(config_dir).resolve()}')}]")
+    all_words = [*words, *search_path([Path(config_dir).resolve()] if config_dir else [])]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(shipped("conf").resolve()), job_name="fer", version_base="1.3"):
@@ -97,8 +94,3 @@ def _hydra(words: Sequence[str], config_dir: str | None) -> Iterator[tuple[Hydra
         told = re.sub(r"^In '.*?': ", "", str(error).split("Config search path")[0].strip())
         chosen = [word for word in words if not word.startswith("hydra.sweep.dir=")]
         raise UserError(f"{' '.join(chosen)}: {' '.join(told.split())}") from error
-
-
-def quoted(value: object) -> str:
-    """A value as Hydra's grammar takes it, whatever characters are in it."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

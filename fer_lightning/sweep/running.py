@@ -15,11 +15,11 @@ from omegaconf import DictConfig
 
 from fer_lightning import launch, results
 from fer_lightning.errors import Busy
+from fer_lightning.overrides import quoted
 from fer_lightning.processes import end_with_parent
 from fer_lightning.sweep import cells as planned_cells
 from fer_lightning.sweep import gpus, hydra_app
 from fer_lightning.sweep.cells import Planned, State
-from fer_lightning.sweep.hydra_app import quoted
 from fer_lightning.sweep.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import optuna
 from filelock import FileLock, Timeout
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.errors import HydraException
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend
 
 from fer_lightning.cache import content_hash
 from fer_lightning.errors import Busy, UserError
+from fer_lightning.overrides import parse
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.progress import Progress
 from fer_lightning.sweep.running import Sweep
-
-if TYPE_CHECKING:
-    import optuna
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class Search:
         startup: trials drawn at random before the others' scores are used.
 
     Raises:
-        UserError: there is nothing to search over, a number makes no sense, or optuna is not installed.
+        UserError: there is nothing to search over, or a number makes no sense.
     """
 
     def __init__(
@@ -58,17 +57,12 @@ class Search:
         seed: int,
         startup: int,
     ) -> None:
-        try:
-            import optuna
-            from optuna.storages.journal import JournalFileBackend
-        except ImportError as error:
-            raise UserError("hydra/sweeper=optuna: pip install 'fer-lightning[optuna]' first") from error
         if min(n_trials, n_jobs) < 1 or startup < 0:
             raise UserError("hydra.sweeper: n_trials and n_jobs must be at least 1, startup not negative")
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.planner, self.base = planner, base
         self.n_trials, self.n_jobs, self.seed, self.startup = n_trials, n_jobs, seed, startup
-        parsed = _parse(words)
+        parsed = parse(words)
         self.fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
         searched = {override.get_key_element(): override for override in parsed if override.is_sweep_override()}
         if not searched:
@@ -97,7 +91,7 @@ class Search:
         except Timeout as error:
             raise Busy(f"{self.base}: another process is at this search") from error
         with lock, Progress([], [], self.n_trials) as progress:
-            self._tell_the_earlier(progress)
+            progress.watch([self._cell(trial) for trial in self.study.trials if trial.state.is_finished()])
             while trials := self._next():
                 cells = [self._cell(trial) for trial in trials]
                 progress.watch(cells)
@@ -107,13 +101,8 @@ class Search:
                     self._score(trial, cell)
         return self._verdict()
 
-    def _tell_the_earlier(self, progress: Progress) -> None:
-        progress.watch([self._cell(trial) for trial in self.study.trials if trial.state.is_finished()])
-
     def _next(self) -> list[optuna.trial.Trial]:
         """The trials to run now: those that an interrupted process left, else new ones, up to ``n_jobs``."""
-        import optuna
-
         left = self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
         if left:
             return [optuna.trial.Trial(self.study, trial._trial_id) for trial in left]
@@ -121,8 +110,6 @@ class Search:
         return [self._ask() for _ in range(wanted)]
 
     def _ask(self) -> optuna.trial.Trial:
-        import optuna
-
         number = len(self.study.trials)
         own = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(
@@ -139,8 +126,6 @@ class Search:
         return self.planner.planned(words, self.base, f"trial {trial.number}: {' '.join(short)}", trial=True)
 
     def _score(self, trial: optuna.trial.Trial, cell: Planned) -> None:
-        import optuna
-
         if cell.is_done():
             self.study.tell(trial, cell.score()[1])
         elif cell.failure():
@@ -149,8 +134,6 @@ class Search:
             raise UserError(f"{cell.label}: not complete: {cell.says()}; the same command goes on with it")
 
     def _verdict(self) -> int:
-        import optuna
-
         failed = self.study.get_trials(states=(optuna.trial.TrialState.FAIL,))
         for trial in failed:
             cell = self._cell(trial)
@@ -168,17 +151,8 @@ class Search:
         return 1 if failed else 0
 
 
-def _parse(words: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(words))
-    except HydraException as error:
-        raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
-
-
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
     """What a word with a choice, a range or an interval searches over; ``tag(log, ...)``: in logarithms."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     value: Any = override.value()
     if isinstance(value, IntervalSweep):
         whole = isinstance(value.start, int) and isinstance(value.end, int)

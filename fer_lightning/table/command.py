@@ -8,13 +8,14 @@ from pathlib import Path
 
 from fer_lightning.errors import UserError
 from fer_lightning.layout import tables
+from fer_lightning.overrides import apart
 from fer_lightning.progress import duration
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
-from fer_lightning.table.running import Run, apart, jobs_at_a_time
+from fer_lightning.table.running import Run, jobs_at_a_time
 
 
 def table(arguments: Sequence[str]) -> int:

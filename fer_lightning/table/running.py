@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.errors import UserError
+from fer_lightning.overrides import apart
 from fer_lightning.results import LOG
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
@@ -93,9 +94,3 @@ class Run:
         if len(missing) == len(sweep.cells):
             raise UserError(f"all {what} failed; the first one's log is {missing[0].directory / LOG}")
         return missing
-
-
-def apart(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides of cells, and those of Hydra itself."""
-    of_hydra = [word for word in overrides if word.startswith(("hydra.", "hydra/"))]
-    return [word for word in overrides if word not in of_hydra], of_hydra

@@ -170,7 +170,7 @@ def test_the_command_line_chooses_it_and_its_numbers(tmp_path: Path, monkeypatch
             seen.append((hydra_words, config_dir, retry_failed))
             return 0
 
-    monkeypatch.setattr("fer_lightning.train.Search", Seen)
+    monkeypatch.setattr("fer_lightning.sweep.search.Search", Seen)
     hydra_words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=9", f"hydra.sweep.dir={tmp_path}"]
     assert train(["-m", *hydra_words, *WORDS]) == 0
     assert seen == [
