@@ -12,20 +12,16 @@ the tiny backbone.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
+from telling import tell
 
-from fer_lightning.cache import write_atomic
 from fer_lightning.checking import check
 from fer_lightning.config import compose
 from fer_lightning.run import hush, set_up
-from fer_lightning.testing import processor
 from fer_lightning.training import Training
 
 STAGE = ["stage=feature_extraction", "logger=none"]
@@ -66,14 +62,8 @@ def main() -> None:
         "overrides": [
             word for word in options.overrides if not word.startswith(("data.root", "backbone.weights"))
         ],
-        "processor": processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
-    text = json.dumps(told, indent=2) + "\n"
-    print(text)
-    if options.out:
-        write_atomic(options.out, text)
+    tell(told, options.out)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,13 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from telling import tell
 
 from fer_lightning import metrics, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.sweep import cells, grid, hydra_app
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
-from fer_lightning.testing import processor
 
 SEEDS = 5
 LOSSES = ("center", "cluster", "island", "contrastive_center")
@@ -106,11 +105,7 @@ def main() -> None:
         told["seconds"]["status"] = seconds(["sweep", "status", folder])
         told["seconds"]["table"] = seconds(["table", "show", folder])
     told["seconds"] = {name: round(value, 1) for name, value in told["seconds"].items()}
-    told |= {"processor": processor(), "torch": torch.__version__, "python": platform.python_version()}
-    text = json.dumps(told, indent=2) + "\n"
-    print(text)
-    if options.out:
-        write_atomic(options.out, text)
+    tell(told, options.out)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ is told, too.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -22,12 +20,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from telling import tell
 
 from fer_lightning import launch, results
-from fer_lightning.cache import home, write_atomic
+from fer_lightning.cache import home
 from fer_lightning.table import plan
-from fer_lightning.testing import processor
 
 GIVEN = ("synthetic", "stores", "weights")
 ALONE = ["stage.feature_extraction.cached=false"]
@@ -99,14 +96,8 @@ def main() -> None:
         "seconds": {way: {"all": round(totals[way], 1), **sums[way]} for way in ways},
         "ratio": round(totals["nothing shared or cached"] / totals["as the table runs them"], 2),
         "macro_recall_apart": {"median": statistics.median(apart), "largest": max(apart)},
-        "processor": processor(),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
     }
-    text = json.dumps(told, indent=2) + "\n"
-    print(text)
-    if options.out:
-        write_atomic(options.out, text)
+    tell(told, options.out)
 
 
 if __name__ == "__main__":

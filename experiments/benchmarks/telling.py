@@ -1,0 +1,22 @@
+"""What every benchmark tells in the end: its numbers, and what they were measured with."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fer_lightning.cache import write_atomic
+from fer_lightning.testing import processor
+
+
+def tell(told: dict[str, Any], out: Path | None) -> None:
+    """Print numbers as JSON, and write them to a file, too."""
+    machine = {"processor": processor(), "torch": torch.__version__, "python": platform.python_version()}
+    text = json.dumps({**told, **machine}, indent=2) + "\n"
+    print(text)
+    if out:
+        write_atomic(out, text)
