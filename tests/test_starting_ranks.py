@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +23,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "end_with_parent", lambda *_: None)  # the parent here is pytest, for long
 
 
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """Whatever happens, no rank outlives it."""
+    before = set(tree(os.getpid()))
+    yield
+    assert not set(tree(os.getpid())) - before
+
+
 def start(work: Work, number: int = 2) -> None:
     ranks.start(lambda: work(int(os.environ["RANK"])), number)
-    assert not [pid for pid in tree(os.getpid()) if "pytest" in Path(f"/proc/{pid}/cmdline").read_text()]
 
 
 def fails(error: Exception, on: int, others: Work, rank: int) -> None:
