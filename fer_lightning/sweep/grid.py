@@ -18,14 +18,13 @@ def plan(combinations: Sequence[Sequence[str]], planner: Planner, base: Path) ->
     """The cells of a grid; of those that are the same experiment in other words, the first.
 
     Raises:
-        UserError: an override of one does not fit the configuration; data or weights of all are missing.
+        UserError: an override of one does not fit the configuration; the first cannot be set up.
     """
     for words in combinations:  # a misspelt one is found before anything is prepared or trained
         planner.compose(words)
+    planner.planned(combinations[0], base)  # data or weights that are missing are said once, and now
     labels = _labels(combinations)
     planned = [_planned(words, label, planner, base) for words, label in zip(combinations, labels, strict=True)]
-    if all(cell.error for cell in planned):
-        raise UserError(planned[0].error)
     if all(cell.error or cell.is_done() for cell in planned):
         return planned
     return _without_twins(planned, planner)

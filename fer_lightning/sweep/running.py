@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing import set_start_method
 from pathlib import Path
@@ -94,17 +95,17 @@ class Sweep:
         done = sum(cell.is_done() for cell in self.cells)
         if to_do:
             log.info("%d of %d %s are complete, %d to do", done, len(self.cells), self.what, len(to_do))
-            with Progress(self.cells, to_do):
-                self.train()
         elif done == len(self.cells):
             log.info("all %d %s are complete, nothing is trained", done, self.what)
+        with Progress(self.cells, to_do) if to_do else nullcontext():
+            self.train()
         missing = [cell for cell in self.cells if not cell.is_done()]
         for cell in missing:
             log.error(self._epitaph(cell))
         return missing
 
     def train(self) -> None:
-        """Train what is missing.
+        """Train what is missing, and write down all that was planned.
 
         Raises:
             UserError: there is no such launcher.
