@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Numbers of an OSError that is raised where a disk is full, or a limit on what may be written reached."""
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on what may be written
 
 
 class UserError(Exception):
@@ -56,24 +55,32 @@ class Outcome:
 def report() -> Iterator[Outcome]:
     """Run a command: show what is logged, turn a UserError into one line on stderr and its exit code.
 
-    A full disk is told in one line, too, wherever it shows.
+    So is a full disk, wherever it shows.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger(__package__).setLevel(logging.INFO)
     outcome = Outcome()
     try:
-        yield outcome
+        with stopped_by_a_full_disk():
+            yield outcome
     except UserError as error:
-        _tell(error, outcome)
+        sys.stderr.write(f"fer: {' '.join(str(error).split())}\n")  # at once: ranks share it
+        outcome.code = error.code
+
+
+@contextmanager
+def stopped_by_a_full_disk() -> Iterator[None]:
+    """Say what to do where there is no space to write to.
+
+    Raises:
+        Stopped: there is none.
+    """
+    try:
+        yield
     except OSError as error:
-        if error.errno not in NO_SPACE:
+        if error.errno not in _NO_SPACE:
             raise
-        _tell(Stopped(f"{error}; free some space and run the same again"), outcome)
-
-
-def _tell(error: UserError, outcome: Outcome) -> None:
-    sys.stderr.write(f"fer: {' '.join(str(error).split())}\n")  # at once: ranks share it
-    outcome.code = error.code
+        raise Stopped(f"{error}; free some space and run the same again") from error
 
 
 def in_words(error: BaseException) -> str:

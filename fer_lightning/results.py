@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from pyarrow import parquet
 
 from fer_lightning.cache import atomic_path, content_hash, write_atomic
-from fer_lightning.errors import NO_SPACE, Busy, Stopped, UserError, in_words
+from fer_lightning.errors import Busy, Stopped, UserError, in_words
 
 RESULT = "result.json"
 TRIAL = "trial.json"
@@ -155,8 +155,7 @@ def failure_noted(directory: Path | None) -> Iterator[None]:
     except (Stopped, Busy):
         raise
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in NO_SPACE
-        if directory is not None and not full:
+        if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
             said = str(error) if isinstance(error, UserError) else in_words(error)
             write_atomic(directory / FAILURE, json.dumps({"said": said, "when": time.time()}) + "\n")

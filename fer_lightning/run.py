@@ -29,7 +29,7 @@ from fer_lightning.checking import check
 from fer_lightning.config import compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.errors import UserError, report
+from fer_lightning.errors import UserError, report, stopped_by_a_full_disk
 from fer_lightning.features import Pass, state_hash
 from fer_lightning.freeze import freeze
 from fer_lightning.inference import load_model
@@ -260,7 +260,8 @@ def _run(options: argparse.Namespace) -> None:
 
 def _be_a_rank(config: dict[str, Any], options: argparse.Namespace) -> None:
     hush()
-    train(config, options.directory, options.base, trial=options.trial)
+    with stopped_by_a_full_disk():
+        train(config, options.directory, options.base, trial=options.trial)
 
 
 if __name__ == "__main__":

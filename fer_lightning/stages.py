@@ -22,6 +22,7 @@ from torch import Tensor
 from fer_lightning import ranks
 from fer_lightning.cache import home, lock_of, write_atomic
 from fer_lightning.callbacks import EndAtOnce, EpochLine, FiniteLoss, Reseed
+from fer_lightning.errors import UserError
 from fer_lightning.freeze import BatchNorm
 from fer_lightning.module import MONITOR, FERModule
 
@@ -197,6 +198,9 @@ def run_fit(
 
     Returns:
         The best epoch's weights, and how it went; ``module`` itself is left with the last epoch's.
+
+    Raises:
+        UserError: it ended before its first epoch did.
     """
     best, last = trainer.checkpoint_callbacks
     assert isinstance(best, ModelCheckpoint)
@@ -206,7 +210,8 @@ def run_fit(
         log.info("%s: goes on from %s", name, half_done)
     seed_everything(seed, workers=True, verbose=False)
     trainer.fit(module, datamodule=data, ckpt_path=half_done if there else None, weights_only=True)
-    assert best.best_model_score is not None
+    if best.best_model_score is None:
+        raise UserError(f"trainer.max_steps={trainer.max_steps}: {name} ended before an epoch did; raise it")
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     trainer.strategy.barrier()  # nobody removes a file that another rank has yet to read
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

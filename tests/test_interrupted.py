@@ -205,18 +205,32 @@ def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(tmp_path: P
     assert digits(tmp_path / "killed") == digits(tmp_path / "alone")
 
 
-def test_a_full_disk_stops_a_cell_that_then_goes_on(tmp_path: Path) -> None:
-    """What a process may write to one file is limited below the size of a checkpoint."""
-    words = [*SMALL, *CELLS["fine-tuning"], "class_weights=min_over_count", f"stage.epochs={EPOCHS}"]
-    train(CELLS["fine-tuning"], tmp_path / "alone")
-    size = (tmp_path / "alone" / results.CHECKPOINT).stat().st_size
-    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(tmp_path / "full"), *words]
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size // 2, size // 2))
+def stopped_by_a_limit(directory: Path, size: int, *words: str) -> None:
+    """Run a cell that may write no more than so many bytes to one file, and see it stopped in one line."""
+    cell = [*SMALL, *CELLS["fine-tuning"], "class_weights=min_over_count", f"stage.epochs={EPOCHS}", *words]
+    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(directory), *cell]
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
-    assert done.returncode == 74
+    assert done.returncode == 74, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("fer: [Errno 27] File too large")
     assert line.endswith("free some space and run the same again")
-    assert {path.name for path in (tmp_path / "full").iterdir()} <= {"logs", ".lock"}
+    assert {path.name for path in directory.iterdir()} <= {"logs", ".lock"}
+
+
+def test_a_full_disk_stops_a_cell_that_then_goes_on(tmp_path: Path) -> None:
+    train(CELLS["fine-tuning"], tmp_path / "alone")
+    half = (tmp_path / "alone" / results.CHECKPOINT).stat().st_size // 2
+    stopped_by_a_limit(tmp_path / "ranks", half, "trainer=ddp_cpu")
+    stopped_by_a_limit(tmp_path / "full", half)
     train(CELLS["fine-tuning"], tmp_path / "full")
     assert digits(tmp_path / "full") == digits(tmp_path / "alone")
+
+
+def test_a_fit_that_ends_before_its_first_epoch_is_a_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*SMALL, *CELLS["fine-tuning"], "trainer.max_steps=1"]
+    assert run.main(["--directory", str(tmp_path), *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == "fer: trainer.max_steps=1: fine_tuning ended before an epoch did; raise it"

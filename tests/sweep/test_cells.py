@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning import cli, results
+from fer_lightning.errors import Stopped, stopped_by_a_full_disk
 from fer_lightning.sweep import cells
 from fer_lightning.sweep.cells import Planned, State
 
@@ -92,6 +93,6 @@ def test_an_attempt_takes_an_earlier_failure_away(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_no_failure_of_the_cell(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space"), results.failure_noted(tmp_path):
+    with pytest.raises(Stopped, match="No space"), results.failure_noted(tmp_path), stopped_by_a_full_disk():
         raise OSError(28, "No space left on device")
     assert results.read_failure(tmp_path) is None
