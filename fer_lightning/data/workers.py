@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -31,16 +32,25 @@ def processes_for(pictures: int, worth: int = 1000) -> int:
 
 
 @contextmanager
-def _interrupt_held_back() -> Iterator[None]:
-    """Ctrl-C comes after the block; processes that are started in it never see it: it is their parent's."""
-    if not hasattr(signal, "pthread_sigmask"):
+def interrupt_held_back() -> Iterator[None]:
+    """Ctrl-C comes after the block; processes that are started in it never see it: it is their parent's.
+
+    They have the mask from this thread. The mask alone does not spare this process: another of its threads may be
+    handed the signal, and Python then interrupts the main thread, which leaves a half-started worker behind.
+    """
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    held: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
@@ -59,7 +69,7 @@ def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T
         def in_order(given: Iterable[T]) -> Iterator[R]:
             waiting: deque[Future[R]] = deque()
             for task in given:
-                with _interrupt_held_back():  # a worker may be started here
+                with interrupt_held_back():  # a worker may be started here
                     waiting.append(pool.submit(work, task))
                 if len(waiting) > 2 * count:
                     yield waiting.popleft().result()

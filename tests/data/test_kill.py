@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from layouts import put_affectnet
 from stores import content, folders, make, small
 
+from fer_lightning.data.workers import interrupt_held_back
 from fer_lightning.errors import UserError
 
 SCRIPT = """
@@ -137,6 +139,28 @@ def test_a_worker_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
 
 def _die():
     os._exit(9)
+
+
+def test_ctrl_c_waits_whichever_thread_is_handed_it():
+    """Before, one that another thread took cut the start of a worker in two."""
+    before, done, reached = signal.signal(signal.SIGINT, signal.default_int_handler), threading.Event(), []
+    other = threading.Thread(target=done.wait)
+    other.start()
+
+    def interrupted() -> None:
+        with interrupt_held_back():
+            signal.pthread_kill(other.ident, signal.SIGINT)
+            time.sleep(0.1)
+            reached.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+    finally:
+        done.set()
+        other.join()
+        signal.signal(signal.SIGINT, before)
+    assert reached == [True]
 
 
 def test_ctrl_c_is_one_line(tmp_path):
