@@ -45,6 +45,7 @@ class Row:
         corrected: of each correction after training, each metric, in the order of ``seeds``; of rows as trained,
             and of corrections that all their results have.
         image_error: standard error of macro recall from the test images alone, mean over the seeds.
+        cells: the results themselves, in the order of ``seeds``.
     """
 
     method: str
@@ -61,6 +62,7 @@ class Row:
     center_drift: dict[str, FloatArray]
     corrected: dict[str, dict[str, FloatArray]]
     image_error: float
+    cells: tuple[Cell, ...]
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds; NaN without any."""
@@ -82,6 +84,7 @@ class Table:
     """Rows that may be compared, and what a reader has to know about them.
 
     Attributes:
+        directory: the folder of its cells.
         title: heading; says which backbone stands in for the paper's, if one does.
         notes: sentences for the foot.
         substitute: what the data stand in for; None where they are the ones meant.
@@ -100,6 +103,7 @@ class Table:
         strays: number of results in the folder that belong to no row.
     """
 
+    directory: Path
     title: str
     notes: tuple[str, ...]
     substitute: str | None
@@ -176,6 +180,7 @@ def load(directory: Path) -> Table:
     one = cells[0].result
     data = one.get("data", {})
     return Table(
+        directory=directory,
         title=_title(plan.title, one["protocol"].get("backbone")),
         notes=tuple(plan.notes),
         substitute=plan.substitute,
@@ -284,6 +289,7 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell], planned: int)
             if columns and all(name in column for column in columns)
         },
         image_error=_mean_image_error(shown),
+        cells=tuple(found),
     )
 
 
