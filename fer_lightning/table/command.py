@@ -35,6 +35,7 @@ def table(arguments: Sequence[str]) -> int:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
     planner = Planner(options.config_dir)
     planning.validate(plan, own, planner)
+    tuning.check(plan, own, planner)
     base = options.out or Path("runs") / plan.name
     if options.action == "plan":
         return _plan(plan, own, planner, base)
@@ -81,7 +82,7 @@ def _plan(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Pat
     rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
         ::-1
     ]  # some share their cells
-    tries = [len(tuning.options(plan, row)) * len(plan.tune_seeds) for row in rows]
+    tries = [len(tuning.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
     seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
     print(f"{plan.title}\n{cells} cells in {base}: {len(rows)} rows, seeds {seeds}")
     if sum(tries):
