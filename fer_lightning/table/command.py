@@ -33,6 +33,8 @@ def table(arguments: Sequence[str]) -> int:
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
+    if options.untuned and plan.tune:
+        plan = plan.model_copy(update={"tune": None, "notes": [*plan.notes, tuning.UNTUNED]})
     planner = Planner(options.config_dir)
     planning.validate(plan, own, planner)
     tuning.check(plan, own, planner)
@@ -64,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
     )
     parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
+    parser.add_argument("--untuned", action="store_true", help="leave out the search that the table's file wants")
     parser.add_argument("--config-dir", help="a folder with further options")
     return parser
 

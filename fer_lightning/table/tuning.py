@@ -18,6 +18,7 @@ from fer_lightning.table.plan import PlannedCell, RowPlan, SearchPlan, TablePlan
 
 FOLDER = "trials"
 OTHERS = "others"
+UNTUNED = "Untuned: the search in the table's file was left out. With it the rows may be ordered differently."
 
 
 def options(plan: TablePlan, row: RowPlan) -> list[str]:
