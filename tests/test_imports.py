@@ -49,6 +49,7 @@ ORDER = (
     "losses",
     "class_weights",
     "data",
+    "document",
     "results",
     "layout",
     "progress",

@@ -1,0 +1,158 @@
+"""Embeddings in the plane: test pictures and the centers that the loss pulled them to, placed together by t-SNE."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fer_lightning.cache import content_hash, file_hash, write_atomic
+from fer_lightning.progress import track
+from fer_lightning.table.page import drawing
+from fer_lightning.table.page.section import Picture, Section, Trained, shorten, slug, trained
+from fer_lightning.table.rows import Table
+from fer_lightning.table.stats import FloatArray
+from fer_lightning.table.words import percent
+
+EMBEDDINGS = "embeddings.npz"
+PLACED = "embedding2d.npz"
+"""Beside the embeddings: where they were placed, so that it is done once."""
+
+POINTS = 500
+PERPLEXITY = 30.0
+
+
+class Embedded(NamedTuple):
+    """Test pictures and one anchor a class.
+
+    Attributes:
+        points: (N, D).
+        labels: (N,) class indices.
+        anchors: (C, D) centers, or where the head has none the means of the classes' test pictures.
+        has_centers: which of both.
+    """
+
+    points: FloatArray
+    labels: npt.NDArray[np.int64]
+    anchors: FloatArray
+    has_centers: bool
+
+
+def section(table: Table) -> Section:
+    """A picture a row that was trained, of its first seed."""
+    name, title = "embeddings", "Embeddings and centers"
+    rows = trained(table)
+    files = {row.method: table.directory / row.cells[0].folder / EMBEDDINGS for row in rows}
+    shown = [row for row in rows if files[row.method].is_file()]
+    if not shown:
+        return Section(name, title, [f"These results were written without their embeddings ({EMBEDDINGS})."])
+    read = {row.method: _read(files[row.method]) for row in shown}
+    pictures = [
+        _picture(k, row, read[row.method], _place(files[row.method], read[row.method]), table.protocol["classes"])
+        for k, row in enumerate(track(shown, "embeddings"))
+    ]
+    sentences = [
+        f"At most {POINTS} test pictures of the first seed, placed in the plane by t-SNE together with what the names "
+        "stand at. t-SNE keeps neighbours together; distances between groups and their sizes mean nothing.",
+        "Large and filled: a class's center as the loss has it. Large and hollow: the head has no centers, and this "
+        "is the mean of the class's test pictures.",
+    ]
+    if gone := [row.method for row in rows if row not in shown]:
+        sentences.append(f"Without embeddings: {', '.join(gone)}.")
+    return Section(name, title, sentences, pictures)
+
+
+def _read(file: Path) -> Embedded:
+    """What a cell kept, cut to POINTS pictures with all classes in their shares."""
+    with np.load(file, allow_pickle=False) as kept:
+        order = np.argsort(kept["labels"], kind="stable")
+        chosen = order[np.linspace(0, len(order) - 1, min(POINTS, len(order))).round().astype(int)]
+        has_centers = "centers" in kept
+        anchors = kept["centers" if has_centers else "class_means"].astype(np.float64)
+        return Embedded(
+            kept["embeddings"][chosen].astype(np.float64), kept["labels"][chosen].astype(np.int64), anchors, has_centers
+        )
+
+
+def _place(file: Path, read: Embedded) -> FloatArray:
+    """(N + C, 2) points and anchors; kept beside the embeddings and read from there the next time.
+
+    An anchor that is not finite, of a class without pictures, is not placed: NaN.
+    """
+    key = content_hash([file_hash(file), POINTS, PERPLEXITY])
+    kept = file.with_name(PLACED)
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(kept, allow_pickle=False) as there:
+        if str(there["key"]) == key:
+            return np.asarray(there["places"], np.float64)
+    together = np.concatenate([read.points, read.anchors])
+    finite = np.isfinite(together).all(1)
+    places = np.full((len(together), 2), np.nan)
+    places[finite] = _tsne(together[finite])
+    stream = io.BytesIO()
+    np.savez(stream, key=key, places=places.astype(np.float32))
+    with suppress(OSError):  # a folder that may only be read
+        write_atomic(kept, stream.getvalue())
+    return places
+
+
+def _tsne(points: FloatArray) -> FloatArray:
+    from sklearn.manifold import TSNE
+
+    if len(points) < 4 or not points.std(0).any():
+        return np.asarray(points[:, :2] if points.shape[1] > 1 else np.repeat(points, 2, axis=1), np.float64)
+    perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
+    return np.asarray(TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(points), np.float64)
+
+
+def nearest_is_own(read: Embedded) -> float:
+    """Share of the points whose nearest anchor, in the embedding itself, is their own class's."""
+    distances = np.linalg.norm(read.points[:, None] - read.anchors[None], axis=2)
+    return float((np.where(np.isfinite(distances), distances, np.inf).argmin(1) == read.labels).mean())
+
+
+def _picture(place: int, row: Trained, read: Embedded, places: FloatArray, classes: list[str]) -> Picture:
+    drawn = drawing.figure(4.9)
+    panel = drawn.subplots()
+    points, anchors = places[: len(read.points)], places[len(read.points) :]
+    for k, name in enumerate(classes):
+        look = drawing.series(k)
+        mine = points[read.labels == k]
+        panel.plot(
+            *mine.T, look["marker"], color=look["color"], markersize=3.2, markeredgewidth=0, alpha=0.75, label=shorten(name, 14)
+        )
+    for k, (name, anchor) in enumerate(zip(classes, anchors, strict=True)):
+        look = drawing.series(k)
+        if not np.isfinite(anchor).all():
+            continue
+        panel.plot(
+            *anchor,
+            look["marker"],
+            markersize=12,
+            markerfacecolor=look["color"] if read.has_centers else drawing.PAPER,
+            markeredgecolor=drawing.INK if read.has_centers else look["color"],
+            markeredgewidth=1.5,
+            zorder=4,
+        )
+        panel.annotate(
+            shorten(name, 14),
+            tuple(anchor),
+            (0, 9),
+            textcoords="offset points",
+            ha="center",
+            fontsize=9.5,
+            zorder=5,
+            bbox={"facecolor": drawing.PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
+        )
+    panel.set_axis_off()
+    panel.set_aspect("equal", adjustable="datalim")
+    drawing.legend_below(drawn, panel, 4)
+    what = "center" if read.has_centers else "class mean (the head has no centers)"
+    told = f"{percent(nearest_is_own(read))} % of {len(read.points)} pictures lie nearest to their own {what}."
+    kinds = f"{np.isfinite(anchors).all(1).sum()} {'centers' if read.has_centers else 'class means'}"
+    seen = f"{row.method}: {len(points)} test pictures of {len(set(read.labels.tolist()))} classes and {kinds}. {told}"
+    return Picture(f"embeddings-{slug(place, row.method)}", row.method, told, seen, drawing.svg(drawn))

@@ -1,0 +1,138 @@
+"""The page put together: report.html and its figures as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_lightning.cache import write_atomic
+from fer_lightning.document import document, text
+from fer_lightning.table import report, words
+from fer_lightning.table.page import (
+    calibration,
+    centers,
+    confusion,
+    drawing,
+    embedding,
+    mistakes,
+    recall,
+    search,
+    training,
+)
+from fer_lightning.table.page.section import OPEN, Picture, Section, paragraphs
+from fer_lightning.table.rows import TABLE, Table
+
+REPORT = "report.html"
+FIGURES = "figures"
+
+
+def write(table: Table, out: Path) -> list[Path]:
+    """Write report.html, which needs nothing else, and its figures as SVG on white; returns their paths, it last."""
+    import matplotlib as mpl
+
+    declared = _declared(table)
+    with mpl.rc_context(drawing.STYLE):  # type: ignore[arg-type]
+        sections = [
+            recall.section(table),
+            confusion.section(table),
+            training.section(table),
+            embedding.section(table),
+            centers.spread(table),
+            centers.movement(table),
+            calibration.section(table),
+            search.section(declared.get("search") or []),
+            mistakes.section(table),
+            _again(table, declared.get("command")),
+        ]
+    written = []
+    for picture in (picture for section in sections for picture in section.pictures):
+        written.append(out / FIGURES / f"{picture.name}.svg")
+        write_atomic(written[-1], drawing.on_paper(picture.svg))
+    write_atomic(out / REPORT, _page(table, sections))
+    return [*written, out / REPORT]
+
+
+def _declared(table: Table) -> dict[str, Any]:
+    """What table.json says; nothing where the cells were not trained for a table."""
+    path = table.directory / TABLE
+    declared: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return declared
+
+
+def _page(table: Table, sections: Sequence[Section]) -> str:
+    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    links = "".join(f'<a href="#{section.name}">{text(section.title)}</a>' for section in sections)
+    body = f"{_head(table)}<nav aria-label='Sections'>{links}</nav>{''.join(map(_section, sections))}"
+    return document(table.title, body, style, script)
+
+
+def _head(table: Table) -> str:
+    contrasts = "".join(f"<li>{text(line)}</li>" for line in words.contrasts(table))
+    notes = "".join(f"<li>{text(line)}</li>" for line in words.foot(table))
+    return (
+        f"<h1>{text(table.title)}</h1>"
+        f'<p class="verdict">{text(words.verdict(table))}</p>'
+        f"{paragraphs([table.substitute] if table.substitute else [])}"
+        f'<div class="card scroll" id="table" tabindex="0" role="region" aria-label="The table">{_table(table)}</div>'
+        + (f"<h2>{text(report.CONTRASTS.rstrip(':'))}</h2><ul>{contrasts}</ul>" if contrasts else "")
+        + f'<details open><summary>Notes</summary><ul class="soft">{notes}</ul></details>'
+    )
+
+
+def _section(section: Section) -> str:
+    first, more = section.pictures[:OPEN], section.pictures[OPEN:]
+    rest = f"<details><summary>{len(more)} more rows</summary>{_gallery(more)}</details>" if more else ""
+    return (
+        f'<section id="{section.name}"><h2>{text(section.title)}</h2>{paragraphs(section.sentences)}'
+        f"{section.markup}{_gallery(first)}{rest}</section>"
+    )
+
+
+def _gallery(pictures: Sequence[Picture]) -> str:
+    if not pictures:
+        return ""
+    return f'<div class="gallery{" one" if len(pictures) == 1 else ""}">{"".join(map(_figure, pictures))}</div>'
+
+
+def _figure(picture: Picture) -> str:
+    caption = f" {text(picture.caption)}" if picture.caption else ""
+    return (
+        f'<figure class="card"><figcaption><strong>{text(picture.title)}</strong>{caption}</figcaption>'
+        f"{drawing.on_page(picture)}</figure>"
+    )
+
+
+def _again(table: Table, command: str | None) -> Section:
+    """How to get it again: the command, and all that its results share. No path of the machine is in it."""
+    said = (
+        f"<p>Run it again:</p><pre><code>{text(command)}</code></pre>" if command else ""
+    )
+    protocol = "".join(
+        f"<dt>{text(key)}</dt><dd>{text(_joined(value))}</dd>" for key, value in table.protocol.items()
+    )
+    sentence = "The protocol that all results share; versions, machine and run time are in the notes above."
+    markup = f'{said}<details><summary>Protocol</summary><dl>{protocol}</dl></details>'
+    return Section("again", "How to get it again", [sentence], markup=markup)
+
+
+def _joined(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _table(table: Table) -> str:
+    """Until report.to_html is there."""
+    if made := getattr(report, "to_html", None):
+        return str(made(table))
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("Method", *(report.HEADINGS[m] for m in table.metrics), "Seeds"))
+    lines = []
+    for row in table.rows:
+        cells = "".join(
+            f'<td data-sort="{row.mean(m)}">{words.cell(row, m)}</td>' if row.seeds else '<td class="missing">–</td>'
+            for m in table.metrics
+        )
+        lines.append(
+            f'<tr><th scope="row">{text(row.method)}</th>{cells}<td data-sort="{len(row.seeds)}">{len(row.seeds)}</td></tr>'
+        )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -1,0 +1,37 @@
+"""The predictions a cell left for each test picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fer_lightning.results import PREDICTIONS
+from fer_lightning.table.stats import FloatArray
+
+
+class Predictions(NamedTuple):
+    """Of N test pictures: ids, (N,) class indices, (N, C) probabilities."""
+
+    ids: list[str]
+    labels: npt.NDArray[np.int64]
+    probabilities: FloatArray
+
+
+def predictions(cell: Path, classes: list[str]) -> Predictions | None:
+    """What lies in a cell's folder; None where it was deleted."""
+    from pyarrow import parquet
+
+    file = cell / PREDICTIONS
+    if not file.is_file():
+        return None
+    told = parquet.read_table(file)
+    place = {name: k for k, name in enumerate(classes)}
+    labels = np.array([place[name] for name in told["label"].to_pylist()], dtype=np.int64)
+    return Predictions(
+        [str(one) for one in told["id"].to_pylist()],
+        labels,
+        np.stack([told[f"p_{name}"].to_numpy() for name in classes], axis=1).astype(np.float64),
+    )
