@@ -52,9 +52,9 @@ def section(table: Table) -> Section:
     if not shown:
         return Section(name, title, ["The predictions of these results are not there (predictions.parquet)."])
     sentences = [
-        f"As trained, {BINS} bins of the highest probability. Above: how often those predictions are right, a dot a "
-        "seed, line: all seeds; on the diagonal they are right as often as they say. Below: how many images are in "
-        "each bin, mean over the seeds. ECE: expected calibration error."
+        f"As trained, {BINS} bins of the highest probability. Above: how often those predictions are right, a dot "
+        "a seed, line: all seeds; on the diagonal they are right as often as they say. Below: how many images are "
+        "in each bin, mean over the seeds. ECE: expected calibration error."
     ]
     if gone := [row.method for row, found in rows if not found]:
         sentences.append(f"Without predictions: {', '.join(gone)}.")
@@ -85,7 +85,9 @@ def _picture(place: int, row: Trained, found: Sequence[Reliability]) -> Picture:
     below.set_xlabel("highest probability, percent")
     below.set_xlim(0, 100)
     eces = [one.ece for one in found]
-    ece = f"ECE {decimal(float(np.mean(eces)))}" + (f" ({decimal(min(eces))} to {decimal(max(eces))})" if len(eces) > 1 else "")
+    ece = f"ECE {decimal(float(np.mean(eces)))}" + (
+        f" ({decimal(min(eces))} to {decimal(max(eces))})" if len(eces) > 1 else ""
+    )
     sure, right = (part * counts.sum(0)[filled] for part in (confidence, accuracy))
     total = counts.sum()
     seen = (

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from fer_lightning.table.cells import Cell
 from fer_lightning.table.page import drawing
 from fer_lightning.table.page.history import History
 from fer_lightning.table.page.section import Picture, Section, Trained, over_seeds, shorten, slug, trained
-from fer_lightning.table.page.training import mark_stages
 from fer_lightning.table.rows import Table
 from fer_lightning.table.words import decimal
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 DRIFT, SPREAD_OF_CENTERS = "center_drift/", "center_spread/"
-_PANELS = {DRIFT: "center drift", SPREAD_OF_CENTERS: "D_k, distance of centers"}
+_PANELS = {DRIFT: "center drift", SPREAD_OF_CENTERS: "D_k"}
 
 
 def spread(table: Table) -> Section:
@@ -31,9 +25,9 @@ def spread(table: Table) -> Section:
     drawn = drawing.figure(0.9 + 0.42 * len(shown))
     panel = drawn.subplots()
     for k, (row, ratios) in enumerate(shown):
-        panel.annotate(shorten(row.method, 60), (0, k - 0.22), xycoords=("axes fraction", "data"), fontsize=9.5)
-        panel.plot(ratios, np.full(len(ratios), k + 0.2), "o", color=drawing.ORANGE, markersize=4.5)
-        panel.plot([np.mean(ratios)], [k + 0.2], "D", color=drawing.BLUE, markersize=6.5, zorder=3)
+        panel.annotate(shorten(row.method, 56), (0, k - 0.03), fontsize=9.5)
+        panel.barh([k + 0.2], [np.mean(ratios)], 0.3, color=drawing.SKY)
+        panel.plot(ratios, np.full(len(ratios), k + 0.2), "o", color=drawing.INK, markersize=3.5)
     panel.set_ylim(len(shown) - 0.4, -0.7)
     panel.set_yticks([])
     panel.spines["left"].set_visible(False)
@@ -43,8 +37,8 @@ def spread(table: Table) -> Section:
     seen = f"Spread inside a class over the distance between classes, mean over the seeds: {means}."
     sentences = [
         "Root mean squared distance of a class's test embeddings to their mean, mean over the classes, over the "
-        "distance of two class means, mean over the pairs. Small: tight classes far apart. Blue diamond: mean over "
-        "the seeds; orange: each seed."
+        "distance of two class means, mean over the pairs. Small: tight classes far apart. Bars: mean over the "
+        "seeds; dots: each seed."
     ]
     if gone := [row.method for row, ratios in rows if not ratios]:
         sentences.append(f"Not written down for: {', '.join(gone)}.")
@@ -69,11 +63,11 @@ def movement(table: Table) -> Section:
     rows = [(row, History(row.cells)) for row in trained(table)]
     shown = [(row, told) for row, told in rows if told.keys(DRIFT) or told.keys(SPREAD_OF_CENTERS)]
     if not shown:
-        return Section(name, title, ["No result has a history of centers: the heads have none, or it was not written."])
+        return Section(name, title, ["No history of centers: the heads have none, or it was not written."])
     pictures = [_movement(k, row, told) for k, (row, told) in enumerate(shown)]
     sentence = (
         "A line a class, means over the seeds. Drift: how far a center is from the mean of its class. "
-        "D_k = sum over j of ||c_j - c_k||² + 1, which the cluster loss divides by: it grows where centers move apart."
+        "D_k = sum over j of ||c_j - c_k||² + 1, the cluster loss's divisor, grows where centers move apart."
     )
     return Section(name, title, [sentence], pictures)
 
@@ -81,27 +75,28 @@ def movement(table: Table) -> Section:
 def _movement(place: int, row: Trained, told: History) -> Picture:
     prefixes = [prefix for prefix in _PANELS if told.keys(prefix)]
     drawn = drawing.figure(1.1 + 1.7 * len(prefixes))
+    first = min(told.first(prefix + name) for prefix in prefixes for name in told.keys(prefix))
     panels = np.atleast_1d(drawn.subplots(len(prefixes), 1, sharex=True))
     for k, (panel, prefix) in enumerate(zip(panels, prefixes, strict=True)):
-        _lines(panel, told, prefix)
-        panel.set_ylabel(_PANELS[prefix].partition(",")[0])
-        mark_stages(panel, told, named=k == 0)
+        for j, name in enumerate(told.keys(prefix)):
+            label = shorten(name, 14)
+            told.line(panel, prefix + name, label=label, markersize=3.5, linewidth=1.2, **drawing.series(j))
+        panel.set_ylabel(_PANELS[prefix])
+        told.mark_stages(panel, named=k == 0, first=first)
     panels[-1].set_xlabel("epoch")
-    drawing.legend_below(drawn, panels[0], 4)
+    drawing.legend_below(drawn, [panels[0]], 4)
     ends = []
     for prefix in prefixes:
         last = {name: over_seeds(told.values(prefix + name))[0] for name in told.keys(prefix)}
         values = ", ".join(f"{name} {decimal(_last(line))}" for name, line in last.items())
-        ends.append(f"{_PANELS[prefix].partition(',')[0]} after the last epoch: {values}")
+        ends.append(f"{_PANELS[prefix]} after the last epoch: {values}")
     return Picture(
-        f"centers-{slug(place, row.method)}", row.method, "", f"{row.method}: {'. '.join(ends)}.", drawing.svg(drawn)
+        f"centers-{slug(place, row.method)}",
+        row.method,
+        "",
+        f"{row.method}: {'. '.join(ends)}.",
+        drawing.svg(drawn),
     )
-
-
-def _lines(panel: Axes, told: History, prefix: str) -> None:
-    for k, name in enumerate(told.keys(prefix)):
-        mean, *_ = over_seeds(told.values(prefix + name))
-        panel.plot(told.epochs, mean, label=shorten(name, 14), markersize=3.5, linewidth=1.2, **drawing.series(k))
 
 
 def _last(line: np.ndarray) -> float:

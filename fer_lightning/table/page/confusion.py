@@ -27,22 +27,21 @@ def section(table: Table) -> Section:
     shares = [share(row) for row in rows]
     options = "".join(f'<option value="{k}">{text(row.method)}</option>' for k, row in enumerate(rows))
     choice = (
-        f'<p class="choice" hidden><label>Row <select id="confusion-row">{options}</select></label> '
-        f'<label>minus <select id="confusion-minus"><option value="">nothing</option>{options}</select></label></p>'
-        if len(rows) > 1
-        else ""
+        f'<p class="choice" hidden><label>Row <select id="confusion-row">{options}</select></label> <label>minus '
+        f'<select id="confusion-minus"><option value="">nothing</option>{options}</select></label></p>'
+        "<noscript><p>Without JavaScript only the first row's matrix can be seen.</p></noscript>"
     )
-    only = "<noscript><p>Without JavaScript only the first row's matrix can be seen.</p></noscript>"
-    markup = f"{choice}{only if choice else ''}{_matrix(rows[0].method, classes, shares[0])}{_data(rows, shares)}"
+    matrix = _matrix(rows[0].method, classes, shares[0])
+    markup = f"{choice}{matrix}{_data(rows, shares)}" if len(rows) > 1 else matrix
     note = (
-        "Percent of the images of a true class that are predicted as each class, mean over the seeds. In a difference "
-        "of two rows a plus on the diagonal is recall gained; beside it, a plus is a mistake made more often."
+        "Percent of the images of a true class that are predicted as each class, mean over the seeds. In a "
+        "difference of two rows a plus on the diagonal is recall gained; beside it, a mistake made more often."
     )
     return Section(name, title, [note], markup=markup)
 
 
 def share(row: Row) -> FloatArray:
-    """(C, C) mean over the seeds of the shares of the predictions, of each true class; NaN for one without images."""
+    """(C, C) shares of the predictions of each true class, mean over the seeds; NaN for one without images."""
     found = []
     for cell in row.cells:
         result = cell.result if row.posthoc is None else cell.result["posthoc"][row.posthoc]
@@ -61,8 +60,10 @@ def _matrix(method: str, classes: list[str], shares: FloatArray) -> str:
     )
     return (
         '<div class="card scroll" tabindex="0" role="region" aria-label="Confusion matrix">'
-        f'<table id="confusion-matrix"><caption aria-live="polite">{text(method)}, percent of each true class</caption>'
-        f'<thead><tr><th scope="col">true ↓ predicted →</th>{head}</tr></thead><tbody>{lines}</tbody></table></div>'
+        '<table id="confusion-matrix">'
+        f'<caption aria-live="polite">{text(method)}, percent of each true class</caption>'
+        f'<thead><tr><th scope="col">true ↓ predicted →</th>{head}</tr></thead><tbody>{lines}</tbody>'
+        "</table></div>"
     )
 
 
@@ -83,5 +84,3 @@ def _data(rows: list[Row], shares: list[FloatArray]) -> str:
     ]
     content = json.dumps(told, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c")
     return f'<script type="application/json" id="{DATA}">{content}</script>'
-
-

@@ -1,13 +1,14 @@
 """How figures are drawn: one size and style, no pyplot, colours that follow the page's.
 
-A figure has placeholders for what is black or white on paper. In the page they become CSS variables, so that a picture
-is light where the page is; in a file for a paper they become the colours on white.
+A figure has placeholders for what is black or white on paper. In the page they become CSS variables, so that a
+picture is light where the page is; in a file for a paper they become the colours on white.
 """
 
 from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,31 +62,25 @@ STYLE: dict[str, Any] = {
     "figure.facecolor": "none",
     **dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"], INK),
 }
-_WIDTH = 5.2
+_WIDTH = 4.6
 
 
 def figure(height: float) -> Figure:
-    """An empty figure, 5.2 inches wide: readable in a column of a paper and on a phone."""
+    """An empty figure, 4.6 inches wide: its letters can be read in a paper's column and on a phone."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
-def series(k: int) -> dict[str, str]:
+def series(k: int) -> dict[str, Any]:
     """Colour and marker of the k-th line."""
     return {"color": SERIES[k % len(SERIES)], "marker": MARKERS[k % len(MARKERS)]}
 
 
-def band(panel: Axes, x: FloatArray, spread: tuple[FloatArray, FloatArray, FloatArray], **look: Any) -> None:
-    """A line of means in a band from the lowest to the highest seed."""
-    mean, low, high = spread
-    panel.plot(x, mean, **look)
-    panel.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
-
-
-def legend_below(drawn: Figure, panel: Axes, columns: int) -> None:
-    """The panel's legend under the whole figure."""
-    handles, names = panel.get_legend_handles_labels()
+def legend_below(drawn: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """The panels' legend under the whole figure."""
+    entries = [entry for panel in panels for entry in zip(*panel.get_legend_handles_labels(), strict=True)]
+    handles, names = zip(*entries, strict=True)
     drawn.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
 
 
@@ -106,7 +101,9 @@ def svg(drawn: Figure) -> str:
     nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
     drawn.savefig(stream, format="svg", metadata=nothing)
     return re.sub(
-        r' (d|x|y)="([^"]*)"', lambda m: f' {m[1]}="{re.sub(r"-?[0-9]+[.][0-9]+", _rounded, m[2])}"', stream.getvalue()
+        r' (d|x|y)="([^"]*)"',
+        lambda m: f' {m[1]}="{re.sub(r"-?[0-9]+[.][0-9]+", _rounded, m[2])}"',
+        stream.getvalue(),
     )
 
 
@@ -120,19 +117,29 @@ def on_paper(drawn: str) -> str:
 
 
 def on_page(picture: Picture) -> str:
-    """The figure as a part of a page: its colours, no names but those that it refers to, and in words what it shows."""
+    """The figure as a part of a page: in its colours, with names of its own, and what it shows in words."""
     drawn = _coloured(picture.svg, _ON_PAGE)
     drawn = drawn[drawn.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn, flags=re.DOTALL)
     drawn = drawn.replace("xlink:href", "href")
-    used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', drawn))
-    names = {name for pair in used for name in pair if name}
-    drawn = re.sub(r' id="([^"]+)"', lambda m: f' id="{picture.name}-{m[1]}"' if m[1] in names else "", drawn)
-    drawn = re.sub(r'(href="#|url\(#)', rf"\g<1>{picture.name}-", drawn)
+    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', drawn))
+    names = {name: f"{picture.name}-{k}" for k, name in enumerate(used)}
+    drawn = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", drawn)
+    drawn = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{names[m[2]]}", drawn)
+    drawn = _MARKERS_OF_A_LOOK.sub(_say_look_once, re.sub(r"\n\s*", "\n", drawn))
     box = re.search(r'viewBox="[^"]*"', drawn)
     assert box is not None
     inside = drawn[drawn.index(">") + 1 :].strip()
     return f'<svg {box[0]} role="img" aria-label="{text(picture.seen)}">{inside}'
+
+
+_MARKERS_OF_A_LOOK = re.compile(r'<use ([^>]*) style="([^"]*)"/>(?:\n<use [^>]* style="\2"/>)+')
+
+
+def _say_look_once(markers: re.Match[str]) -> str:
+    """A run of equal markers with their style at its head: half the size."""
+    style = f' style="{markers[2]}"'
+    return f"<g{style}>{markers[0].replace(style, '')}</g>"
 
 
 def _coloured(drawn: str, colours: dict[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Embeddings in the plane: test pictures and the centers that the loss pulled them to, placed together by t-SNE."""
+"""Embeddings in the plane: test pictures and the centers they were pulled to, placed together by t-SNE."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def section(table: Table) -> Section:
         for k, row in enumerate(track(shown, "embeddings"))
     ]
     sentences = [
-        f"At most {POINTS} test pictures of the first seed, placed in the plane by t-SNE together with what the names "
-        "stand at. t-SNE keeps neighbours together; distances between groups and their sizes mean nothing.",
-        "Large and filled: a class's center as the loss has it. Large and hollow: the head has no centers, and this "
-        "is the mean of the class's test pictures.",
+        f"At most {POINTS} test pictures of the first seed, placed in the plane by t-SNE together with what the "
+        "names stand at. t-SNE keeps neighbours together; distances between groups and their sizes mean nothing.",
+        "Large and filled: a class's center as the loss has it. Large and hollow: the head has no centers, and "
+        "this is the mean of the class's test pictures.",
     ]
     if gone := [row.method for row in rows if row not in shown]:
         sentences.append(f"Without embeddings: {', '.join(gone)}.")
@@ -75,7 +75,10 @@ def _read(file: Path) -> Embedded:
         has_centers = "centers" in kept
         anchors = kept["centers" if has_centers else "class_means"].astype(np.float64)
         return Embedded(
-            kept["embeddings"][chosen].astype(np.float64), kept["labels"][chosen].astype(np.int64), anchors, has_centers
+            kept["embeddings"][chosen].astype(np.float64),
+            kept["labels"][chosen].astype(np.int64),
+            anchors,
+            has_centers,
         )
 
 
@@ -116,15 +119,12 @@ def nearest_is_own(read: Embedded) -> float:
 
 
 def _picture(place: int, row: Trained, read: Embedded, places: FloatArray, classes: list[str]) -> Picture:
-    drawn = drawing.figure(4.9)
+    drawn = drawing.figure(4.2)
     panel = drawn.subplots()
     points, anchors = places[: len(read.points)], places[len(read.points) :]
-    for k, name in enumerate(classes):
-        look = drawing.series(k)
-        mine = points[read.labels == k]
-        panel.plot(
-            *mine.T, look["marker"], color=look["color"], markersize=3.2, markeredgewidth=0, alpha=0.75, label=shorten(name, 14)
-        )
+    for k in range(len(classes)):
+        look = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0, "alpha": 0.75, **drawing.series(k)}
+        panel.plot(*points[read.labels == k].T, **look)
     for k, (name, anchor) in enumerate(zip(classes, anchors, strict=True)):
         look = drawing.series(k)
         if not np.isfinite(anchor).all():
@@ -150,9 +150,9 @@ def _picture(place: int, row: Trained, read: Embedded, places: FloatArray, class
         )
     panel.set_axis_off()
     panel.set_aspect("equal", adjustable="datalim")
-    drawing.legend_below(drawn, panel, 4)
     what = "center" if read.has_centers else "class mean (the head has no centers)"
     told = f"{percent(nearest_is_own(read))} % of {len(read.points)} pictures lie nearest to their own {what}."
     kinds = f"{np.isfinite(anchors).all(1).sum()} {'centers' if read.has_centers else 'class means'}"
-    seen = f"{row.method}: {len(points)} test pictures of {len(set(read.labels.tolist()))} classes and {kinds}. {told}"
+    present = len(set(read.labels.tolist()))
+    seen = f"{row.method}: {len(points)} test pictures of {present} classes and {kinds}. {told}"
     return Picture(f"embeddings-{slug(place, row.method)}", row.method, told, seen, drawing.svg(drawn))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fer_lightning.table.cells import Cell
+from fer_lightning.table.page import drawing
+from fer_lightning.table.page.section import over_seeds
 from fer_lightning.table.stats import FloatArray
 
-Epochs = list[dict[str, float]]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class History:
@@ -49,9 +53,43 @@ class History:
                     line[start - 1 + k] = math.nan if value is None else value
         return found
 
+    def line(self, panel: Axes, key: str, *, scale: float = 1, band: bool = False, **look: Any) -> None:
+        """Draw means over the seeds, a line a stage; with a band from the lowest to the highest seed."""
+        mean, low, high = over_seeds(scale * self.values(key))
+        for start, length in zip(self.starts, self.lengths, strict=True):
+            stage = slice(start - 1, start - 1 + length)
+            if np.isnan(mean[stage]).all():
+                continue
+            panel.plot(self.epochs[stage], mean[stage], **look)
+            look.pop("label", None)
+            if band:
+                colour = look["color"]
+                panel.fill_between(
+                    self.epochs[stage], low[stage], high[stage], color=colour, alpha=0.18, linewidth=0
+                )
+
+    def mark_stages(self, panel: Axes, *, named: bool = True, first: float = 1) -> None:
+        """A dotted line between two stages, their names on top, whole epochs below, from the first to be shown."""
+        from matplotlib.ticker import MaxNLocator
+
+        for start, length, name in zip(self.starts, self.lengths, self.stages, strict=True):
+            if start + length <= first or not length:
+                continue
+            if start > first:
+                panel.axvline(start - 0.5, color=drawing.INK, linestyle=":", linewidth=1)
+            if named and len(self.stages) > 1:
+                where = (max(start, first) - 0.45, 1.02)
+                panel.annotate(name.replace("_", " "), where, xycoords=("data", "axes fraction"), fontsize=9)
+        panel.set_xlim(first - 0.5, max(first, len(self.epochs)) + 0.5)
+        panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+
     def has(self, key: str) -> bool:
         """Whether any cell wrote it down."""
         return any(key in epoch for stages in self._epochs for epochs in stages for epoch in epochs)
+
+    def first(self, key: str) -> float:
+        """The first epoch that any cell wrote it down after."""
+        return float(self.epochs[~np.isnan(self.values(key)).all(0)][0])
 
     def keys(self, prefix: str) -> list[str]:
         """What was written down under a prefix, in order, without it."""

@@ -30,7 +30,9 @@ def section(table: Table) -> Section:
     rows = trained(table)
     if not all(cell.result.get("data", {}).get("redistributable") is True for row in rows for cell in row.cells):
         return Section(name, title, ["The faces are not shown: the data's licence does not say that they may be."])
-    best = max((r for r in rows), key=lambda r: float(np.mean([c.result["metrics"]["macro_recall"] for c in r.cells])))
+    best = max(
+        (r for r in rows), key=lambda r: float(np.mean([c.result["metrics"]["macro_recall"] for c in r.cells]))
+    )
     told = predictions(table.directory / best.cells[0].folder, best.cells[0].result["classes"])
     if told is None:
         return Section(name, title, ["The predictions of these results are not there (predictions.parquet)."])
@@ -41,8 +43,8 @@ def section(table: Table) -> Section:
     if not len(wrong):
         return Section(name, title, [f"{best.method} makes no mistake."])
     sentence = (
-        f"Of {best.method}, which has the highest macro recall as trained, seed {best.row.seeds[0]}: test faces with "
-        "another label than it predicts, the surest first."
+        f"Of {best.method}, which has the highest macro recall as trained, seed {best.row.seeds[0]}: test faces "
+        "with another label than it predicts, the surest first. Struck out: predicted; below: the label."
     )
     return Section(name, title, [sentence], markup=_grid(wrong, told, faces, best.cells[0].result["classes"]))
 
@@ -65,9 +67,7 @@ def _faces(row: Trained) -> StoreSplit | None:
     return store.split("test") if store and store.hash == result["protocol"].get("faces") else None
 
 
-def _grid(
-    wrong: npt.NDArray[np.int64], told: Predictions, faces: StoreSplit, classes: Sequence[str]
-) -> str:
+def _grid(wrong: npt.NDArray[np.int64], told: Predictions, faces: StoreSplit, classes: Sequence[str]) -> str:
     place = {name: k for k, name in enumerate(faces.ids)}
     figures = []
     for k in wrong.tolist():
@@ -77,7 +77,7 @@ def _grid(
         sure = f"{100 * told.probabilities[k].max():.0f} %"
         said = text(f"A face labelled {label}, taken for {taken}, {sure}")
         figures.append(
-            f'<figure><img src="{_uri(faces.image(place[told.ids[k]]))}" alt="{said}" width="{SIDE}" height="{SIDE}">'
+            f'<figure><img src="{_uri(faces.image(place[told.ids[k]]))}" alt="{said}" width="{SIDE}">'
             f"<figcaption><s>{text(taken)}</s> {sure}<br>{text(label)}</figcaption></figure>"
         )
     return f'<div class="mistakes">{"".join(figures)}</div>'

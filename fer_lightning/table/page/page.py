@@ -29,7 +29,7 @@ FIGURES = "figures"
 
 
 def write(table: Table, out: Path) -> list[Path]:
-    """Write report.html, which needs nothing else, and its figures as SVG on white; returns their paths, it last."""
+    """Write report.html, which needs nothing else, and its figures as SVG on white; returns the paths, it last."""
     import matplotlib as mpl
 
     declared = _declared(table)
@@ -62,20 +62,24 @@ def _declared(table: Table) -> dict[str, Any]:
 
 
 def _page(table: Table, sections: Sequence[Section]) -> str:
-    style, script = (Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style, script = (
+        Path(__file__).with_name(f"page.{kind}").read_text(encoding="utf-8") for kind in ("css", "js")
+    )
     links = "".join(f'<a href="#{section.name}">{text(section.title)}</a>' for section in sections)
-    body = f"{_head(table)}<nav aria-label='Sections'>{links}</nav>{''.join(map(_section, sections))}"
+    nav = f'<nav aria-label="Sections">{links}</nav>'
+    body = f"{_head(table, nav)}{''.join(map(_section, sections))}"
     return document(table.title, body, style, script)
 
 
-def _head(table: Table) -> str:
+def _head(table: Table, nav: str) -> str:
     contrasts = "".join(f"<li>{text(line)}</li>" for line in words.contrasts(table))
     notes = "".join(f"<li>{text(line)}</li>" for line in words.foot(table))
     return (
         f"<h1>{text(table.title)}</h1>"
-        f'<p class="verdict">{text(words.verdict(table))}</p>'
+        f'<p class="verdict">{text(words.verdict(table))}</p>{nav}'
         f"{paragraphs([table.substitute] if table.substitute else [])}"
-        f'<div class="card scroll" id="table" tabindex="0" role="region" aria-label="The table">{_table(table)}</div>'
+        '<div class="card scroll" id="table" tabindex="0" role="region" aria-label="The table">'
+        f"{_table(table)}</div>"
         + (f"<h2>{text(report.CONTRASTS.rstrip(':'))}</h2><ul>{contrasts}</ul>" if contrasts else "")
         + f'<details open><summary>Notes</summary><ul class="soft">{notes}</ul></details>'
     )
@@ -106,14 +110,12 @@ def _figure(picture: Picture) -> str:
 
 def _again(table: Table, command: str | None) -> Section:
     """How to get it again: the command, and all that its results share. No path of the machine is in it."""
-    said = (
-        f"<p>Run it again:</p><pre><code>{text(command)}</code></pre>" if command else ""
-    )
+    said = f"<p>Run it again:</p><pre><code>{text(command)}</code></pre>" if command else ""
     protocol = "".join(
         f"<dt>{text(key)}</dt><dd>{text(_joined(value))}</dd>" for key, value in table.protocol.items()
     )
     sentence = "The protocol that all results share; versions, machine and run time are in the notes above."
-    markup = f'{said}<details><summary>Protocol</summary><dl>{protocol}</dl></details>'
+    markup = f"{said}<details><summary>Protocol</summary><dl>{protocol}</dl></details>"
     return Section("again", "How to get it again", [sentence], markup=markup)
 
 
@@ -125,14 +127,19 @@ def _table(table: Table) -> str:
     """Until report.to_html is there."""
     if made := getattr(report, "to_html", None):
         return str(made(table))
-    head = "".join(f'<th scope="col">{h}</th>' for h in ("Method", *(report.HEADINGS[m] for m in table.metrics), "Seeds"))
+    head = "".join(
+        f'<th scope="col">{h}</th>' for h in ("Method", *(report.HEADINGS[m] for m in table.metrics), "Seeds")
+    )
     lines = []
     for row in table.rows:
         cells = "".join(
-            f'<td data-sort="{row.mean(m)}">{words.cell(row, m)}</td>' if row.seeds else '<td class="missing">–</td>'
+            f'<td data-sort="{row.mean(m)}">{words.cell(row, m)}</td>'
+            if row.seeds
+            else '<td class="missing">–</td>'
             for m in table.metrics
         )
+        count = len(row.seeds)
         lines.append(
-            f'<tr><th scope="row">{text(row.method)}</th>{cells}<td data-sort="{len(row.seeds)}">{len(row.seeds)}</td></tr>'
+            f'<tr><th scope="row">{text(row.method)}</th>{cells}<td data-sort="{count}">{count}</td></tr>'
         )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_lightning.table.page import drawing
-from fer_lightning.table.page.section import SPREAD, Picture, Section, noted, over_seeds, shorten
+from fer_lightning.table.page.section import OPEN, SPREAD, Picture, Section, noted, over_seeds, shorten
 from fer_lightning.table.rows import Row, Table
 from fer_lightning.table.stats import FloatArray
 from fer_lightning.table.words import percent
@@ -23,24 +23,30 @@ def section(table: Table) -> Section:
     counts = {c: n for c, n in table.train_counts.items() if n > 0}
     known = [c for c in counts if any(_known(row, c) for row in table.present)]
     if not known:
-        return Section(name, title, ["The results do not say how many training images and what recall the classes have."])
+        return Section(
+            name, title, ["The results do not say how many training images and what recall the classes have."]
+        )
     classes = sorted(known, key=lambda c: counts[c])
     sizes = np.array([counts[c] for c in classes], dtype=np.float64)
     rows = noted(table)
     others = [row for row in table.present if row not in rows]
-    sentences = [f"Mean over the seeds; bars: {SPREAD}. Left: few training images."]
+    sentences = [
+        f"Mean over the seeds; bars: {SPREAD}. Across: training images on a log scale, classes of almost the same "
+        "size moved a little apart."
+    ]
     if others:
         sentences.append(f"In colour {len(rows)} of {len(table.present)} rows; the others are the thin lines.")
     if gone := [c for c in table.protocol["classes"] if c not in known]:
         sentences.append(f"Not drawn, for want of training or test images: {', '.join(gone)}.")
-    drawn = drawing.figure(3.4 + 0.2 * len(rows))
+    drawn = drawing.figure(3.6 + 0.2 * len(rows))
     panel = drawn.subplots()
+    places, step = _places(sizes)
     for row in others:
-        panel.plot(sizes, _recall(row, classes)[0], color=drawing.GREY, alpha=0.5, linewidth=0.7)
+        panel.plot(places, _recall(row, classes)[0], color=drawing.GREY, alpha=0.5, linewidth=0.7)
     for k, row in enumerate(rows):
         mean, low, high = _recall(row, classes)
         panel.errorbar(
-            sizes * 1.015 ** (k - (len(rows) - 1) / 2),  # side by side, not upon each other
+            places * step ** ((k - (len(rows) - 1) / 2) / OPEN),  # bars side by side, not upon each other
             mean,
             yerr=[mean - low, high - mean],
             label=shorten(row.method, 52),
@@ -48,11 +54,9 @@ def section(table: Table) -> Section:
             elinewidth=1,
             **drawing.series(k),
         )
-    panel.set_xscale("log")
-    panel.set_xlabel("training images of the class (log scale)")
     panel.set_ylabel("recall, percent")
-    _name_classes(panel, classes, sizes)
-    drawing.legend_below(drawn, panel, 1)
+    _name_classes(panel, classes, sizes, places)
+    drawing.legend_below(drawn, [panel], 1)
     seen = f"Recall in percent of {_listed(classes, sizes)}. " + " ".join(_told(row, classes) for row in rows)
     return Section(name, title, sentences, [Picture(name, "Recall by class", "", seen, drawing.svg(drawn))])
 
@@ -67,25 +71,34 @@ def _recall(row: Row, classes: list[str]) -> tuple[FloatArray, FloatArray, Float
     return over_seeds(100 * np.stack([row.class_recall.get(name, nothing) for name in classes], axis=1))
 
 
-def _name_classes(panel: Axes, classes: list[str], sizes: FloatArray) -> None:
-    """The classes' names along the top, moved apart, each with a line to its size."""
-    low, high = panel.get_xlim()
-    across = np.log(sizes / low) / np.log(high / low)
-    for name, place, shown in zip(classes, across, drawing.spaced(across, 0.05, 0.01, 0.99), strict=True):
+def _places(sizes: FloatArray) -> tuple[FloatArray, float]:
+    """Where the classes stand on the log axis, and the factor between two that are as close as may be."""
+    low, high = np.log(sizes[0]), max(np.log(sizes[-1]), np.log(sizes[0]) + 1)
+    gap = 0.06 * (high - low)
+    return np.exp(drawing.spaced(np.log(sizes), gap, low - gap, high + gap)), float(np.exp(gap))
+
+
+def _name_classes(panel: Axes, classes: list[str], sizes: FloatArray, places: FloatArray) -> None:
+    """The log axis, with the classes' names and sizes on top."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if sizes[-1] < 100 * sizes[0] else (1,)))
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.set_xlabel("training images of the class (log scale)")
+    panel.grid(False, axis="x", which="both")
+    for name, size, place in zip(classes, sizes, places, strict=True):
+        panel.axvline(place, color=drawing.LINE, linewidth=0.8, zorder=0)
         panel.annotate(
-            shorten(name, 16),
-            (place, 1),
-            (shown, 1.05),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
+            f"{shorten(name, 16)}, {int(size):,}",
+            (place, 1.02),
+            xycoords=("data", "axes fraction"),
             rotation=90,
             ha="center",
             va="bottom",
             fontsize=9.5,
-            arrowprops={"arrowstyle": "-", "color": drawing.INK, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 0},
         )
-        panel.axvline(sizes[classes.index(name)], color=drawing.LINE, linewidth=0.8, zorder=0)
-    panel.grid(False, axis="x", which="both")
 
 
 def _listed(classes: list[str], sizes: FloatArray) -> str:

@@ -23,8 +23,8 @@ def section(searched: Sequence[Mapping[str, Any]]) -> Section:
     if not tried:
         return Section(name, title, ["Nothing was tuned in this table."])
     sentence = (
-        "Macro recall on the minival by the value that was tried: line: mean over the search's own seeds, dots: each "
-        "of them; the ringed value was chosen. No trial saw the test set."
+        "Macro recall on the minival by the value that was tried. Line: mean over the search's own seeds, dots: "
+        "each of them; the ringed value was chosen. No trial saw the test set."
     )
     return Section(name, title, [sentence], [_picture(k, one) for k, one in enumerate(tried)])
 
@@ -45,7 +45,12 @@ def _picture(place: int, one: Mapping[str, Any]) -> Picture:
     if one["chosen"] in values:
         best = order.index(values.index(one["chosen"]))
         panel.plot(
-            [across[best]], [means[best]], "o", markersize=14, markerfacecolor="none", markeredgecolor=drawing.VERMILLION
+            [across[best]],
+            [means[best]],
+            "o",
+            markersize=14,
+            markerfacecolor="none",
+            markeredgecolor=drawing.VERMILLION,
         )
     if is_scale:
         panel.set_xscale("log")

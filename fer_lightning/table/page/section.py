@@ -88,7 +88,7 @@ def noted(table: Table) -> list[Row]:
 def slug(place: int, name: str) -> str:
     """A row's name as a part of a file's name."""
     plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
-    return f"{place + 1:02d}_{plain[:40].strip('_')}"
+    return f"{place + 1:02d}_{plain[:24].strip('_')}"
 
 
 def shorten(name: str, width: int = 44) -> str:
@@ -98,8 +98,9 @@ def shorten(name: str, width: int = 44) -> str:
 
 def over_seeds(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean, lowest and highest over the first axis, NaN left out; NaN where there is nothing else."""
-    known = np.ma.masked_invalid(values)  # type: ignore[no-untyped-call]
-    return tuple(np.ma.filled(part, np.nan) for part in (known.mean(0), known.min(0), known.max(0)))  # type: ignore[return-value]
+    known = np.ma.masked_invalid(values)
+    mean, low, high = (np.ma.filled(part, np.nan) for part in (known.mean(0), known.min(0), known.max(0)))
+    return mean, low, high
 
 
 def paragraphs(lines: Iterable[str], style: str = "soft") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,14 +13,12 @@ from fer_lightning.table.page.section import SPREAD, Picture, Section, Trained, 
 from fer_lightning.table.rows import Table
 from fer_lightning.table.words import decimal, percent
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
+LOSS = "train/loss"
 PARTS = {
-    "train/loss": ("loss", {"color": drawing.INK}),
-    "train/cross_entropy": ("cross-entropy", {"color": drawing.BLUE}),
-    "train/center_term": ("center term times lambda", {"color": drawing.VERMILLION}),
-    "train/penalty": ("penalty", {"color": drawing.ORANGE}),
+    LOSS: ("loss", drawing.INK),
+    "train/cross_entropy": ("cross-entropy", drawing.BLUE),
+    "train/center_term": ("center term × lambda", drawing.VERMILLION),
+    "train/penalty": ("penalty", drawing.ORANGE),
 }
 MINIVAL, TEST = "minival/macro_recall", "test/macro_recall"
 
@@ -31,7 +28,7 @@ def section(table: Table) -> Section:
     name, title = "training", "Training"
     rows = trained(table)
     told = {row.method: History(row.cells) for row in rows}
-    shown = [row for row in rows if told[row.method].has("train/loss") or told[row.method].has(MINIVAL)]
+    shown = [row for row in rows if told[row.method].has(LOSS) or told[row.method].has(MINIVAL)]
     if not shown:
         return Section(name, title, ["These results were written without a history of their epochs."])
     recalls = np.concatenate([told[row.method].values(key).ravel() for row in shown for key in (MINIVAL, TEST)])
@@ -44,8 +41,8 @@ def section(table: Table) -> Section:
     ]
     if any(told[row.method].has(TEST) for row in shown):
         sentences.append(
-            "The thin dashed line is the test set, looked at after each epoch, never chosen by. The optimism gap is "
-            "what choosing by it would have added: its best epoch minus the one that the minival chose."
+            "The thin dashed line is the test set, looked at after each epoch, never chosen by. The optimism gap "
+            "is what choosing by it would have added: its best epoch minus the one that the minival chose."
         )
     if gone := [row.method for row in rows if row not in shown]:
         sentences.append(f"Without a history: {', '.join(gone)}.")
@@ -53,7 +50,7 @@ def section(table: Table) -> Section:
 
 
 def optimism_gaps(cells: Sequence[Cell]) -> list[float]:
-    """Best test macro recall over the last stage's epochs minus that of the chosen one, of the cells that say it."""
+    """Best test macro recall over the last stage's epochs minus that of the chosen one, of cells that say it."""
     found = []
     for cell in cells:
         history = (cell.result.get("stages") or [{}])[-1].get("history") or []
@@ -64,59 +61,31 @@ def optimism_gaps(cells: Sequence[Cell]) -> list[float]:
 
 
 def _picture(place: int, row: Trained, told: History, limits: tuple[float, float]) -> Picture:
-    drawn = drawing.figure(4.3)
+    drawn = drawing.figure(4.6)
     losses, recalls = drawn.subplots(2, 1, sharex=True)
-    for key, (label, look) in PARTS.items():
+    for key, (label, colour) in PARTS.items():
         values = told.values(key)
-        if (np.nan_to_num(values) != 0).any():
-            drawing.band(losses, told.epochs, over_seeds(values), label=label, **look)
-    _macro_recall(recalls, told, limits)
-    mark_stages(losses, told)
-    mark_stages(recalls, told, named=False)
-    losses.set_ylabel("training loss")
-    losses.set_ylim(bottom=0)
-    losses.legend(loc="upper right", handlelength=1.4)
-    recalls.set_xlabel("epoch")
-    recalls.set_ylabel("macro recall, percent")
-    recalls.legend(loc="lower right", handlelength=1.8)
-    return Picture(
-        f"training-{slug(place, row.method)}", row.method, _gap(row.cells), _seen(row, told), drawing.svg(drawn)
-    )
-
-
-def _macro_recall(panel: Axes, told: History, limits: tuple[float, float]) -> None:
-    minival = over_seeds(100 * told.values(MINIVAL))
-    drawing.band(panel, told.epochs, minival, label="minival", color=drawing.GREEN)
-    test, *_ = over_seeds(100 * told.values(TEST))
-    if not np.isnan(test).all():
-        panel.plot(
-            told.epochs, test, "--", color=drawing.PURPLE, linewidth=1.1, label="test, never chosen by"
-        )
-    panel.set_ylim(*limits)
+        whole = key == LOSS
+        if whole or not (np.isnan(values) | (values == 0) | (values == told.values(LOSS))).all():
+            told.line(losses, key, band=True, label=label, color=colour, linewidth=2.4 if whole else 1.4)
+    told.line(recalls, MINIVAL, scale=100, band=True, label="minival", color=drawing.GREEN)
+    test = "test, never chosen by"
+    told.line(recalls, TEST, scale=100, label=test, color=drawing.PURPLE, linestyle="--", linewidth=1.1)
     kept = [epoch for stage in told.chosen() for epoch in stage if 0 < epoch <= len(told.epochs)]
-    panel.plot(
+    recalls.plot(
         kept, np.full(len(kept), limits[0]), "^", color=drawing.GREEN, markersize=6, clip_on=False, zorder=4
     )
-
-
-def mark_stages(panel: Axes, told: History, *, named: bool = True) -> None:
-    """A dotted line between two stages, their names on top, whole epochs below."""
-    from matplotlib.ticker import MaxNLocator
-
-    for start in told.starts[1:]:
-        panel.axvline(start - 0.5, color=drawing.INK, linestyle=":", linewidth=1)
-    if named and len(told.stages) > 1:
-        for start, length, name in zip(told.starts, told.lengths, told.stages, strict=True):
-            if length:
-                panel.annotate(
-                    name.replace("_", " "),
-                    (start - 0.45, 1.02),
-                    xycoords=("data", "axes fraction"),
-                    fontsize=9,
-                    rotation=0,
-                )
-    panel.set_xlim(0.5, max(1.5, len(told.epochs) + 0.5))
-    panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+    told.mark_stages(losses)
+    told.mark_stages(recalls, named=False)
+    losses.set_ylabel("training loss")
+    losses.set_ylim(bottom=0)
+    recalls.set_xlabel("epoch")
+    recalls.set_ylabel("macro recall, %")
+    recalls.set_ylim(*limits)
+    drawing.legend_below(drawn, [losses, recalls], 2)
+    told_gap = _gap(row.cells)
+    name = f"training-{slug(place, row.method)}"
+    return Picture(name, row.method, told_gap, f"{_seen(row, told)} {told_gap}", drawing.svg(drawn))
 
 
 def _gap(cells: Sequence[Cell]) -> str:
@@ -131,9 +100,9 @@ def _gap(cells: Sequence[Cell]) -> str:
 
 def _seen(row: Trained, told: History) -> str:
     parts = []
-    for key, what, write in (("train/loss", "training loss", decimal), (MINIVAL, "minival macro recall", percent)):
+    for key, what, write in ((LOSS, "training loss", decimal), (MINIVAL, "minival macro recall", percent)):
         mean, *_ = over_seeds(told.values(key))
         known = mean[~np.isnan(mean)]
         if len(known):
             parts.append(f"{what} from {write(float(known[0]))} to {write(float(known[-1]))}")
-    return f"{row.method}, {len(told.epochs)} epochs: {', '.join(parts)}. {_gap(row.cells)}"
+    return f"{row.method}, {len(told.epochs)} epochs: {', '.join(parts)}."
