@@ -13,6 +13,7 @@ from fer_lightning.progress import duration
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning
+from fer_lightning.table.page import page
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
 from fer_lightning.table.running import Run, jobs_at_a_time
@@ -74,6 +75,7 @@ def _show(directory: Path, out: Path | None) -> int:
     print(report.to_text(table))
     for path in report.write(table, out or directory):
         print(path)
+    print(page.write(table, out or directory)[-1])
     return 0
 
 

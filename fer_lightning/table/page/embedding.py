@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_lightning.cache import content_hash, file_hash, write_atomic
+from fer_lightning.errors import UserError, in_words
 from fer_lightning.progress import track
 from fer_lightning.table.page import drawing
 from fer_lightning.table.page.section import Picture, Section, Trained, shorten, slug, trained
@@ -46,40 +47,39 @@ class Embedded(NamedTuple):
 def section(table: Table) -> Section:
     """A picture a row that was trained, of its first seed."""
     name, title = "embeddings", "Embeddings and centers"
-    rows = trained(table)
-    files = {row.method: table.directory / row.cells[0].folder / EMBEDDINGS for row in rows}
-    shown = [row for row in rows if files[row.method].is_file()]
+    files = [(row, table.directory / row.cells[0].folder / EMBEDDINGS) for row in trained(table)]
+    shown = [(row, file) for row, file in files if file.is_file()]
     if not shown:
         return Section(name, title, [f"These results were written without their embeddings ({EMBEDDINGS})."])
-    read = {row.method: _read(files[row.method]) for row in shown}
-    pictures = [
-        _picture(k, row, read[row.method], _place(files[row.method], read[row.method]), table.protocol["classes"])
-        for k, row in enumerate(track(shown, "embeddings"))
-    ]
+    pictures = []
+    for k, (row, file) in enumerate(track(shown, "embeddings")):
+        read = _read(file)
+        pictures.append(_picture(k, row, read, _place(file, read), table.protocol["classes"]))
     sentences = [
         f"At most {POINTS} test pictures of the first seed, placed in the plane by t-SNE together with what the "
         "names stand at. t-SNE keeps neighbours together; distances between groups and their sizes mean nothing.",
         "Large and filled: a class's center as the loss has it. Large and hollow: the head has no centers, and "
         "this is the mean of the class's test pictures.",
     ]
-    if gone := [row.method for row in rows if row not in shown]:
+    if gone := [row.method for row, file in files if not file.is_file()]:
         sentences.append(f"Without embeddings: {', '.join(gone)}.")
     return Section(name, title, sentences, pictures)
 
 
 def _read(file: Path) -> Embedded:
-    """What a cell kept, cut to POINTS pictures with all classes in their shares."""
-    with np.load(file, allow_pickle=False) as kept:
-        order = np.argsort(kept["labels"], kind="stable")
-        chosen = order[np.linspace(0, len(order) - 1, min(POINTS, len(order))).round().astype(int)]
-        has_centers = "centers" in kept
-        anchors = kept["centers" if has_centers else "class_means"].astype(np.float64)
-        return Embedded(
-            kept["embeddings"][chosen].astype(np.float64),
-            kept["labels"][chosen].astype(np.int64),
-            anchors,
-            has_centers,
-        )
+    """What a cell kept, cut to POINTS pictures with all classes in their shares; a mean of no picture is NaN."""
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            points, labels = kept["embeddings"].astype(np.float64), kept["labels"].astype(np.int64)
+            has_centers = "centers" in kept
+            anchors = kept["centers" if has_centers else "class_means"].astype(np.float64)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file}: no embeddings of fer: {in_words(error)}; delete it to go without") from error
+    if not has_centers:
+        anchors[~np.isin(np.arange(len(anchors)), labels)] = np.nan
+    order = np.argsort(labels, kind="stable")
+    chosen = order[np.linspace(0, len(order) - 1, min(POINTS, len(order))).round().astype(int)]
+    return Embedded(points[chosen], labels[chosen], anchors, has_centers)
 
 
 def _place(file: Path, read: Embedded) -> FloatArray:
@@ -106,8 +106,8 @@ def _place(file: Path, read: Embedded) -> FloatArray:
 def _tsne(points: FloatArray) -> FloatArray:
     from sklearn.manifold import TSNE
 
-    if len(points) < 4 or not points.std(0).any():
-        return np.asarray(points[:, :2] if points.shape[1] > 1 else np.repeat(points, 2, axis=1), np.float64)
+    if len(points) < 4 or points.shape[1] < 2 or not points.std(0).any():
+        return np.asarray(points[:, [0, -1]], np.float64)
     perplexity = min(PERPLEXITY, (len(points) - 1) / 3)
     return np.asarray(TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(points), np.float64)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fer_lightning.errors import UserError, in_words
 from fer_lightning.results import PREDICTIONS
 from fer_lightning.table.stats import FloatArray
 
@@ -21,17 +22,22 @@ class Predictions(NamedTuple):
 
 
 def predictions(cell: Path, classes: list[str]) -> Predictions | None:
-    """What lies in a cell's folder; None where it was deleted."""
+    """What lies in a cell's folder; None where it was deleted.
+
+    Raises:
+        UserError: the file is there but holds no predictions of these classes.
+    """
+    import pyarrow as pa
     from pyarrow import parquet
 
     file = cell / PREDICTIONS
     if not file.is_file():
         return None
-    told = parquet.read_table(file)
     place = {name: k for k, name in enumerate(classes)}
-    labels = np.array([place[name] for name in told["label"].to_pylist()], dtype=np.int64)
-    return Predictions(
-        [str(one) for one in told["id"].to_pylist()],
-        labels,
-        np.stack([told[f"p_{name}"].to_numpy() for name in classes], axis=1).astype(np.float64),
-    )
+    try:
+        told = parquet.read_table(file)
+        labels = np.array([place[name] for name in told["label"].to_pylist()], dtype=np.int64)
+        probabilities = np.stack([told[f"p_{name}"].to_numpy() for name in classes], axis=1)
+        return Predictions([str(one) for one in told["id"].to_pylist()], labels, probabilities.astype(np.float64))
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise UserError(f"{file}: no predictions of fer: {in_words(error)}; delete it to go without") from error

@@ -26,25 +26,24 @@ MINIVAL, TEST = "minival/macro_recall", "test/macro_recall"
 def section(table: Table) -> Section:
     """A picture a row: the loss above, macro recall below."""
     name, title = "training", "Training"
-    rows = trained(table)
-    told = {row.method: History(row.cells) for row in rows}
-    shown = [row for row in rows if told[row.method].has(LOSS) or told[row.method].has(MINIVAL)]
+    rows = [(row, History(row.cells)) for row in trained(table)]
+    shown = [(row, told) for row, told in rows if told.has(LOSS) or told.has(MINIVAL)]
     if not shown:
         return Section(name, title, ["These results were written without a history of their epochs."])
-    recalls = np.concatenate([told[row.method].values(key).ravel() for row in shown for key in (MINIVAL, TEST)])
+    recalls = np.concatenate([told.values(key).ravel() for _, told in shown for key in (MINIVAL, TEST)])
     known = recalls[~np.isnan(recalls)]
     limits = (100 * known.min() - 2, 100 * known.max() + 2) if len(known) else (0.0, 100.0)
-    pictures = [_picture(k, row, told[row.method], limits) for k, row in enumerate(shown)]
+    pictures = [_picture(k, row, told, limits) for k, (row, told) in enumerate(shown)]
     sentences = [
         f"Means over the seeds; bands: {SPREAD}. Dotted: where the next stage begins. Triangles: the epochs that "
         "were kept, chosen by the minival."
     ]
-    if any(told[row.method].has(TEST) for row in shown):
+    if any(told.has(TEST) for _, told in shown):
         sentences.append(
             "The thin dashed line is the test set, looked at after each epoch, never chosen by. The optimism gap "
             "is what choosing by it would have added: its best epoch minus the one that the minival chose."
         )
-    if gone := [row.method for row in rows if row not in shown]:
+    if gone := [row.method for row, told in rows if (row, told) not in shown]:
         sentences.append(f"Without a history: {', '.join(gone)}.")
     return Section(name, title, sentences, pictures)
 
