@@ -123,7 +123,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
                 log.info("complete: %s was there, nothing to do", directory)
                 return directory
             tell_data(cell.data)
-            training = Training(cell, directory)
+            training = Training(cell, directory, watch_test=config["optimism"] and not trial)
             network = training.run()
         if ranks.is_first():
             _finish(training, network, begin, trial)

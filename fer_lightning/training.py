@@ -61,12 +61,19 @@ class Cell:
 
 
 class Training:
-    """The fits of a cell, one after the other."""
+    """The fits of a cell, one after the other.
 
-    def __init__(self, cell: Cell, directory: Path) -> None:
+    Args:
+        cell: what is trained.
+        directory: its folder.
+        watch_test: whether the last fit looks at the test set after every epoch, see FaceDataModule.
+    """
+
+    def __init__(self, cell: Cell, directory: Path, *, watch_test: bool = False) -> None:
         self.cell = cell
         self.config = cell.config
         self.directory = directory
+        self.watch_test = watch_test
         self.settings = build.trainer(cell.config)
         self.weights = objective.class_weights(cell.config, cell.stats)
         self.card = build.card(cell.config, cell.backbone, cell.stats, cell.protocol)
@@ -82,6 +89,7 @@ class Training:
             log.info("stage %d of %d: %s, %d epochs", number + 1, len(fits), name, fit.epochs)
             if last:
                 self._refuse_another_cells(self.directory / LAST)
+                self.cell.data.watch_test = self.watch_test
                 network, self.state, result = self._fit(name, fit, self.directory)
             else:
                 key = self._key(name, fit, number)
@@ -161,7 +169,9 @@ class Training:
             return seen
         numbers: list[int | None] = [None] if views is None else [*range(views.count)]
         raw = [self._raw(backbone, "train", seen, number) for number in numbers]
-        return EmbeddingDataModule(seen, {"train": raw, "minival": [self._raw(backbone, "minival")]})
+        parts = ("minival", "test") if seen.watch_test else ("minival",)
+        as_they_are = {part: [self._raw(backbone, part)] for part in parts}
+        return EmbeddingDataModule(seen, {"train": raw, **as_they_are})
 
     def _raw(
         self, backbone: Backbone, part: str, data: FaceDataModule | None = None, view: int | None = None
