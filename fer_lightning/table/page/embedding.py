@@ -56,10 +56,10 @@ def section(table: Table) -> Section:
         read = _read(file)
         pictures.append(_picture(k, row, read, _place(file, read), table.protocol["classes"]))
     sentences = [
-        f"At most {POINTS} test pictures of the first seed, placed in the plane by t-SNE together with what the "
-        "names stand at. t-SNE keeps neighbours together; distances between groups and their sizes mean nothing.",
-        "Large and filled: a class's center as the loss has it. Large and hollow: the head has no centers, and "
-        "this is the mean of the class's test pictures.",
+        f"At most {POINTS} test pictures of the first seed and, large, the centers, placed in the plane together "
+        "by t-SNE. It keeps neighbours together; distances between groups and their sizes mean nothing.",
+        "Filled, with an edge: a class's center as the loss has it. Hollow: the head has no centers, and this is "
+        "the mean of the class's test pictures.",
     ]
     if gone := [row.method for row, file in files if not file.is_file()]:
         sentences.append(f"Without embeddings: {', '.join(gone)}.")
@@ -95,7 +95,7 @@ def _place(file: Path, read: Embedded) -> FloatArray:
     together = np.concatenate([read.points, read.anchors])
     finite = np.isfinite(together).all(1)
     places = np.full((len(together), 2), np.nan)
-    places[finite] = _tsne(together[finite])
+    places[finite] = _turned(_tsne(together[finite]))
     stream = io.BytesIO()
     np.savez(stream, key=key, places=places.astype(np.float32))
     with suppress(OSError):  # a folder that may only be read
@@ -112,6 +112,13 @@ def _tsne(points: FloatArray) -> FloatArray:
     return np.asarray(TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(points), np.float64)
 
 
+def _turned(places: FloatArray) -> FloatArray:
+    """Turned so that they are wider than high, which t-SNE does not mind; the first is to the left and above."""
+    centred = places - places.mean(0)
+    turned = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
+    return np.asarray(turned * np.where(turned[0] < 0, 1, -1) * [1, -1], np.float64)
+
+
 def nearest_is_own(read: Embedded) -> float:
     """Share of the points whose nearest anchor, in the embedding itself, is their own class's."""
     distances = np.linalg.norm(read.points[:, None] - read.anchors[None], axis=2)
@@ -119,37 +126,26 @@ def nearest_is_own(read: Embedded) -> float:
 
 
 def _picture(place: int, row: Trained, read: Embedded, places: FloatArray, classes: list[str]) -> Picture:
-    drawn = drawing.figure(4.2)
+    drawn = drawing.figure(3.7)
     panel = drawn.subplots()
     points, anchors = places[: len(read.points)], places[len(read.points) :]
-    for k in range(len(classes)):
-        look = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0, "alpha": 0.75, **drawing.series(k)}
-        panel.plot(*points[read.labels == k].T, **look)
     for k, (name, anchor) in enumerate(zip(classes, anchors, strict=True)):
         look = drawing.series(k)
-        if not np.isfinite(anchor).all():
-            continue
+        mine = points[read.labels == k].T
+        panel.plot(*mine, look["marker"], color=look["color"], markersize=4, markeredgewidth=0, alpha=0.75)
         panel.plot(
-            *anchor,
+            *anchor[:, None],
             look["marker"],
-            markersize=12,
+            label=shorten(name, 14),
+            markersize=11,
             markerfacecolor=look["color"] if read.has_centers else drawing.PAPER,
             markeredgecolor=drawing.INK if read.has_centers else look["color"],
-            markeredgewidth=1.5,
+            markeredgewidth=1.4,
             zorder=4,
-        )
-        panel.annotate(
-            shorten(name, 14),
-            tuple(anchor),
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9.5,
-            zorder=5,
-            bbox={"facecolor": drawing.PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
         )
     panel.set_axis_off()
     panel.set_aspect("equal", adjustable="datalim")
+    drawing.legend_below(drawn, [panel], 4)
     what = "center" if read.has_centers else "class mean (the head has no centers)"
     told = f"{percent(nearest_is_own(read))} % of {len(read.points)} pictures lie nearest to their own {what}."
     kinds = f"{np.isfinite(anchors).all(1).sum()} {'centers' if read.has_centers else 'class means'}"

@@ -44,7 +44,7 @@ def section(table: Table) -> Section:
         return Section(name, title, [f"{best.method} makes no mistake."])
     sentence = (
         f"Of {best.method}, which has the highest macro recall as trained, seed {best.row.seeds[0]}: test faces "
-        "with another label than it predicts, the surest first. Struck out: predicted; below: the label."
+        "with another label than it predicts, the surest first. Below: prediction, its probability; the label."
     )
     return Section(name, title, [sentence], markup=_grid(wrong, told, faces, best.cells[0].result["classes"]))
 
@@ -78,7 +78,7 @@ def _grid(wrong: npt.NDArray[np.int64], told: Predictions, faces: StoreSplit, cl
         said = text(f"A face labelled {label}, taken for {taken}, {sure}")
         figures.append(
             f'<figure><img src="{_uri(faces.image(place[told.ids[k]]))}" alt="{said}" width="{SIDE}">'
-            f"<figcaption><s>{text(taken)}</s> {sure}<br>{text(label)}</figcaption></figure>"
+            f"<figcaption>{text(taken)}, {sure}<br>label: {text(label)}</figcaption></figure>"
         )
     return f'<div class="mistakes">{"".join(figures)}</div>'
 

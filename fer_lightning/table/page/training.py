@@ -91,10 +91,8 @@ def _gap(cells: Sequence[Cell]) -> str:
     gaps = optimism_gaps(cells)
     if not gaps:
         return "Optimism gap: not measured."
-    return (
-        f"Optimism gap: {percent(float(np.mean(gaps)), sign=True)} points "
-        f"({percent(min(gaps), sign=True)} to {percent(max(gaps), sign=True)})."
-    )
+    ends = f" ({percent(min(gaps), sign=True)} to {percent(max(gaps), sign=True)})" if len(gaps) > 1 else ""
+    return f"Optimism gap: {percent(float(np.mean(gaps)), sign=True)} points{ends}."
 
 
 def _seen(row: Trained, told: History) -> str:
