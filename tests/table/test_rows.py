@@ -9,8 +9,9 @@ from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, resu
 from scipy import stats as scipy_stats
 
 from fer_lightning.errors import UserError
-from fer_lightning.table.rows import difference, load
-from fer_lightning.table.stats import half_width_with_images, interval, standard_error_over_images
+from fer_lightning.table.comparing import difference
+from fer_lightning.table.rows import load
+from fer_lightning.table.stats import standard_error_over_images
 
 
 def test_row_worked_by_hand(tmp_path):
