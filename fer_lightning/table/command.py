@@ -60,7 +60,7 @@ def _seeds(text: str) -> list[int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fer table",
-        description="Run a table of experiments, plan it, show what a folder of cells holds, or compare two cells.",
+        description="Run or plan a table of experiments, show what a folder of cells holds, or compare two cells.",
         epilog=f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet.",
     )
     parser.add_argument("action", choices=["run", "plan", "show", "compare"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,7 @@ class Standing(NamedTuple):
     equal: frozenset[Row]
 
 
+@lru_cache(maxsize=64)  # every format asks for it
 def standing(table: Table, metric: str) -> Standing | None:
     """Who is best in a column; None where the seeds are too few to say, or there is no second row."""
     sign = -1 if metric.rpartition(".")[2] in LOWER_IS_BETTER else 1

@@ -105,7 +105,7 @@ def _about_intervals(table: Table) -> str:
         said.append(f"Over the seeds only: those of {', '.join(alone)}.")
     if without:
         rows = "all rows" if len(without) == len(table.present) else "; ".join(without)
-        said.append(f"Over the seeds only, as their cells hold no predictions: those of {rows}.")
+        said.append(f"Over the seeds only, as their cells hold no such predictions: those of {rows}.")
     if table.baseline:
         said.append(f"Over baseline: macro recall minus that of {table.baseline.method}, in points.")
     if table.contrasts:

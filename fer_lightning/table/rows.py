@@ -162,7 +162,10 @@ class Table:
             for row in self.rows
             if len(row.seeds) < row.planned
         ]
-        return f"{planned - done} of {planned} cells are missing: {'; '.join(gaps)}" if gaps else ""
+        if not gaps:
+            return ""
+        more = f"; and {len(gaps) - 5} rows more" if len(gaps) > 5 else ""
+        return f"{planned - done} of {planned} cells are missing: {'; '.join(gaps[:5])}{more}"
 
 
 def load(directory: Path) -> Table:

@@ -1,17 +1,14 @@
-"""Rows from results, and the numbers taken over seeds."""
+"""Rows from results: which belong to which, and their numbers."""
 
 import json
 import math
 
-import numpy as np
 import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
-from scipy import stats as scipy_stats
 
 from fer_lightning.errors import UserError
 from fer_lightning.table.comparing import difference
 from fer_lightning.table.rows import load
-from fer_lightning.table.stats import standard_error_over_images
 
 
 def test_row_worked_by_hand(tmp_path):
@@ -27,59 +24,12 @@ def test_std_of_one_seed_is_nan(tmp_path):
     fill(tmp_path, {("softmax", "none"): [0.5]})
     row = load(tmp_path).rows[0]
     assert math.isnan(row.std("accuracy"))
-    assert all(map(math.isnan, interval(row.values["accuracy"])))
 
 
 def test_class_without_test_image_is_nan(tmp_path):
     lacking = {"neutral": 0.5, "happy": 0.5, "fear": None}
     put(tmp_path, "a", result(0.5, config(), per_class_recall=lacking))
     assert math.isnan(load(tmp_path).rows[0].mean_class_recall()["fear"])
-
-
-@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
-def test_interval_is_scipys(level):
-    values = [0.61, 0.64, 0.60, 0.63]
-    expected = scipy_stats.ttest_1samp(values, 0).confidence_interval(level)
-    assert interval(values, level) == pytest.approx(tuple(expected))
-
-
-def test_difference_is_the_paired_t_test(tmp_path):
-    first, second = [0.61, 0.66, 0.60], [0.58, 0.61, 0.59]
-    fill(tmp_path, {("softmax", "none"): second, ("cluster", "none"): first})
-    table = load(tmp_path)
-    expected = scipy_stats.ttest_rel(first, second)
-    gap = difference(table.rows[1], table.rows[0])
-    assert (gap.low, gap.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
-    assert gap.mean / gap.error == pytest.approx(expected.statistic)
-    assert gap.mean / gap.error > 2  # more than two standard errors, yet three seeds cannot show it
-    assert not gap.shown
-    assert gap.bound == gap.high
-
-
-def test_difference_pairs_equal_seeds_only(tmp_path):
-    for seed, value in {0: 0.50, 1: 0.51, 2: 0.52}.items():
-        put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed)))
-    for seed, value in {1: 0.61, 2: 0.63, 7: 0.99}.items():
-        put(tmp_path, f"b{seed}", result(value, config("cluster", "none", seed)))
-    plain, cluster = load(tmp_path).rows
-    gap = difference(cluster, plain)
-    assert gap.seeds == 2
-    assert gap.mean == pytest.approx(0.105)
-
-
-def test_standard_error_over_images_by_hand():
-    # recalls 0.8 of 100 and 0.5 of 50; the third class has no image
-    confusion = [[80, 20, 0], [25, 25, 0], [0, 0, 0]]
-    assert standard_error_over_images(confusion) == pytest.approx(math.sqrt(0.16 / 100 + 0.25 / 50) / 2)
-
-
-def test_standard_error_over_images_is_that_of_redrawn_images():
-    recall, sizes = np.array([0.9, 0.6, 0.3]), np.array([400, 80, 20])
-    hits = np.random.default_rng(0).binomial(sizes, recall, size=(40_000, 3))
-    simulated = (hits / sizes).mean(1).std()
-    right = recall * sizes
-    confusion = np.diag(right) + np.roll(np.diag(sizes - right), 1, axis=1)
-    assert standard_error_over_images(confusion) == pytest.approx(simulated, rel=0.02)
 
 
 def test_rows_follow_the_tables_file(tmp_path):
@@ -255,22 +205,3 @@ def test_a_result_without_the_column_is_named(tmp_path):
     (tmp_path / "table.json").write_text(json.dumps(told))
     with pytest.raises(UserError, match=r"softmax-none-s0: its result.json has no tau_norm column"):
         load(tmp_path)
-
-
-def test_an_interval_over_seeds_and_images_is_both_in_quadrature():
-    values = [0.61, 0.64, 0.60, 0.63]
-    low, high = interval(values)
-    seeds, images = (high - low) / 2, 1.959964 * 0.02
-    assert half_width_with_images(values, 0.02) == pytest.approx((seeds**2 + images**2) ** 0.5, rel=1e-6)
-    assert half_width_with_images(values, 0.0) == pytest.approx(seeds)
-    assert math.isnan(half_width_with_images([0.6], 0.02))
-
-
-def test_an_interval_over_seeds_and_images_covers():
-    """Simulated: seeds with a spread of 1.5 points, one draw of test images that all seeds share."""
-    draw = np.random.default_rng(0)
-    image_error, hits = 0.02, 0
-    for _ in range(4000):
-        values = 0.6 + image_error * draw.standard_normal() + 0.015 * draw.standard_normal(5)
-        hits += abs(values.mean() - 0.6) < half_width_with_images(values, image_error)
-    assert 0.94 < hits / 4000 < 0.98
