@@ -106,8 +106,9 @@ def test_coverage() -> None:
 
 def test_the_committed_coverage_is_what_it_should_be() -> None:
     told = json.loads((BENCHMARKS / "coverage.json").read_text())
-    low, high = told["coverage"]["ours"]["all"]
-    assert 0.93 <= low <= high <= 0.97
+    ours = told["coverage"]["ours"]
+    assert all(0.93 <= share <= 0.97 for share in ours["5 seeds and more"])
+    assert all(0.93 <= share <= 0.985 for share in ours["all"])  # three seeds: too wide rather than too narrow
     assert all(case["contrasts"] <= 0.05 for case in told["equal_methods"])
 
 

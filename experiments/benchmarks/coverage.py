@@ -10,8 +10,8 @@ what it was chosen from:
 - seeds: Student's t over the seeds
 - bootstrap: percentiles of means of resampled seeds
 - images: normal, the images' part alone
-- quadrature: t over the seeds and the normal over the images' whole part, their squares added
-- satterthwaite: two-way ANOVA, t with Satterthwaite's degrees of freedom, guarded by either part
+- quadrature: as ours, with the images' whole part, of which the seeds' variance holds some already
+- satterthwaite: two-way analysis of variance, t with Satterthwaite's degrees of freedom, guarded by either part
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ def main() -> None:
     equal = [
         {"images": name, "seeds": 5, "spread": spread, "methods": 5}
         | told_apart(World(sizes, spread, random), 5, 5, options.repeats)
-        for (name, sizes), spread in itertools.product(SIZES.items(), (0.3, 2.5))
+        for (name, sizes), spread in itertools.product(SIZES.items(), SPREADS)
     ]
     tell({"repeats": options.repeats, "coverage": ranges, "equal_methods": equal, "cases": cases}, options.out)
 

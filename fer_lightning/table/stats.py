@@ -25,25 +25,22 @@ LEVEL = 0.95
 class Estimate(NamedTuple):
     """A mean over S seeds, or a mean paired difference, and what its variance consists of.
 
-    The variance is ``between / S + image``. Its interval is the root of two parts squared: Student's t with S - 1
-    degrees of freedom for what the seeds add, the normal quantile for what many images say. ``residual`` is in
-    both; it counts with the images, whose estimate of it is steady, but for no more than half of ``between``, so
-    that a spread of few seeds that came out small by chance is not taken for none. This form was chosen for its
-    coverage, see experiments/benchmarks/coverage.py.
+    The variance is ``between / S + image``. Half of the interval is the root of two squares: Student's t of S - 1
+    degrees of freedom times the error from the seeds, and the normal quantile times that which the test images add
+    to it. So it is never narrower than the t-interval over the seeds. It was chosen for its coverage, see
+    experiments/benchmarks/coverage.py.
 
     Attributes:
         mean: of the seeds' values.
         seeds: S.
         between: variance of the values between seeds, n - 1 in the denominator; NaN for fewer than two.
         image: variance that the draw of the test images adds however many seeds there are; 0 where it is unknown.
-        residual: variance of one seed's value from images that it alone gets right or wrong.
     """
 
     mean: float
     seeds: int
     between: float
     image: float = 0.0
-    residual: float = 0.0
 
     @property
     def error(self) -> float:
@@ -70,12 +67,10 @@ class Estimate(NamedTuple):
         count = self.seeds if seeds is None else seeds
         if self.seeds < 2:
             return math.nan
-        by_seed = (self.between - min(self.residual, self.between / 2)) / count
-        by_image = self.between / count + self.image - by_seed
         quantile = (1 + level) / 2
         return math.hypot(
-            float(special.stdtrit(count - 1, quantile)) * math.sqrt(by_seed),
-            float(special.ndtri(quantile)) * math.sqrt(by_image),
+            float(special.stdtrit(count - 1, quantile)) * math.sqrt(self.between / count),
+            float(special.ndtri(quantile)) * math.sqrt(self.image),
         )
 
     def bound(self, level: float = LEVEL) -> float:
@@ -114,6 +109,9 @@ def estimate(
 ) -> Estimate:
     """A mean over seeds with its variance's parts; class sizes are taken as fixed.
 
+    The images' part is that of a two-way analysis of variance in each class: the mean square of the images less
+    that of what only some seeds do with an image, which the seeds' own variance has in it already.
+
     Args:
         values: (S,) of a metric, or of its paired differences.
         influences: (S, n) what each picture adds to each value, up to a constant of its class, see
@@ -133,8 +131,7 @@ def estimate(
     common = centred.mean(0)
     by_image = common**2 @ known / free
     by_residual = ((centred - common) ** 2).sum(0) @ known / (free * (seeds - 1))
-    image, residual = float(sizes @ by_image), float(sizes @ by_residual)
-    return Estimate(mean, seeds, between, max(image - residual / seeds, 0.0), residual)
+    return Estimate(mean, seeds, between, max(float(sizes @ (by_image - by_residual / seeds)), 0.0))
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> list[float]:

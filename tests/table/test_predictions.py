@@ -30,7 +30,7 @@ def test_pictures_are_paired_by_id_not_by_place(tmp_path):
         cell(tmp_path, f"a{seed}", "softmax", seed, MIXED)
         cell(tmp_path, f"b{seed}", "cluster", seed, MIXED, order=random.permutation(len(LABELS)))
     table = load(tmp_path)
-    cluster, plain = table.rows
+    plain, cluster = table.rows
     assert (cluster.pictures.predictions[""] == plain.pictures.predictions[""]).all()
     gap = difference(cluster, plain)
     assert (gap.mean, gap.image, gap.p) == (0, 0, 1)
@@ -74,7 +74,7 @@ def test_a_cell_without_predictions_leaves_its_row_without(tmp_path):
     cell(tmp_path, "a0", "softmax", 0, RIGHT)
     put(tmp_path, "a1", result(0.6, config("softmax", "none", 1)))
     cell(tmp_path, "b0", "cluster", 0, RIGHT)
-    cluster, plain = load(tmp_path).rows
+    plain, cluster = load(tmp_path).rows
     assert plain.pictures is None
     assert cluster.pictures is not None
 

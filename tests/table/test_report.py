@@ -89,7 +89,7 @@ def test_foot_says_what_a_reader_has_to_know(seven):
         "A row with fewer than 5 seeds: no value is marked as best",
         "Over the seeds only, as their cells hold no such predictions: those of all rows.",
         "Optimism gap (the best epoch on the test set in place of the minival's choice): not measured.",
-        "from the 240 images alone it has a standard error of 3.3 points.",
+        "From the 240 images alone macro recall has a standard error of 3.3 points.",
         "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
         "copies of test images: 7. Files set aside as unusable: 3.",
         "Versions: python 3.12.1, torch 2.11.0.",
@@ -145,7 +145,7 @@ def test_missing_seeds_are_shown(tmp_path):
     text = report.to_markdown(load(tmp_path))
     assert "So far (2 of 6 cells)." in text
     assert "| softmax | 59.5 ± 0.7 (2 of 3) | 60.5 ± 0.7 (2 of 3) |" in text
-    assert "| cluster † | – | – | – | – | – | – | 0 of 3 |" in text
+    assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
     assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
     report.picture(load(tmp_path), tmp_path / "partial.svg")
 
