@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_lightning.table.page import drawing
-from fer_lightning.table.page.predictions import Predictions, predictions
+from fer_lightning.table.page.probabilities import Probabilities, probabilities
 from fer_lightning.table.page.section import Picture, Section, Trained, slug, trained
 from fer_lightning.table.rows import Table
 from fer_lightning.table.stats import FloatArray
-from fer_lightning.table.words import decimal
+from fer_lightning.table.writing import decimal
 
 BINS = 15
 
@@ -33,10 +33,10 @@ class Reliability(NamedTuple):
         return float((gaps * self.counts).sum() / self.counts.sum())
 
 
-def reliability(told: Predictions) -> Reliability:
+def reliability(told: Probabilities) -> Reliability:
     """Equal bins of the highest probability: the first holds 0, the last 1."""
-    sure = told.probabilities.max(1)
-    right = told.probabilities.argmax(1) == told.labels
+    sure = told.values.max(1)
+    right = told.values.argmax(1) == told.labels
     place = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
     counts = np.bincount(place, minlength=BINS)
     sums = (np.bincount(place, weights=values, minlength=BINS) for values in (sure, right))
@@ -62,7 +62,7 @@ def section(table: Table) -> Section:
 
 
 def _read(directory: Path, row: Trained) -> list[Reliability]:
-    told = (predictions(directory / cell.folder, cell.result["classes"]) for cell in row.cells)
+    told = (probabilities(directory / cell.folder, cell.result["classes"]) for cell in row.cells)
     return [reliability(one) for one in told if one is not None]
 
 

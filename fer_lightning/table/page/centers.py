@@ -9,7 +9,7 @@ from fer_lightning.table.page import drawing
 from fer_lightning.table.page.history import History
 from fer_lightning.table.page.section import Picture, Section, Trained, over_seeds, shorten, slug, trained
 from fer_lightning.table.rows import Table
-from fer_lightning.table.words import decimal
+from fer_lightning.table.writing import decimal
 
 DRIFT, SPREAD_OF_CENTERS = "center_drift/", "center_spread/"
 _PANELS = {DRIFT: "center drift", SPREAD_OF_CENTERS: "D_k"}

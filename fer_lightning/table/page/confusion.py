@@ -11,7 +11,7 @@ from fer_lightning.document import text
 from fer_lightning.table.page.section import Section, over_seeds
 from fer_lightning.table.rows import Row, Table
 from fer_lightning.table.stats import FloatArray
-from fer_lightning.table.words import MISSING
+from fer_lightning.table.writing import MISSING
 
 DATA = "confusions"
 """The id of the matrices in the page, which page.js reads."""

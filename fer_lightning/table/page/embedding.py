@@ -18,7 +18,7 @@ from fer_lightning.table.page import drawing
 from fer_lightning.table.page.section import Picture, Section, Trained, shorten, slug, trained
 from fer_lightning.table.rows import Table
 from fer_lightning.table.stats import FloatArray
-from fer_lightning.table.words import percent
+from fer_lightning.table.writing import percent
 
 EMBEDDINGS = "embeddings.npz"
 PLACED = "embedding2d.npz"

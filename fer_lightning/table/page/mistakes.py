@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fer_lightning.document import text
 from fer_lightning.errors import UserError
-from fer_lightning.table.page.predictions import Predictions, predictions
+from fer_lightning.table.page.probabilities import Probabilities, probabilities
 from fer_lightning.table.page.section import Section, Trained, trained
 from fer_lightning.table.rows import Table
 
@@ -33,7 +33,7 @@ def section(table: Table) -> Section:
     best = max(
         (r for r in rows), key=lambda r: float(np.mean([c.result["metrics"]["macro_recall"] for c in r.cells]))
     )
-    told = predictions(table.directory / best.cells[0].folder, best.cells[0].result["classes"])
+    told = probabilities(table.directory / best.cells[0].folder, best.cells[0].result["classes"])
     if told is None:
         return Section(name, title, ["The predictions of these results are not there (predictions.parquet)."])
     faces = _faces(best)
@@ -49,9 +49,9 @@ def section(table: Table) -> Section:
     return Section(name, title, [sentence], markup=_grid(wrong, told, faces, best.cells[0].result["classes"]))
 
 
-def _surest(told: Predictions) -> npt.NDArray[np.int64]:
-    wrong = np.flatnonzero(told.probabilities.argmax(1) != told.labels)
-    return wrong[np.argsort(-told.probabilities[wrong].max(1), kind="stable")][:SHOWN]
+def _surest(told: Probabilities) -> npt.NDArray[np.int64]:
+    wrong = np.flatnonzero(told.values.argmax(1) != told.labels)
+    return wrong[np.argsort(-told.values[wrong].max(1), kind="stable")][:SHOWN]
 
 
 def _faces(row: Trained) -> StoreSplit | None:
@@ -67,14 +67,14 @@ def _faces(row: Trained) -> StoreSplit | None:
     return store.split("test") if store and store.hash == result["protocol"].get("faces") else None
 
 
-def _grid(wrong: npt.NDArray[np.int64], told: Predictions, faces: StoreSplit, classes: Sequence[str]) -> str:
+def _grid(wrong: npt.NDArray[np.int64], told: Probabilities, faces: StoreSplit, classes: Sequence[str]) -> str:
     place = {name: k for k, name in enumerate(faces.ids)}
     figures = []
     for k in wrong.tolist():
         if told.ids[k] not in place:
             continue
-        label, taken = classes[told.labels[k]], classes[told.probabilities[k].argmax()]
-        sure = f"{100 * told.probabilities[k].max():.0f} %"
+        label, taken = classes[told.labels[k]], classes[told.values[k].argmax()]
+        sure = f"{100 * told.values[k].max():.0f} %"
         said = text(f"A face labelled {label}, taken for {taken}, {sure}")
         figures.append(
             f'<figure><img src="{_uri(faces.image(place[told.ids[k]]))}" alt="{said}" width="{SIDE}">'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from fer_lightning.cache import write_atomic
 from fer_lightning.document import document, text
 from fer_lightning.table import report, words
+from fer_lightning.table.foot import foot
 from fer_lightning.table.page import (
     calibration,
     centers,
@@ -22,7 +22,7 @@ from fer_lightning.table.page import (
     training,
 )
 from fer_lightning.table.page.section import OPEN, Picture, Section, paragraphs
-from fer_lightning.table.rows import TABLE, Table
+from fer_lightning.table.rows import Table
 
 REPORT = "report.html"
 FIGURES = "figures"
@@ -32,7 +32,6 @@ def write(table: Table, out: Path) -> list[Path]:
     """Write report.html, which needs nothing else, and its figures as SVG on white; returns the paths, it last."""
     import matplotlib as mpl
 
-    declared = _declared(table)
     with mpl.rc_context(drawing.STYLE):  # type: ignore[arg-type]
         sections = [
             recall.section(table),
@@ -42,9 +41,9 @@ def write(table: Table, out: Path) -> list[Path]:
             centers.spread(table),
             centers.movement(table),
             calibration.section(table),
-            search.section(declared.get("search") or []),
+            search.section(table.search),
             mistakes.section(table),
-            _again(table, declared.get("command")),
+            _again(table),
         ]
     written = []
     for picture in (picture for section in sections for picture in section.pictures):
@@ -52,13 +51,6 @@ def write(table: Table, out: Path) -> list[Path]:
         write_atomic(written[-1], drawing.on_paper(picture.svg))
     write_atomic(out / REPORT, _page(table, sections))
     return [*written, out / REPORT]
-
-
-def _declared(table: Table) -> dict[str, Any]:
-    """What table.json says; nothing where the cells were not trained for a table."""
-    path = table.directory / TABLE
-    declared: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    return declared
 
 
 def _page(table: Table, sections: Sequence[Section]) -> str:
@@ -73,13 +65,13 @@ def _page(table: Table, sections: Sequence[Section]) -> str:
 
 def _head(table: Table, nav: str) -> str:
     contrasts = "".join(f"<li>{text(line)}</li>" for line in words.contrasts(table))
-    notes = "".join(f"<li>{text(line)}</li>" for line in words.foot(table))
+    notes = "".join(f"<li>{text(line)}</li>" for line in foot(table))
     return (
         f"<h1>{text(table.title)}</h1>"
         f'<p class="verdict">{text(words.verdict(table))}</p>{nav}'
         f"{paragraphs([table.substitute] if table.substitute else [])}"
         '<div class="card scroll" id="table" tabindex="0" role="region" aria-label="The table">'
-        f"{_table(table)}</div>"
+        f"{report.to_html(table)}</div>"
         + (f"<h2>{text(report.CONTRASTS.rstrip(':'))}</h2><ul>{contrasts}</ul>" if contrasts else "")
         + f'<details open><summary>Notes</summary><ul class="soft">{notes}</ul></details>'
     )
@@ -108,9 +100,9 @@ def _figure(picture: Picture) -> str:
     )
 
 
-def _again(table: Table, command: str | None) -> Section:
+def _again(table: Table) -> Section:
     """How to get it again: the command, and all that its results share. No path of the machine is in it."""
-    said = f"<p>Run it again:</p><pre><code>{text(command)}</code></pre>" if command else ""
+    said = f"<p>Run it again:</p><pre><code>{text(table.command)}</code></pre>" if table.command else ""
     protocol = "".join(
         f"<dt>{text(key)}</dt><dd>{text(_joined(value))}</dd>" for key, value in table.protocol.items()
     )
@@ -121,25 +113,3 @@ def _again(table: Table, command: str | None) -> Section:
 
 def _joined(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _table(table: Table) -> str:
-    """Until report.to_html is there."""
-    if made := getattr(report, "to_html", None):
-        return str(made(table))
-    head = "".join(
-        f'<th scope="col">{h}</th>' for h in ("Method", *(report.HEADINGS[m] for m in table.metrics), "Seeds")
-    )
-    lines = []
-    for row in table.rows:
-        cells = "".join(
-            f'<td data-sort="{row.mean(m)}">{words.cell(row, m)}</td>'
-            if row.seeds
-            else '<td class="missing">–</td>'
-            for m in table.metrics
-        )
-        count = len(row.seeds)
-        lines.append(
-            f'<tr><th scope="row">{text(row.method)}</th>{cells}<td data-sort="{count}">{count}</td></tr>'
-        )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"

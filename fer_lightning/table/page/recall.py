@@ -11,7 +11,7 @@ from fer_lightning.table.page import drawing
 from fer_lightning.table.page.section import OPEN, SPREAD, Picture, Section, noted, over_seeds, shorten
 from fer_lightning.table.rows import Row, Table
 from fer_lightning.table.stats import FloatArray
-from fer_lightning.table.words import percent
+from fer_lightning.table.writing import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

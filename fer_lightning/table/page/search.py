@@ -9,7 +9,7 @@ import numpy as np
 
 from fer_lightning.table.page import drawing
 from fer_lightning.table.page.section import Picture, Section, slug
-from fer_lightning.table.words import percent
+from fer_lightning.table.writing import percent
 
 
 def section(searched: Sequence[Mapping[str, Any]]) -> Section:
@@ -30,39 +30,26 @@ def section(searched: Sequence[Mapping[str, Any]]) -> Section:
 
 
 def _picture(place: int, one: Mapping[str, Any]) -> Picture:
-    values = list(one["values"])
-    is_scale = all(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in values)
-    order = sorted(range(len(values)), key=lambda k: values[k]) if is_scale else list(range(len(values)))
-    across = [values[k] if is_scale else float(place) for place, k in enumerate(order)]
-    means = [100 * float(np.mean(one["scores"][k])) for k in order]
+    tried = sorted(zip(one["values"], one["scores"], strict=True))
+    values = [value for value, _ in tried]
+    means = [100 * float(np.mean(scores)) for _, scores in tried]
+    named = [f"{value:.2g}" for value in values]
     drawn = drawing.figure(2.7)
     panel = drawn.subplots()
-    for x, k in zip(across, order, strict=True):
-        scores = one["scores"][k]
-        panel.plot(np.full(len(scores), x), 100 * np.array(scores), "o", color=drawing.ORANGE, markersize=4)
-    panel.plot(across, means, "D-", color=drawing.BLUE, markersize=5)
-    named = [str(values[k]) for k in order]
-    if one["chosen"] in values:
-        best = order.index(values.index(one["chosen"]))
-        panel.plot(
-            [across[best]],
-            [means[best]],
-            "o",
-            markersize=14,
-            markerfacecolor="none",
-            markeredgecolor=drawing.VERMILLION,
-        )
-    if is_scale:
+    for value, scores in tried:
+        panel.plot(np.full(len(scores), value), 100 * np.array(scores), "o", color=drawing.ORANGE, markersize=4)
+    panel.plot(values, means, "D-", color=drawing.BLUE, markersize=5)
+    best = means[values.index(one["chosen"])]
+    panel.plot([one["chosen"]], [best], "o", markersize=14, mfc="none", mec=drawing.VERMILLION)
+    if values[0] > 0:
         panel.set_xscale("log")
-        panel.set_xticks(across, named)
-        panel.set_xticks([], minor=True)
-    else:
-        panel.set_xticks(across, named)
+    panel.set_xticks([], minor=True)
+    panel.set_xticks(values, named, rotation=45 if len(values) > 5 else 0)
     panel.margins(x=0.1, y=0.18)
-    panel.set_xlabel(f"{one['key']}{' (log scale)' if is_scale else ''}")
-    panel.set_ylabel("macro recall, percent")
-    edge = ", at the edge of what was tried" if one.get("edge") else ""
-    told = f"{one['key']} = {one['chosen']} chosen{edge}."
-    scores = ", ".join(f"{name}: {percent(mean / 100)}" for name, mean in zip(named, means, strict=True))
-    seen = f"{one['method']}: minival macro recall in percent by {one['key']}: {scores}. {told}"
+    panel.set_xlabel(f"{one['key']}{' (log scale)' if values[0] > 0 else ''}")
+    panel.set_ylabel("macro recall, %")
+    edge = ", at the edge of what was tried" if one["edge"] else ""
+    told = f"{one['key']} = {one['chosen']:g} chosen{edge}."
+    listed = ", ".join(f"{name}: {percent(mean / 100)}" for name, mean in zip(named, means, strict=True))
+    seen = f"{one['method']}: minival macro recall in percent by {one['key']}: {listed}. {told}"
     return Picture(f"search-{slug(place, one['method'])}", one["method"], told, seen, drawing.svg(drawn))

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from fer_lightning.table.cells import Cell
 from fer_lightning.table.page import drawing
 from fer_lightning.table.page.history import History
 from fer_lightning.table.page.section import SPREAD, Picture, Section, Trained, over_seeds, slug, trained
-from fer_lightning.table.rows import Table
-from fer_lightning.table.words import decimal, percent
+from fer_lightning.table.rows import Row, Table
+from fer_lightning.table.writing import decimal, percent
 
 LOSS = "train/loss"
 PARTS = {
@@ -48,17 +45,6 @@ def section(table: Table) -> Section:
     return Section(name, title, sentences, pictures)
 
 
-def optimism_gaps(cells: Sequence[Cell]) -> list[float]:
-    """Best test macro recall over the last stage's epochs minus that of the chosen one, of cells that say it."""
-    found = []
-    for cell in cells:
-        history = (cell.result.get("stages") or [{}])[-1].get("history") or []
-        tested = [epoch[TEST] for epoch in history if epoch.get(TEST) is not None]
-        if tested:
-            found.append(max(tested) - cell.result["metrics"]["macro_recall"])
-    return found
-
-
 def _picture(place: int, row: Trained, told: History, limits: tuple[float, float]) -> Picture:
     drawn = drawing.figure(4.6)
     losses, recalls = drawn.subplots(2, 1, sharex=True)
@@ -82,17 +68,17 @@ def _picture(place: int, row: Trained, told: History, limits: tuple[float, float
     recalls.set_ylabel("macro recall, %")
     recalls.set_ylim(*limits)
     drawing.legend_below(drawn, [losses, recalls], 2)
-    told_gap = _gap(row.cells)
+    told_gap = _gap(row.row)
     name = f"training-{slug(place, row.method)}"
     return Picture(name, row.method, told_gap, f"{_seen(row, told)} {told_gap}", drawing.svg(drawn))
 
 
-def _gap(cells: Sequence[Cell]) -> str:
-    gaps = optimism_gaps(cells)
-    if not gaps:
+def _gap(row: Row) -> str:
+    gaps = row.optimism[~np.isnan(row.optimism)]
+    if not len(gaps):
         return "Optimism gap: not measured."
-    ends = f" ({percent(min(gaps), sign=True)} to {percent(max(gaps), sign=True)})" if len(gaps) > 1 else ""
-    return f"Optimism gap: {percent(float(np.mean(gaps)), sign=True)} points{ends}."
+    mean, low, high = (percent(float(value), sign=True) for value in (gaps.mean(), gaps.min(), gaps.max()))
+    return f"Optimism gap: {mean} points{f' ({low} to {high})' if len(gaps) > 1 else ''}."
 
 
 def _seen(row: Trained, told: History) -> str:

@@ -1,4 +1,4 @@
-"""The predictions a cell left for each test picture."""
+"""How sure a cell was of each class, for every test picture."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fer_lightning.results import PREDICTIONS
 from fer_lightning.table.stats import FloatArray
 
 
-class Predictions(NamedTuple):
-    """Of N test pictures: ids, (N,) class indices, (N, C) probabilities."""
+class Probabilities(NamedTuple):
+    """Of N test pictures: ids, (N,) class indices, (N, C) probabilities as trained."""
 
     ids: list[str]
     labels: npt.NDArray[np.int64]
-    probabilities: FloatArray
+    values: FloatArray
 
 
-def predictions(cell: Path, classes: list[str]) -> Predictions | None:
+def probabilities(cell: Path, classes: list[str]) -> Probabilities | None:
     """What lies in a cell's folder; None where it was deleted.
 
     Raises:
@@ -35,9 +35,9 @@ def predictions(cell: Path, classes: list[str]) -> Predictions | None:
         return None
     place = {name: k for k, name in enumerate(classes)}
     try:
-        told = parquet.read_table(file)
+        told = parquet.read_table(file, columns=["id", "label", *(f"p_{name}" for name in classes)])
         labels = np.array([place[name] for name in told["label"].to_pylist()], dtype=np.int64)
-        probabilities = np.stack([told[f"p_{name}"].to_numpy() for name in classes], axis=1)
-        return Predictions([str(one) for one in told["id"].to_pylist()], labels, probabilities.astype(np.float64))
-    except (pa.ArrowInvalid, KeyError) as error:
+        values = np.stack([told[f"p_{name}"].to_numpy() for name in classes], axis=1)
+        return Probabilities([str(one) for one in told["id"].to_pylist()], labels, values.astype(np.float64))
+    except (pa.ArrowException, KeyError) as error:
         raise UserError(f"{file}: no predictions of fer: {in_words(error)}; delete it to go without") from error
