@@ -309,11 +309,18 @@ def test_many_rows_unfold_and_a_few_are_in_colour(tmp_path):
     fill(tmp_path, values)
     edit(tmp_path, lambda told: told.update(stages=[{"name": "a", "history": [{"train/loss": 1.0}]}]))
     text, reading = written(tmp_path)
-    assert "In colour 8 of 12 rows" in text
+    assert "In colour 7 of 12 rows" in text
     assert text.count("4 more rows") == 1
     assert len(reading.all("svg")) == 1 + 12
-    assert len([row.method for row in section.noted(load(tmp_path))]) == 8
-    assert "loss11" in [row.method for row in section.noted(load(tmp_path))]  # the best
+    assert "loss11" in [row.method for row in section.noted(load(tmp_path), 7)]  # the best
+
+
+def test_of_very_many_rows_only_some_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(section, "DRAWN", 3)
+    monkeypatch.setattr(page, "DRAWN", 3)
+    fill(tmp_path, {(f"loss{k}", "none"): [0.4 + 0.01 * k] for k in range(5)})
+    assert [row.method for row in section.trained(load(tmp_path))] == ["loss2", "loss3", "loss4"]
+    assert "Figures of their own have 3 of 5 rows" in written(tmp_path)[0]
 
 
 def test_what_is_damaged_is_said_in_one_line(few):

@@ -21,7 +21,7 @@ from fer_lightning.table.page import (
     search,
     training,
 )
-from fer_lightning.table.page.section import OPEN, Picture, Section, paragraphs
+from fer_lightning.table.page.section import DRAWN, OPEN, Picture, Section, paragraphs
 from fer_lightning.table.rows import Table
 
 REPORT = "report.html"
@@ -69,11 +69,20 @@ def _head(table: Table, nav: str) -> str:
     return (
         f"<h1>{text(table.title)}</h1>"
         f'<p class="verdict">{text(words.verdict(table))}</p>{nav}'
-        f"{paragraphs([table.substitute] if table.substitute else [])}"
+        f"{paragraphs(filter(None, (table.substitute, _left_out(table))))}"
         '<div class="card scroll" id="table" tabindex="0" role="region" aria-label="The table">'
         f"{report.to_html(table)}</div>"
         + (f"<h2>{text(report.CONTRASTS.rstrip(':'))}</h2><ul>{contrasts}</ul>" if contrasts else "")
         + f'<details open><summary>Notes</summary><ul class="soft">{notes}</ul></details>'
+    )
+
+
+def _left_out(table: Table) -> str:
+    if len(table.present) <= DRAWN:
+        return ""
+    return (
+        f"Figures of their own have {DRAWN} of {len(table.present)} rows: those that the table is about, then "
+        "those with the highest macro recall."
     )
 
 

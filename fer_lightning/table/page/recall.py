@@ -28,14 +28,16 @@ def section(table: Table) -> Section:
         )
     classes = sorted(known, key=lambda c: counts[c])
     sizes = np.array([counts[c] for c in classes], dtype=np.float64)
-    rows = noted(table)
+    rows = noted(table, OPEN if len(table.present) <= OPEN else OPEN - 1)  # the last colour is for all others
     others = [row for row in table.present if row not in rows]
     sentences = [
         f"Mean over the seeds; bars: {SPREAD}. Across: training images on a log scale, classes of almost the same "
         "size moved a little apart."
     ]
     if others:
-        sentences.append(f"In colour {len(rows)} of {len(table.present)} rows; the others are the thin lines.")
+        sentences.append(
+            f"In colour {len(rows)} of {len(table.present)} rows; the others are the thin grey lines."
+        )
     if gone := [c for c in table.protocol["classes"] if c not in known]:
         sentences.append(f"Not drawn, for want of training or test images: {', '.join(gone)}.")
     drawn = drawing.figure(3.6 + 0.2 * len(rows))

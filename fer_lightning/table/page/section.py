@@ -16,6 +16,9 @@ from fer_lightning.table.stats import FloatArray
 OPEN = 8
 """Rows whose pictures are seen at once; those of the others unfold."""
 
+DRAWN = 40
+"""Rows that have pictures of their own; a sweep may have hundreds."""
+
 SPREAD = "lowest to highest seed"
 
 
@@ -66,22 +69,23 @@ class Trained(NamedTuple):
 
 
 def trained(table: Table) -> list[Trained]:
-    """The rows that have cells; of those that share them the one as trained, else the first."""
+    """The rows to draw, at most ``DRAWN``; of those that share their cells the one as trained, else the first."""
     rows: dict[tuple[str, ...], Row] = {}
-    for row in sorted(table.present, key=lambda row: row.posthoc is not None):
+    shown = noted(table, DRAWN)
+    for row in sorted(shown, key=lambda row: row.posthoc is not None):
         rows.setdefault(tuple(cell.folder for cell in row.cells), row)
-    return [Trained(row.method, row, row.cells) for row in table.present if row in rows.values()]
+    return [Trained(row.method, row, row.cells) for row in shown if row in rows.values()]
 
 
-def noted(table: Table) -> list[Row]:
-    """At most ``OPEN`` rows, in the table's order: those that the table's words are about come first."""
+def noted(table: Table, most: int) -> list[Row]:
+    """So many rows with results, in the table's order: those that the table is about, then by macro recall."""
     named = [method for pair in table.contrasts for method in pair]
+
+    def weight(row: Row) -> tuple[bool, bool, bool, float]:
+        return row is not table.baseline, row.method not in named, not row.abstract, -row.mean("macro_recall")
+
     best = max(table.present, key=lambda row: row.mean("macro_recall"), default=None)
-
-    def weight(row: Row) -> tuple[bool, bool, bool, bool]:
-        return row is not table.baseline, row is not best, row.method not in named, not row.abstract
-
-    chosen = sorted(table.present, key=weight)[:OPEN]
+    chosen = sorted(table.present, key=lambda row: (row is not best, *weight(row)))[:most]
     return [row for row in table.present if row in chosen]
 
 
