@@ -50,6 +50,7 @@ ORDER = (
     "losses",
     "class_weights",
     "data",
+    "document",
     "results",
     "layout",
     "progress",

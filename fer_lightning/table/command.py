@@ -1,4 +1,4 @@
-"""``fer table``: run, plan or show a table."""
+"""``fer table``: run, plan or show a table; compare two checkpoints."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fer_lightning.progress import duration
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning
+from fer_lightning.table.checkpoints import compare
+from fer_lightning.table.page import page
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
 from fer_lightning.table.running import Run, jobs_at_a_time
@@ -26,7 +28,12 @@ def table(arguments: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(arguments)
     if options.action == "show":
-        return _show(Path(options.name), options.out)
+        return _show(Path(options.name), options.out, allow_partial=options.allow_partial)
+    if options.action == "compare":
+        if len(options.overrides) != 1:
+            raise UserError("fer table compare: give the folders of two cells")
+        print(compare(Path(options.name), Path(options.overrides[0])))
+        return 0
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
     own, _ = apart(options.overrides)
@@ -54,13 +61,18 @@ def _seeds(text: str) -> list[int]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fer table",
-        description="Run a table of experiments, plan it, or show what a folder of cells holds.",
+        description="Run or plan a table of experiments, show what a folder of cells holds, or compare two cells.",
         epilog=f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet.",
     )
-    parser.add_argument("action", choices=["run", "plan", "show"])
-    parser.add_argument("name", help="a table, or the path of its file; for show: a folder of cells")
-    parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
+    parser.add_argument("action", choices=["run", "plan", "show", "compare"])
+    parser.add_argument(
+        "name", help="a table, or the path of its file; show: a folder of cells; compare: a cell's folder"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", help="group=option or key=value, for every cell; compare: another cell's folder"
+    )
     parser.add_argument("--out", type=Path, help="run, plan: folder of the cells (runs/TABLE); show: of the files")
+    parser.add_argument("--allow-partial", action="store_true", help="show: although cells are missing")
     parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
     parser.add_argument(
         "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
@@ -71,13 +83,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _show(directory: Path, out: Path | None) -> int:
+def _show(directory: Path, out: Path | None, *, allow_partial: bool) -> int:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
     table = load(directory)
+    if table.missing and not allow_partial:
+        raise UserError(
+            f"{directory}: {table.missing}; run the rest, or say --allow-partial to see the table without it"
+        )
     print(report.to_text(table))
     for path in report.write(table, out or directory):
         print(path)
+    print(page.write(table, out or directory)[-1])
     return 0
 
 

@@ -17,6 +17,7 @@ from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.running import Sweep
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning, words
+from fer_lightning.table.page import page
 from fer_lightning.table.plan import PlannedCell, TablePlan
 from fer_lightning.table.rows import load
 
@@ -86,6 +87,7 @@ class Run:
             print(f"- {line}")
         for path in report.write(table, self.base):
             print(path)
+        print(page.write(table, self.base)[-1])
         return 1 if missing else 0
 
     def _command(self) -> str:
