@@ -23,6 +23,7 @@ from fer_lightning.errors import Busy, Stopped, UserError, in_words
 RESULT = "result.json"
 TRIAL = "trial.json"
 PREDICTIONS = "predictions.parquet"
+EMBEDDINGS = "embeddings.npz"
 CHECKPOINT = "best.ckpt"
 
 FAILURE = "failed.json"
@@ -30,6 +31,9 @@ FAILURE = "failed.json"
 
 LOG = "log.txt"
 """What a cell of a sweep or table said."""
+
+TRIALS = "trials"
+"""The folder of a table's trials, beside its cells."""
 
 _LOCK = ".lock"
 

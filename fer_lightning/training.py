@@ -23,6 +23,7 @@ from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import freeze
 from fer_lightning.inference import read_checkpoint
+from fer_lightning.loggers import CellLogger
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
@@ -63,8 +64,9 @@ class Cell:
 class Training:
     """The fits of a cell, one after the other."""
 
-    def __init__(self, cell: Cell, directory: Path) -> None:
+    def __init__(self, cell: Cell, directory: Path, logger: CellLogger) -> None:
         self.cell = cell
+        self.logger = logger
         self.config = cell.config
         self.directory = directory
         self.settings = build.trainer(cell.config)
@@ -146,7 +148,7 @@ class Training:
         if self.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
             network.backbone.compile()
             network.neck.compile()
-        logger = build.logger(self.config, self.directory, name)
+        logger = self.logger.of(name)
         trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"])
         state, result = run_fit(name, fit, module, data, trainer, self.config["seed"])
         return Network(backbone, network.neck, network.head), state, result

@@ -12,7 +12,7 @@ from fer_lightning.overrides import apart
 from fer_lightning.progress import duration
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.table import plan as planning
-from fer_lightning.table import report, tuning
+from fer_lightning.table import report, tuning, upload
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
 from fer_lightning.table.running import Run, jobs_at_a_time
@@ -27,6 +27,8 @@ def table(arguments: Sequence[str]) -> int:
     options = _parser().parse_intermixed_args(arguments)
     if options.action == "show":
         return _show(Path(options.name), options.out)
+    if options.action == "upload":
+        return upload.upload(Path(options.name), options.project, offline=options.offline)
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
     own, _ = apart(options.overrides)
@@ -54,8 +56,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a table of experiments, plan it, or show what a folder of cells holds.",
         epilog=f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet.",
     )
-    parser.add_argument("action", choices=["run", "plan", "show"])
-    parser.add_argument("name", help="a table, or the path of its file; for show: a folder of cells")
+    parser.add_argument("action", choices=["run", "plan", "show", "upload"])
+    parser.add_argument("name", help="a table, or the path of its file; for show, upload: a folder of cells")
     parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
     parser.add_argument("--out", type=Path, help="run, plan: folder of the cells (runs/TABLE); show: of the files")
     parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
@@ -63,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
     )
     parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
+    parser.add_argument("--project", default="fer_lightning", help="upload: at Weights & Biases")
+    parser.add_argument("--offline", action="store_true", help="upload: only write runs for `wandb sync`")
     parser.add_argument("--config-dir", help="a folder with further options")
     return parser
 
