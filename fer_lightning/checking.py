@@ -20,13 +20,14 @@ def check(config: dict[str, Any]) -> None:
     Raises:
         UserError: a key that nothing takes, a value of the wrong type or out of range, a target that is not there.
     """
-    known = {*groups(), "seed", "choices"}
+    known = {*groups(), "seed", "optimism", "choices"}
     for key in config:
         if key not in known:
             raise UserError(f"config key {key!r}: there is no such group or number{did_you_mean(key, known)}")
     for key in sorted(known - config.keys()):
         raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
     _check_value("seed", config["seed"], int)
+    _check_value("optimism", config["optimism"], bool)
     _check_data(config["data"])
     _check_leaf("class_weights", config["class_weights"], ("counts",), also=_keys_of_weights())
     if config["class_weights"]["from_epoch"] < 0:
@@ -69,6 +70,7 @@ def _check_data(node: Any) -> None:
         "test_split": Key(str | None, True),
         "exclude": Key(str | None, False),
         "classes": Key(list[str], True),
+        "redistributable": Key(bool, False),
     }
     _check_leaf("data", node, (), also={**keys_of_prepare(), **keys_of_batches(), **keys})
     if (crop := node.get("crop")) is not None and not 1 <= crop <= node["size"]:

@@ -207,7 +207,8 @@ class EmbeddingDataModule(FaceDataModule):
 
     Args:
         faces: whose rows, order, views and batches are used.
-        embeddings: of ``train`` each view, of ``minival`` those of the pictures as they are.
+        embeddings: of ``train`` each view; of ``minival``, and of ``test`` where it is watched, the pictures as
+            they are.
     """
 
     def __init__(self, faces: FaceDataModule, embeddings: dict[str, Sequence[Tensor]]) -> None:
@@ -223,6 +224,7 @@ class EmbeddingDataModule(FaceDataModule):
             seed=faces.seed,
         )
         self.views = faces.views
+        self.watch_test = faces.watch_test
         self.embeddings = embeddings
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
@@ -245,12 +247,16 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
     return (sums / counts.unsqueeze(1)).to(embeddings.dtype)
 
 
+def apply(compute: Callable[[Tensor], Tensor], embeddings: Tensor, how: Pass, what: str) -> Tensor:
+    """``compute`` of embeddings (N, D), in large batches."""
+    dataset = EmbeddingDataset([embeddings], torch.zeros(len(embeddings)))
+    return how.over(DataLoader(dataset, batch_size=4096, collate_fn=as_it_is), compute, what)
+
+
 def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
     """The embeddings (N, D) behind a neck, of a backbone's embeddings (N, num_features)."""
-    dataset = EmbeddingDataset([embeddings], torch.zeros(len(embeddings)))
-    batches = DataLoader(dataset, batch_size=4096, collate_fn=as_it_is)
     was_training = neck.training
-    results = how.over(batches, how.place(neck).eval(), "through the neck")
+    results = apply(how.place(neck).eval(), embeddings, how, "through the neck")
     neck.train(was_training)
     return results
 

@@ -80,10 +80,10 @@ def embeddings(
     for k, name in enumerate(classes):
         look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
         points = (np.asarray(vectors, dtype=np.float64)[labels == k] - origin) @ plane
-        axes.scatter(*points.T, s=8, alpha=0.45, linewidths=0, label=name, **look)
+        axes.scatter(points[:, 0], points[:, 1], s=8, alpha=0.45, linewidths=0, label=name, **look)
         if centers is not None:
             center = (np.asarray(centers[k], dtype=np.float64) - origin) @ plane
-            axes.scatter(*center, s=130, edgecolors="black", linewidths=1.2, zorder=3, **look)
+            axes.scatter(center[0], center[1], s=130, edgecolors="black", linewidths=1.2, zorder=3, **look)
     axes.set_xlabel("first direction of the class means")
     axes.set_ylabel("second direction")
     big = "large: the head's centers" if centers is not None else "the head has no centers"
@@ -101,7 +101,7 @@ def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
     """A figure as RGB (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    canvas: Any = FigureCanvasAgg(figure)  # type: ignore[no-untyped-call]
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from fer_lightning.contracts import HeadOutput
@@ -69,16 +69,15 @@ class FERModule(LightningModule):
         # in a list, so that it does not become a part of this module
         self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
         # no MeanMetric: it leaves out what is nan, and waits for the GPU in every step to find that out
-        self.summed_loss: Tensor | float = 0.0
+        self.summed: dict[str, Tensor] = {}
         self.samples = 0
         classes = len(class_weights)
-        self.minival = MetricCollection(
-            {
-                "macro_recall": MulticlassRecall(classes, average="macro"),
-                "accuracy": MulticlassAccuracy(classes, average="micro"),
-            },
-            prefix="minival/",
-        )
+        scores: dict[str, Metric | MetricCollection] = {
+            "macro_recall": MulticlassRecall(classes, average="macro"),
+            "accuracy": MulticlassAccuracy(classes, average="micro"),
+        }
+        self.minival = MetricCollection(scores, prefix="minival/")
+        self.watched = self.minival.clone(prefix="test/")
         self.minival_loss = MeanMetric()
         self.train()  # Lightning keeps the modes it finds: without this, frozen BatchNorm would train
 
@@ -103,12 +102,15 @@ class FERModule(LightningModule):
         images, labels = batch
         return images.contiguous(memory_format=self.memory_format), labels
 
+    def _weights(self, labels: Tensor) -> Tensor:
+        """q_i . w (N,); q_i is the one-hot label, or a soft one."""
+        w = self.class_weights
+        return w.index_select(0, labels) if labels.ndim == 1 else labels.to(w.dtype) @ w
+
     def _loss(self, output: HeadOutput, labels: Tensor) -> Tensor:
-        """mean_i( (q_i . w) per_sample_i ) + penalty; q_i is the one-hot label, or a soft one."""
-        w, losses = self.class_weights, output.per_sample
-        assert losses is not None
-        weights = w.index_select(0, labels) if labels.ndim == 1 else labels.to(w.dtype) @ w
-        return (weights * losses).mean() + output.penalty
+        """mean_i( (q_i . w) per_sample_i ) + penalty."""
+        assert output.per_sample is not None
+        return (self._weights(labels) * output.per_sample).mean() + output.penalty
 
     def on_train_epoch_start(self) -> None:
         """Put the class weights in force, or ones before their epoch."""
@@ -123,8 +125,7 @@ class FERModule(LightningModule):
         loss = self._loss(output, labels)
         if isinstance(self.network.head, CenterTermHead):
             self.network.head.observe(embeddings, labels, self.class_weights)
-        self.summed_loss = self.summed_loss + loss.detach() * len(labels)
-        self.samples += len(labels)
+        self._count(loss.detach(), output, labels)
         return {
             "loss": loss,
             "embeddings": embeddings.detach(),
@@ -134,24 +135,43 @@ class FERModule(LightningModule):
             "penalty": torch.as_tensor(output.penalty).detach(),
         }
 
-    def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch, over all ranks."""
-        self.log("train/loss", self.summed_loss / self.samples, sync_dist=True)
-        self.summed_loss, self.samples = 0.0, 0
+    @torch.no_grad()
+    def _count(self, loss: Tensor, output: HeadOutput, labels: Tensor) -> None:
+        """Add a batch's loss to the epoch's, and the parts that it is the sum of."""
+        weights = self._weights(labels)
+        parts = {name: (weights * term).sum() for name, term in output.terms.items()}
+        if isinstance(output.penalty, Tensor):
+            parts["penalty"] = output.penalty * len(labels)
+        for name, value in {"loss": loss * len(labels), **parts}.items():
+            self.summed[name] = self.summed[name] + value if name in self.summed else value
+        self.samples += len(labels)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
-        """Count a batch of the minival."""
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch and its parts, over all ranks."""
+        for name, value in self.summed.items():
+            self.log(f"train/{name}", value / self.samples, sync_dist=True)
+        self.summed, self.samples = {}, 0
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
+        """Count a batch of the minival or, from the second loader, of the test set that is watched."""
         images, labels = batch
         output = self.validated(images, labels)
-        self.minival.update(at_least_float32(output.logits).softmax(1), labels)
+        probabilities = at_least_float32(output.logits).softmax(1)
+        if dataloader_idx:
+            self.watched.update(probabilities, labels)
+            return
+        self.minival.update(probabilities, labels)
         self.minival_loss.update(self._loss(output, labels), len(labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the minival's metrics, over all ranks."""
+        """Log the minival's metrics, and those of the test set where it is watched, over all ranks."""
         self.log_dict(self.minival.compute(), prog_bar=True)
         self.log("minival/loss", self.minival_loss.compute())
         self.minival.reset()
         self.minival_loss.reset()
+        if len(self.trainer.num_val_batches) > 1:
+            self.log_dict(self.watched.compute())
+            self.watched.reset()
 
     def configure_optimizers(self) -> Any:
         """One optimizer over all that is trained but the centers, with its schedule by step."""

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning import metrics
-from fer_lightning.contracts import ClassStats
+from fer_lightning.contracts import ClassStats, Correction
 
 Labelled = tuple[Tensor, Tensor]
 """Logits (N, C) and class indices (N,) of the same pictures."""
@@ -147,31 +146,32 @@ def linear_classifier(head: nn.Module) -> nn.Linear | None:
         return None
 
 
-def columns(fit_on: Labelled, test: Labelled, stats: ClassStats, head: nn.Module) -> dict[str, Any]:
-    """Each correction, fitted on one set of pictures and measured on another.
+class Corrected(NamedTuple):
+    """A correction's fitted number by its name, ``tau`` or ``temperature``, and the corrected logits (N, C)."""
+
+    fitted: dict[str, float]
+    logits: Tensor
+
+
+def corrected(fit_on: Labelled, logits: Tensor, stats: ClassStats, head: nn.Module) -> dict[Correction, Corrected]:
+    """Logits after each correction, fitted on one set of pictures and applied to another.
 
     Args:
         fit_on: logits and labels of the minival.
-        test: logits and labels of the test set.
+        logits: of the test set (N, C).
         stats: the classes and their training images.
         head: what made the logits; without a ``linear_classifier`` there is no ``tau_norm``.
-
-    Returns:
-        By correction the fitted number, ``tau`` or ``temperature``, and what ``metrics.evaluate`` gives.
 
     Raises:
         ValueError: a class has no image in the minival, or none in training.
     """
-
-    def column(corrected: Tensor, **fitted: float) -> dict[str, Any]:
-        return {**fitted, **metrics.evaluate(corrected.softmax(1), labels, stats.names)}
-
-    logits, labels = test
     tau = fit_logit_adjustment(*fit_on, stats.counts)
-    found = {"logit_adjustment": column(apply_logit_adjustment(logits, stats.counts, tau), tau=tau)}
+    found: dict[Correction, Corrected] = {
+        "logit_adjustment": Corrected({"tau": tau}, apply_logit_adjustment(logits, stats.counts, tau))
+    }
     if classifier := linear_classifier(head):
         tau = fit_tau_norm(*fit_on, classifier)
-        found["tau_norm"] = column(apply_tau_norm(logits, classifier, tau), tau=tau)
+        found["tau_norm"] = Corrected({"tau": tau}, apply_tau_norm(logits, classifier, tau))
     temperature = fit_temperature(*fit_on)
-    found["temperature"] = column(apply_temperature(logits, temperature), temperature=temperature)
+    found["temperature"] = Corrected({"temperature": temperature}, apply_temperature(logits, temperature))
     return found

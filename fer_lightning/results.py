@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -49,8 +49,9 @@ _PACKAGES = (
 )
 _NOT_IDENTITY = {
     "logger": None,
+    "optimism": None,
     "choices": {"logger", "trainer"},
-    "data": {"root", "store", "workers", "exclude"},
+    "data": {"root", "store", "workers", "exclude", "redistributable"},
     "backbone": {"weights", "source"},
     "trainer": {"timeout", "started_by"},
 }
@@ -100,6 +101,7 @@ def write(
     ids: Sequence[str],
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float64],
+    corrected: Mapping[str, npt.NDArray[np.int64]],
 ) -> None:
     """Write a cell's predictions and, last, its result.json: where that is, the cell is complete.
 
@@ -109,9 +111,11 @@ def write(
         ids: of the N test pictures.
         labels: (N,) class indices.
         probabilities: (N, C).
+        corrected: predicted class indices (N,) after each correction.
     """
     classes = np.array(result["classes"])
     columns = {"id": list(ids), "label": classes[labels], "prediction": classes[probabilities.argmax(1)]}
+    columns |= {f"prediction_{name}": classes[predicted] for name, predicted in corrected.items()}
     columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     with atomic_path(directory / PREDICTIONS) as partial:
         parquet.write_table(pa.table(columns), partial)

@@ -124,7 +124,7 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
                 return directory
             tell_data(cell.data)
             logger = build.logger(config, cell.protocol, directory, trial=trial)
-            training = Training(cell, directory, logger)
+            training = Training(cell, directory, logger, watch_test=config["optimism"] and not trial)
             network = training.run()
         if ranks.is_first():
             _finish(training, network, begin, trial)

@@ -24,6 +24,7 @@ from fer_lightning.cache import home, lock_of, write_atomic
 from fer_lightning.callbacks import EndAtOnce, EpochLine, FiniteLoss, Reseed
 from fer_lightning.errors import UserError
 from fer_lightning.freeze import BatchNorm
+from fer_lightning.history import Epoch, History, Pace, Steepness
 from fer_lightning.module import MONITOR, FERModule
 
 log = logging.getLogger(__name__)
@@ -84,13 +85,14 @@ class Fit:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a fit went: its best epoch (from 0) by the minival, that score, and the seconds it took."""
+    """How a fit went: its best epoch (from 0) by the minival, that score, the seconds, every epoch's scalars."""
 
     name: str
     epochs: int
     best_epoch: int
     minival_macro_recall: float
     seconds: float
+    history: list[Epoch]
     shared: bool = False
 
 
@@ -150,7 +152,14 @@ class TrainerSettings:
         }
 
     def trainer(
-        self, fit: Fit, name: str, directory: Path, logger: Logger | bool, callbacks: list[Callback], seed: int
+        self,
+        fit: Fit,
+        name: str,
+        directory: Path,
+        logger: Logger | bool,
+        callbacks: list[Callback],
+        seed: int,
+        tell: Callable[[list[Epoch]], None],
     ) -> Trainer:
         """A Trainer that keeps in ``directory`` the minival's best epoch, best.ckpt, and its own state, LAST."""
         best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
@@ -158,7 +167,11 @@ class TrainerSettings:
         finite = FiniteLoss(name, directory / LAST, late=1 if self.device == "cuda" else 0)
         return Trainer(
             max_epochs=fit.epochs,
-            callbacks=[EndAtOnce(), finite, EpochLine(name), Reseed(seed), *callbacks, best, last],
+            callbacks=[
+                *(EndAtOnce(), finite, EpochLine(name), Reseed(seed), Steepness(), Pace()),
+                *callbacks,
+                *(History(tell), best, last),
+            ],
             plugins=[AtomicCheckpoints(), ranks.environment()],
             logger=logger,
             use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded
@@ -202,7 +215,8 @@ def run_fit(
     Raises:
         UserError: it ended before its first epoch did.
     """
-    best, last = trainer.checkpoint_callbacks
+    history, best, last = trainer.checkpoint_callbacks
+    assert isinstance(history, History)
     assert isinstance(best, ModelCheckpoint)
     assert isinstance(last, ModelCheckpoint)
     half_done = Path(last.dirpath or "") / LAST
@@ -217,7 +231,9 @@ def run_fit(
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     (line,) = (callback for callback in callbacks if isinstance(callback, EpochLine))
     score = float(best.best_model_score)
-    return checkpoint["state_dict"], FitResult(name, fit.epochs, int(checkpoint["epoch"]), score, line.seconds)
+    epoch = int(checkpoint["epoch"])
+    result = FitResult(name, fit.epochs, epoch, score, line.seconds, history.epochs)
+    return checkpoint["state_dict"], result
 
 
 def shared_fit(

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import logging
+import math
 import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.nn import functional
 
 from fer_lightning import metrics, posthoc, results
-from fer_lightning.data.datamodule import as_it_is
+from fer_lightning.cache import atomic_path
+from fer_lightning.contracts import Correction
+from fer_lightning.data.store import StoreSplit
 from fer_lightning.features import (
-    EmbeddingDataset,
     Pass,
+    apply,
     backbone_embeddings,
     center_drift,
     class_means,
     state_hash,
+    through,
 )
 from fer_lightning.inference import Model
 from fer_lightning.losses.center_term import CenterTermHead
@@ -32,25 +37,42 @@ from fer_lightning.training import Cell, Training
 
 log = logging.getLogger(__name__)
 
-
-def logits(network: Network, cell: Cell, part: str) -> Tensor:
-    """Logits (N, C) in float64: every picture once, on one device; with flip averaging its mirror image, too."""
-    views = (False, True) if cell.data.flip_averaging else (False,)
-    return torch.stack([_logits(network, cell, part, mirrored) for mirrored in views]).mean(0)
+EMBEDDINGS_KEPT = 1000
+"""Test pictures whose embeddings a cell keeps, at most: enough to look at."""
 
 
-def _logits(network: Network, cell: Cell, part: str, mirrored: bool) -> Tensor:
-    """Logits (N, C) of one view of the pictures; a frozen backbone's share of it is kept."""
+class Seen(NamedTuple):
+    """What a network makes of a part's N pictures, in order, each once, on one device.
+
+    Attributes:
+        embeddings: behind the neck (N, D), of the pictures as they are.
+        logits: (N, C) in float64; with flip averaging the mean over each picture and its mirror image.
+    """
+
+    embeddings: Tensor
+    logits: Tensor
+
+
+def see(network: Network, cell: Cell, part: str) -> Seen:
+    """Embeddings and logits of train, minival or test."""
+    embeddings = _embeddings(network, cell, part, mirrored=False)
+    views = [embeddings]
+    if cell.data.flip_averaging:
+        views.append(_embeddings(network, cell, part, mirrored=True))
+    head = cell.how.place(network.head).eval()
+    logits = [apply(lambda given: at_least_float32(head(given).logits), view, cell.how, part) for view in views]
+    return Seen(embeddings, torch.stack([one.double() for one in logits]).mean(0))
+
+
+def _embeddings(network: Network, cell: Cell, part: str, *, mirrored: bool) -> Tensor:
+    """Embeddings (N, D) of one view of the pictures; a frozen backbone's share of it is kept."""
     keep = state_hash(cell.how.place(network.backbone)) == cell.pretrained
-    embeddings = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep, mirrored=mirrored)
-    rest = cell.how.place(Network(nn.Identity(), network.neck, network.head)).eval()
-    dataset = EmbeddingDataset([embeddings], torch.from_numpy(cell.data.labels(part)))
-    batches = DataLoader(dataset, batch_size=4096, collate_fn=as_it_is)
-    return cell.how.over(batches, lambda given: at_least_float32(rest(given).logits), part).double()
+    raw = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep, mirrored=mirrored)
+    return through(network.neck, raw, cell.how)
 
 
-def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[str, Any], list[str]]:
-    """The columns of posthoc.py for test logits (N, C), or none and a notice that says why."""
+def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[Correction, posthoc.Corrected], list[str]]:
+    """Test logits (N, C) after each correction of posthoc.py, or none and a notice that says why."""
     data, stats = cell.data, cell.stats
     if any(model.card["protocol"][key] != cell.protocol[key] for key in ("faces", "minival")):
         # another minival may hold pictures that this model was trained on, or be of another kind
@@ -59,9 +81,8 @@ def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[str, Any],
     held_out = np.bincount(labels, minlength=stats.num_classes)
     if lacking := [name for name, *n in zip(stats.names, held_out, stats.counts, strict=True) if min(n) == 0]:
         return {}, [f"no post-hoc columns: minival or training part have no picture of {', '.join(lacking)}"]
-    fit_on = logits(model.network, cell, "minival"), torch.from_numpy(labels)
-    test = tested, torch.from_numpy(data.labels("test"))
-    return posthoc.columns(fit_on, test, stats, model.network.head), []
+    fit_on = see(model.network, cell, "minival").logits, torch.from_numpy(labels)
+    return posthoc.corrected(fit_on, tested, stats, model.network.head), []
 
 
 def watch_centers(training: Training, network: Network) -> dict[str, Any]:
@@ -82,10 +103,11 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
 
 def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
     """Test a model and write the cell's predictions and result.json."""
-    tested = logits(model.network, cell, "test")
+    embeddings, tested = see(model.network, cell, "test")
     probabilities = tested.softmax(1)
     faces = cell.data.store.split("test")
-    measured = metrics.evaluate(probabilities, torch.from_numpy(faces.labels), cell.data.store.classes)
+    labels, classes = torch.from_numpy(faces.labels), cell.data.store.classes
+    measured = metrics.evaluate(probabilities, labels, classes)
     assert sum(map(sum, measured["confusion"])) == len(faces)
     columns, notices = corrected(model, cell, tested)
     for text in notices:
@@ -93,7 +115,11 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
     meta = cell.data.store.meta
     result = {
         **measured,
-        "posthoc": columns,
+        "posthoc": {
+            name: {**fitted, **metrics.evaluate(logits.softmax(1), labels, classes)}
+            for name, (fitted, logits) in columns.items()
+        },
+        "geometry": geometry(embeddings, labels, classes),
         "classes": list(meta.classes),
         "protocol": cell.protocol,
         "provenance": {
@@ -112,6 +138,7 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
             "dropped_leaks": meta.dropped_leaks,
             "excluded": meta.skipped.get("train", {}).get("excluded", 0),
             "set_aside": len(meta.faults),
+            "redistributable": cell.config["data"].get("redistributable", False),
         },
         **extra,
         "notices": [*extra.get("notices", []), *notices],
@@ -119,8 +146,57 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
         "seed": cell.config["seed"],
         "seconds": round(time.monotonic() - begin, 2),
     }
-    results.write(directory, result, faces.ids, faces.labels, probabilities.numpy())
+    predictions = {str(name): logits.argmax(1).numpy() for name, (_, logits) in columns.items()}
+    _keep_embeddings(directory, embeddings, probabilities.argmax(1), model, faces)
+    results.write(directory, result, faces.ids, faces.labels, probabilities.numpy(), predictions)
     return result
+
+
+def geometry(embeddings: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """How far classes spread, and how far apart they are.
+
+    Args:
+        embeddings: x (N, D).
+        labels: (N,) class indices.
+        classes: C names.
+
+    Returns:
+        ``within`` by class: sqrt(mean ||x_i - m_k||^2) over its pictures, m_k their mean; ``between``:
+        ||m_j - m_k||, C lists of C numbers. None where a class has no picture.
+    """
+    x = embeddings.double()
+    members = [x[labels == k] for k in range(len(classes))]
+    means = torch.stack([one.mean(0) for one in members])  # nan where there is none
+    within = [float((one - mean).square().sum(1).mean().sqrt()) for one, mean in zip(members, means, strict=True)]
+    between = torch.linalg.vector_norm(means[:, None] - means[None], dim=2).tolist()
+    return {
+        "within": {name: _known(value) for name, value in zip(classes, within, strict=True)},
+        "between": [[_known(value) for value in row] for row in between],
+    }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _keep_embeddings(
+    directory: Path, embeddings: Tensor, predicted: Tensor, model: Model, faces: StoreSplit
+) -> None:
+    """Keep some test pictures' embeddings to look at, every class with its share, and where the centers are."""
+    step = max(1, math.ceil(len(faces) / EMBEDDINGS_KEPT))
+    rows = np.sort(np.argsort(faces.labels, kind="stable")[::step])
+    members = functional.one_hot(torch.from_numpy(faces.labels), len(model.classes)).to(embeddings.dtype).T
+    arrays: dict[str, Any] = {
+        "embeddings": embeddings[rows].half().numpy(),
+        "labels": faces.labels[rows],
+        "predictions": predicted[rows].numpy(),
+        "ids": np.array([faces.ids[row] for row in rows]),
+        "class_means": ((members @ embeddings) / members.sum(1, keepdim=True)).float().numpy(),
+    }
+    if isinstance(head := model.network.head, CenterTermHead):
+        arrays["centers"] = head.centers.detach().float().cpu().numpy()
+    with atomic_path(directory / results.EMBEDDINGS) as partial, partial.open("wb") as stream:
+        np.savez_compressed(stream, **arrays)
 
 
 def processor() -> str:

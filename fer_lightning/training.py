@@ -22,6 +22,7 @@ from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import freeze
+from fer_lightning.history import Epoch
 from fer_lightning.inference import read_checkpoint
 from fer_lightning.loggers import CellLogger
 from fer_lightning.losses.center_term import CenterTermHead
@@ -62,13 +63,21 @@ class Cell:
 
 
 class Training:
-    """The fits of a cell, one after the other."""
+    """The fits of a cell, one after the other.
 
-    def __init__(self, cell: Cell, directory: Path, logger: CellLogger) -> None:
+    Args:
+        cell: what is trained.
+        directory: its folder.
+        logger: is told of every epoch.
+        watch_test: whether the last fit looks at the test set after every epoch, see FaceDataModule.
+    """
+
+    def __init__(self, cell: Cell, directory: Path, logger: CellLogger, *, watch_test: bool = False) -> None:
         self.cell = cell
         self.logger = logger
         self.config = cell.config
         self.directory = directory
+        self.watch_test = watch_test
         self.settings = build.trainer(cell.config)
         self.weights = objective.class_weights(cell.config, cell.stats)
         self.card = build.card(cell.config, cell.backbone, cell.stats, cell.protocol)
@@ -84,6 +93,7 @@ class Training:
             log.info("stage %d of %d: %s, %d epochs", number + 1, len(fits), name, fit.epochs)
             if last:
                 self._refuse_another_cells(self.directory / LAST)
+                self.cell.data.watch_test = self.watch_test
                 network, self.state, result = self._fit(name, fit, self.directory)
             else:
                 key = self._key(name, fit, number)
@@ -148,10 +158,14 @@ class Training:
         if self.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
             network.backbone.compile()
             network.neck.compile()
-        logger = self.logger.of(name)
-        trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"])
+        logger, tell = self.logger.of(name), partial(self._log, fit)
+        trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"], tell)
         state, result = run_fit(name, fit, module, data, trainer, self.config["seed"])
         return Network(backbone, network.neck, network.head), state, result
+
+    def _log(self, fit: Fit, history: list[Epoch]) -> None:
+        """Tell the logger of all epochs so far."""
+        self.logger.epochs([*map(asdict, self.results), {"epochs": fit.epochs, "history": history}])
 
     def _data(self, backbone: Backbone, fit: Fit) -> FaceDataModule:
         """What a fit is trained on: augmented pictures, or a frozen backbone's view of them, or its embeddings."""
@@ -163,7 +177,9 @@ class Training:
             return seen
         numbers: list[int | None] = [None] if views is None else [*range(views.count)]
         raw = [self._raw(backbone, "train", seen, number) for number in numbers]
-        return EmbeddingDataModule(seen, {"train": raw, "minival": [self._raw(backbone, "minival")]})
+        parts = ("minival", "test") if seen.watch_test else ("minival",)
+        as_they_are = {part: [self._raw(backbone, part)] for part in parts}
+        return EmbeddingDataModule(seen, {"train": raw, **as_they_are})
 
     def _raw(
         self, backbone: Backbone, part: str, data: FaceDataModule | None = None, view: int | None = None

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -102,12 +103,53 @@ def test_a_cell_leaves_what_the_readme_promises(single: Path) -> None:
     assert list(told["posthoc"]) == ["logit_adjustment", "tau_norm", "temperature"]
     assert told["posthoc"]["temperature"]["confusion"] == told["confusion"]
     table = pq.read_table(single / "predictions.parquet")
-    assert table.column_names == ["id", "label", "prediction", *(f"p_{name}" for name in EMOTIONS)]
+    corrected = [f"prediction_{name}" for name in told["posthoc"]]
+    assert table.column_names == ["id", "label", "prediction", *corrected, *(f"p_{name}" for name in EMOTIONS)]
     rows = table.to_pylist()
     assert len(rows) == 2400
     right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert right == pytest.approx(told["metrics"]["accuracy"], abs=1e-12)
     assert all(abs(sum(row[f"p_{name}"] for name in EMOTIONS) - 1) < 1e-9 for row in rows[:50])
+    for name, column in told["posthoc"].items():
+        hits = sum(row["label"] == row[f"prediction_{name}"] for row in rows) / len(rows)
+        assert hits == pytest.approx(column["metrics"]["accuracy"], abs=1e-12)
+    assert told["data"]["redistributable"]
+
+
+def test_every_epoch_is_written_down(single: Path) -> None:
+    first, last = result(single)["stages"]
+    assert [len(first["history"]), len(last["history"])] == [1, 4]
+    assert all(not name.startswith("test/") for name in first["history"][0])
+    chosen = last["history"][last["best_epoch"]]
+    assert chosen["minival/macro_recall"] == pytest.approx(last["minival_macro_recall"], abs=1e-7)
+    assert chosen["test/macro_recall"] == pytest.approx(result(single)["metrics"]["macro_recall"], abs=1e-6)
+    assert chosen["minival/macro_recall"] == max(epoch["minival/macro_recall"] for epoch in last["history"])
+    for epoch in last["history"]:
+        parts = epoch["train/cross_entropy"] + epoch["train/center_term"]
+        assert parts == pytest.approx(epoch["train/loss"], rel=1e-5)
+        assert epoch["lr/neck"] > 0
+        assert epoch["grad_norm/head"] > 0
+        assert epoch["images_per_second"] > 0
+        assert 0 < epoch["waiting_share"] < 1
+
+
+def test_embeddings_are_kept_to_look_at(single: Path) -> None:
+    kept = np.load(single / "embeddings.npz")
+    shown = kept["labels"]
+    assert kept["embeddings"].shape == (800, 512)
+    assert np.bincount(shown).tolist() == [100] * 8
+    told = {row["id"]: row for row in pq.read_table(single / "predictions.parquet").to_pylist()}
+    for name, label, predicted in zip(kept["ids"], shown, kept["predictions"], strict=True):
+        row = told[str(name)]
+        assert (row["label"], row["prediction"]) == (EMOTIONS[label], EMOTIONS[predicted])
+    means = np.stack([kept["embeddings"][shown == k].mean(0, dtype=np.float64) for k in range(8)])
+    within = result(single)["geometry"]["within"]
+    rough = [np.sqrt(np.square(kept["embeddings"][shown == k] - means[k]).sum(1).mean()) for k in range(8)]
+    assert np.allclose(rough, list(within.values()), rtol=0.1)
+    between = np.array(result(single)["geometry"]["between"])
+    exact = kept["class_means"].astype(np.float64)
+    assert np.allclose(between, np.linalg.norm(exact[:, None] - exact[None], axis=2), atol=1e-4)
+    assert kept["centers"].shape == (8, 512)
 
 
 def test_every_centers_drift_is_told(single: Path) -> None:

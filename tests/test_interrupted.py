@@ -72,6 +72,9 @@ def digits(directory: Path) -> dict[str, Any]:
         {key: value for key, value in stage.items() if key not in ("seconds", "shared")}
         for stage in told["stages"]
     ]
+    for epoch in (epoch for stage in stages for epoch in stage["history"]):
+        for name in ("images_per_second", "waiting_share"):
+            del epoch[name]
     weights = torch.load(directory / results.CHECKPOINT, weights_only=True)["state_dict"]
     sums = {name: value.double().sum().item() for name, value in weights.items()}
     return {"stages": stages, "weights": sums, **{key: told[key] for key in kept}}

@@ -134,6 +134,8 @@ class FaceDataModule(LightningDataModule):
         class_stats: the same as the losses see it: with soft labels, the sums of the shares, rounded.
         side: of what the network sees, in pixels.
         views: of the training pictures; None: every epoch augments anew.
+        watch_test: whether the test set is looked at after every epoch, to tell what choosing by it would have
+            seemed to be worth. Nothing is chosen by it.
 
     Raises:
         ValueError: minival is outside (0, 1), batch_size does not fit, crop is larger than the pictures, the set
@@ -163,6 +165,7 @@ class FaceDataModule(LightningDataModule):
         self.draw = draw
         self.augment = augment
         self.views: Views | None = None
+        self.watch_test = False
         self.seed = seed
         self.workers = workers
         self.soft_labels = soft_labels
@@ -261,11 +264,14 @@ class FaceDataModule(LightningDataModule):
         """Augmented, in ``batches``."""
         return self._in_training(self.dataset("train", training=True), batch_sampler=self.batches())
 
-    def val_dataloader(self) -> DataLoader[Batch]:
-        """The minival; each rank every ranks-th picture, none twice."""
+    def val_dataloader(self) -> list[DataLoader[Batch]]:
+        """The minival and, where it is watched, the test set; each rank every ranks-th picture, none twice."""
         rank, ranks = self._rank
-        mine = range(rank, len(self.minival_rows), ranks)
-        return self._in_training(Subset(self.dataset("minival"), mine), batch_size=self.batch_size)
+        loaders = []
+        for part in ("minival", "test") if self.watch_test else ("minival",):
+            dataset, mine = self.dataset(part), range(rank, len(self.rows(part)[1]), ranks)
+            loaders.append(self._in_training(Subset(dataset, mine), batch_size=self.batch_size))
+        return loaders
 
     def in_order(self, part: str, *, view: int | None = None, pinned: bool = False) -> DataLoader[Batch]:
         """Batches of a part for passes outside a Trainer: every picture once, as it is or in one of its views.

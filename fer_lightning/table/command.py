@@ -35,8 +35,11 @@ def table(arguments: Sequence[str]) -> int:
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
+    if options.untuned and plan.tune:
+        plan = plan.model_copy(update={"tune": None, "notes": [*plan.notes, tuning.UNTUNED]})
     planner = Planner(options.config_dir)
     planning.validate(plan, own, planner)
+    tuning.check(plan, own, planner)
     base = options.out or Path("runs") / plan.name
     if options.action == "plan":
         return _plan(plan, own, planner, base)
@@ -67,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
     parser.add_argument("--project", default="fer_lightning", help="upload: at Weights & Biases")
     parser.add_argument("--offline", action="store_true", help="upload: only write runs for `wandb sync`")
+    parser.add_argument("--untuned", action="store_true", help="leave out the search that the table's file wants")
     parser.add_argument("--config-dir", help="a folder with further options")
     return parser
 
@@ -85,7 +89,7 @@ def _plan(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Pat
     rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
         ::-1
     ]  # some share their cells
-    tries = [len(tuning.options(plan, row)) * len(plan.tune_seeds) for row in rows]
+    tries = [len(tuning.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
     seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
     print(f"{plan.title}\n{cells} cells in {base}: {len(rows)} rows, seeds {seeds}")
     if sum(tries):

@@ -6,11 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from fer_lightning.cache import write_atomic
 from fer_lightning.contracts import Correction
@@ -18,6 +18,23 @@ from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped, tables
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
+
+Space = dict[str, list[float]]
+"""A number's key and what is tried of it: the ends of a range, or as many values as there are trials."""
+
+
+class SearchPlan(BaseModel, frozen=True, extra="forbid"):
+    """The search before a table, see table/tuning.py.
+
+    Attributes:
+        trials: values that every row tries.
+        seeds: what they are tried with: none of the table's.
+        space: by loss, what its rows try; ``others``: the rows of all other losses.
+    """
+
+    trials: int = Field(ge=2)
+    seeds: list[int] = Field(min_length=1)
+    space: dict[str, Space]
 
 
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
@@ -28,7 +45,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
         overrides: what makes it different.
         abstract: whether the paper's abstract compares it.
         posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
-        tune: overrides of which the best by the minival is kept; none: those of the table.
+        tune: what is tried for it; none: what the table's search says of its loss.
         seeds: those of the table's that it is run with, where not all can be afforded; none: all of them.
     """
 
@@ -36,8 +53,14 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
     overrides: list[str]
     abstract: bool = False
     posthoc: Correction | None = None
-    tune: list[str] = []
+    tune: Space = {}
     seeds: list[int] = []
+
+    @property
+    def loss(self) -> str:
+        """The option of its loss."""
+        said = [word.removeprefix("loss=") for word in self.overrides if word.startswith("loss=")]
+        return said[-1] if said else "softmax"
 
 
 class TablePlan(BaseModel, frozen=True, extra="forbid"):
@@ -52,8 +75,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
         overrides: of all cells.
         notes: printed at its foot.
         contrasts: pairs of methods whose comparison the table is made for.
-        tune: overrides of which each row keeps the best by the minival; see table/tuning.py.
-        tune_seeds: what they are tried with.
+        tune: the search before it; none: the numbers are those of the overrides.
     """
 
     title: str
@@ -63,8 +85,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
     overrides: list[str] = []
     notes: list[str] = []
     contrasts: list[tuple[str, str]] = []
-    tune: list[str] = []
-    tune_seeds: list[int] = []
+    tune: SearchPlan | None = None
     name: str = ""
 
     def seeds_of(self, row: RowPlan) -> list[int]:
@@ -162,9 +183,14 @@ def cells(
 
 
 def note_down(
-    plan: TablePlan, planned: Sequence[PlannedCell], same: Sequence[Twin], planner: Planner, base: Path
+    plan: TablePlan,
+    planned: Sequence[PlannedCell],
+    same: Sequence[Twin],
+    planner: Planner,
+    base: Path,
+    **more: Any,
 ) -> None:
-    """Write table.json: what the table consists of, for whoever shows it later."""
+    """Write table.json: what the table consists of, and ``more``, for whoever shows it later."""
     rows = []
     for row in plan.rows:
         mine = [cell for cell in planned if cell.row is row]
@@ -179,6 +205,7 @@ def note_down(
         "seeds": plan.seeds,
         "metrics": plan.metrics,
         "contrasts": plan.contrasts,
+        **more,
     }
     write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
 
@@ -190,5 +217,4 @@ def validate(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> Non
         UserError: one does not fit the configuration.
     """
     for row in plan.rows:
-        for option in ([], *([value] for value in row.tune or plan.tune)):
-            planner.compose([*plan.overrides, *row.overrides, *option, *overrides])
+        planner.compose([*plan.overrides, *row.overrides, *overrides])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_lightning.errors import UserError
 from fer_lightning.overrides import apart
-from fer_lightning.results import LOG
+from fer_lightning.results import LOG, TRIALS
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.running import Sweep
@@ -66,16 +68,17 @@ class Run:
 
     def run(self) -> int:
         """Run what is missing and write the table's files. Returns 1 where a cell is not complete."""
-        tuning.refuse_unequal_budgets(self.plan)
-        if self.plan.tune_seeds:
+        told: dict[str, Any] = {"command": self._command()}
+        if self.plan.tune:
             tried = tuning.trials(self.plan, self.overrides, self.planner, self.base)
-            self._do(tried, self.base / tuning.FOLDER, "trials")
-            self.plan = tuning.chosen(self.plan, tried)
+            self._do(tried, self.base / TRIALS, "trials")
+            self.plan, told["search"] = tuning.chosen(self.plan, tried)
+            told["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
         same = planning.twins(self.plan, self.overrides, self.planner)
         for twin in same:
             log.warning("note: %s", twin)
         planned = planning.cells(self.plan, self.overrides, self.planner, self.base, same)
-        planning.note_down(self.plan, planned, same, self.planner, self.base)
+        planning.note_down(self.plan, planned, same, self.planner, self.base, **told)
         missing = self._do(planned, self.base, "cells")
         table = load(self.base)
         print(f"\n{table.title}\n{report.to_text(table)}\n{words.verdict(table)}")
@@ -84,6 +87,15 @@ class Run:
         for path in report.write(table, self.base):
             print(path)
         return 1 if missing else 0
+
+    def _command(self) -> str:
+        """What makes the table again; of paths, which are this machine's, only the last part."""
+        words = []
+        for word in self.overrides:
+            key, _, value = word.partition("=")
+            words.append(f"{key}={Path(value).name}" if Path(value).is_absolute() else word)
+        seeds = ",".join(map(str, self.plan.seeds))
+        return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds])
 
     def _do(self, planned: Sequence[PlannedCell], base: Path, what: str) -> list[Planned]:
         """Run those of the cells that are missing. Returns those that still are."""

@@ -93,6 +93,5 @@ def _numbers(table: Table) -> tuple[list[str], list[list[Any]]]:
 
 def _is_free(table: Table) -> bool:
     """Whether all pictures, and their names, may be shown to others."""
-    return all(
-        cell.result.get("data", {}).get("redistributable", False) for row in table.rows for cell in row.cells
-    )
+    data = [cell.result.get("data", {}) for row in table.rows for cell in row.cells]
+    return all(one.get("redistributable", False) for one in data)

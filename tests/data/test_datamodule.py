@@ -33,7 +33,7 @@ from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
-from fer_lightning.testing import logits
+from fer_lightning.testing import see
 from fer_lightning.training import Cell
 
 SIZE, SEEN, TRAIN, TEST = 40, 32, 30, 6
@@ -176,14 +176,25 @@ def test_the_test_sees_the_middle_as_it_is_kept(store: Store, seen: int) -> None
 
 
 def test_the_minival_is_seen_by_each_rank_in_part(store: Store) -> None:
-    whole = torch.cat([images for images, _ in module(store).val_dataloader()])
+    whole = torch.cat([images for images, _ in module(store).val_dataloader()[0]])
     parts = []
     for rank in range(2):
         data = module(store)
         data.trainer = fake_trainer("cpu", ranks=2, rank=rank)
-        parts.append(torch.cat([images for images, _ in data.val_dataloader()]))
+        parts.append(torch.cat([images for images, _ in data.val_dataloader()[0]]))
     assert torch.equal(whole[0::2], parts[0])
     assert torch.equal(whole[1::2], parts[1])
+
+
+def test_a_watched_test_set_is_a_second_loader_and_each_rank_sees_its_part(store: Store) -> None:
+    parts = []
+    for rank in range(2):
+        data = module(store)
+        data.watch_test, data.trainer = True, fake_trainer("cpu", ranks=2, rank=rank)
+        minival, test = data.val_dataloader()
+        assert sum(len(labels) for _, labels in minival) == len(data.minival_rows[rank::2])
+        parts.append(torch.cat([labels for _, labels in test]))
+    assert torch.equal(torch.stack(parts, 1).flatten(), torch.from_numpy(store.split("test").labels))
 
 
 def test_no_crop_is_the_whole_picture(store: Store) -> None:
@@ -231,7 +242,7 @@ def test_only_pictures_that_go_to_a_gpu_are_pinned(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12), raising=False)
     data = module(store, workers=None)
     data.trainer = fake_trainer(device, ranks=2)
-    for loader in (data.train_dataloader(), data.val_dataloader()):
+    for loader in (data.train_dataloader(), *data.val_dataloader()):
         assert loader.pin_memory == pinned
         assert (loader.num_workers, loader.persistent_workers) == (5, True)
     assert not data.in_order("test").pin_memory
@@ -322,7 +333,7 @@ def test_a_loaded_model_gives_the_tested_numbers(
     network = Network(backbone, Identity(3), head)
     nn.init.normal_(head.classifier.weight, std=20.0)
     protocol = {"flip_averaging": flip_averaging}
-    tested = logits(network, Cell({}, backbone, "", data, protocol, how), "test").softmax(1).float()
+    tested = see(network, Cell({}, backbone, "", data, protocol, how), "test").logits.softmax(1).float()
     model = Model(network, {"class_stats": {"names": CLASSES}, "protocol": protocol})
     images = torch.cat([images for images, _ in data.in_order("test")])
     with torch.no_grad():

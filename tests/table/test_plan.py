@@ -89,10 +89,19 @@ def test_a_row_after_training_shares_its_cells_and_is_no_twin(tmp_path: Path) ->
 
 
 SEARCHED = {
-    "rows": [*ROWS[:2], {**ROWS[2], "tune": ["loss.gamma=1.0", "loss.gamma=2.0", "loss.gamma=4.0"]}],
-    "tune": ["optimizer.lr=0.1", "optimizer.lr=0.2", "optimizer.lr=0.3"],
-    "tune_seeds": [7, 8],
+    "rows": [*ROWS[:2], ROWS[2]],
+    "tune": {
+        "trials": 3,
+        "seeds": [7, 8],
+        "space": {"focal": {"loss.gamma": [1.0, 4.0]}, "others": {"optimizer.lr": [0.1, 0.2, 0.3]}},
+    },
 }
+
+
+def searched(**said: Any) -> TablePlan:
+    """The table with its search, some of it said otherwise."""
+    rows = said.pop("rows", SEARCHED["rows"])
+    return table(rows=rows, tune={**SEARCHED["tune"], **said})
 
 
 def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]]) -> list[PlannedCell]:
@@ -110,51 +119,78 @@ SCORES = {
     "optimizer.lr=0.1": (0.5, 0.5),
     "optimizer.lr=0.2": (0.9, 0.3),  # the best of one seed, and the best on average
     "optimizer.lr=0.3": (0.4, 0.7),
-    "loss.gamma=1.0": (0.2, 0.2),
-    "loss.gamma=2.0": (0.3, 0.2),
-    "loss.gamma=4.0": (0.3, 0.3),
+    "loss.gamma=1": (0.2, 0.2),
+    "loss.gamma=2": (0.3, 0.2),
+    "loss.gamma=4": (0.3, 0.3),
 }
 
 
 def test_each_row_keeps_its_best_value_by_the_mean_over_the_seeds(tmp_path: Path) -> None:
-    plan = table(**SEARCHED)
-    after = tuning.chosen(plan, tried(plan, tmp_path, SCORES))
-    assert [row.overrides[-1] for row in after.rows] == ["optimizer.lr=0.2", "optimizer.lr=0.2", "loss.gamma=4.0"]
-    assert "3 values a row with seed 7, 8" in after.notes[-1]
-    assert "focal: loss.gamma=4.0 (at the edge of its values)" in after.notes[-1]
-    assert "softmax: optimizer.lr=0.2;" in after.notes[-1]
+    plan = searched()
+    after, found = tuning.chosen(plan, tried(plan, tmp_path, SCORES))
+    assert [row.overrides[-1] for row in after.rows] == ["optimizer.lr=0.2", "optimizer.lr=0.2", "loss.gamma=4"]
+    assert found[0] == {
+        "method": "softmax",
+        "key": "optimizer.lr",
+        "values": [0.1, 0.2, 0.3],
+        "scores": [[0.5, 0.5], [0.9, 0.3], [0.4, 0.7]],
+        "chosen": 0.2,
+        "edge": False,
+    }
+    assert (found[2]["method"], found[2]["chosen"], found[2]["edge"]) == ("focal", 4.0, True)
+
+
+def test_a_range_is_spaced_by_its_logarithm() -> None:
+    plan = searched(
+        trials=4, space={"focal": {"loss.gamma": [10.0, 0.01]}, "others": {"optimizer.lr": [1e-4, 0.1]}}
+    )
+    assert tuning.options(plan, plan.rows[2]) == [f"loss.gamma={n}" for n in ("0.01", "0.1", "1", "10")]
+    assert tuning.options(plan, plan.rows[0]) == [f"optimizer.lr={n}" for n in ("0.0001", "0.001", "0.01", "0.1")]
+
+
+def test_a_row_may_say_what_it_tries() -> None:
+    row = {**ROWS[2], "tune": {"loss.label_smoothing": [0.1, 0.2, 0.3]}}
+    plan = searched(rows=[row])
+    assert tuning.options(plan, plan.rows[0])[0] == "loss.label_smoothing=0.1"
 
 
 def test_trials_lie_apart_and_have_seeds_of_their_own(tmp_path: Path) -> None:
-    cells = tuning.trials(table(**SEARCHED), [], Knowing(), tmp_path)  # type: ignore[arg-type]
+    cells = tuning.trials(searched(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
     assert {cell.seed for cell in cells} == {7, 8}
     assert {cell.cell.directory.parent for cell in cells} == {tmp_path / "trials"}
+    assert all(cell.cell.trial for cell in cells)
     assert len({cell.cell.directory for cell in cells}) == 12  # the rival's are softmax's
 
 
 def test_a_trial_that_failed_stops_the_table(tmp_path: Path) -> None:
-    plan = table(**SEARCHED)
+    plan = searched()
     cells = tried(plan, tmp_path, SCORES)
     (cells[-1].cell.directory / TRIAL).unlink()
-    with pytest.raises(UserError, match=r"a trial failed.*focal, loss.gamma=4.0, seed 8"):
+    with pytest.raises(UserError, match=r"a trial failed.*focal, loss.gamma=4, seed 8"):
         tuning.chosen(plan, cells)
+
+
+OTHERS = {"others": {"optimizer.lr": [0.1, 0.3]}}
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"rows": [*ROWS[:2], {**ROWS[2], "tune": ["loss.gamma=1.0"]}]}, r"softmax 3, rival 3, focal 1"),
-        ({"tune_seeds": []}, r"tune_seeds: say which"),
-        ({"tune_seeds": [1]}, r"tune_seeds: 1 is one of the seeds"),
+        ({"space": {"others": {"optimizer.lr": [0.1, 0.2, 0.3, 0.4]}}}, "every row tries 3 values.* got 4"),
+        ({"space": {"focal": {"loss.gamma": [1.0, 2.0]}}}, "softmax: say under space what softmax or others try"),
+        ({"space": {"others": {"optimizer.lr": [1, 2], "loss.gamma": [1, 2]}}}, "one number a row"),
+        ({"space": {"others": {"optimizer.lr": [0.0, 0.1]}}}, "two positive ends, got 0 and 0.1"),
+        ({"space": {**OTHERS, "centre": {"loss.weight": [0.1, 1.0]}}}, "no row has loss=centre"),
+        ({"seeds": [1]}, "tune.seeds: 1 is one of the seeds"),
     ],
 )
 def test_an_unfair_search_is_refused(said: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        tuning.refuse_unequal_budgets(table(**{**SEARCHED, **said}))
+        tuning.check(searched(**said), [], Knowing())  # type: ignore[arg-type]
 
 
 def test_a_table_without_search_is_fine() -> None:
-    tuning.refuse_unequal_budgets(table())
+    tuning.check(table(), [], Knowing())  # type: ignore[arg-type]
 
 
 def test_a_row_may_be_run_with_some_of_the_seeds(tmp_path: Path) -> None:

@@ -1,0 +1,110 @@
+"""What is written down of every epoch: its scalars, how steep the loss was, how fast it went."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from torch.optim import Optimizer
+
+Epoch = dict[str, float]
+"""The scalars of an epoch by name."""
+
+
+class History(Checkpoint):
+    """Keeps the scalars of every epoch: they go into result.json, whatever the logger is.
+
+    To Lightning it is a checkpoint callback: those come after all others and the module have logged their epoch.
+    Its place is before the callback that writes the fit's state, so that a fit that goes on has all its epochs.
+
+    Args:
+        tell: is called by the first rank with all epochs, whenever there is one more.
+    """
+
+    def __init__(self, tell: Callable[[list[Epoch]], None]) -> None:
+        self.epochs: list[Epoch] = []
+        self.tell = tell
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epochs so far."""
+        return {"epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on behind them."""
+        self.epochs = [*state_dict["epochs"]]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write an epoch down."""
+        self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        if trainer.is_global_zero:
+            self.tell(self.epochs)
+
+
+class Steepness(Callback):
+    """Logs by optimizer group the epoch's mean learning rate, and the gradient's mean norm before clipping.
+
+    Args:
+        every: of how many steps one has its gradient looked at.
+    """
+
+    def __init__(self, every: int = 10) -> None:
+        self.every = every
+        self.seen: dict[str, list[Any]] = defaultdict(list)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Look at the groups; those that differ in weight decay alone are one."""
+        parts: dict[str, list[torch.Tensor]] = defaultdict(list)
+        for group in optimizer.param_groups:
+            part = group["name"].partition(",")[0]
+            if part not in parts:
+                self.seen[f"lr/{part}"].append(group["lr"])
+            parts[part] += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+        if trainer.global_step % self.every == 0:
+            for part, gradients in parts.items():
+                self.seen[f"grad_norm/{part}"].append(torch.nn.utils.get_total_norm(gradients))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means and start anew."""
+        for name, values in self.seen.items():
+            pl_module.log(name, torch.tensor(values, dtype=torch.float32).mean())
+        self.seen.clear()
+
+
+class Pace(Callback):
+    """Logs an epoch's training images a second over all ranks, and which share of its time went into waiting.
+
+    Waiting for data is what lies between two steps; on a GPU that is at work meanwhile it need not cost anything.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.begin = self.ready = time.monotonic()
+        self.waited, self.images = 0.0, 0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """A batch has come."""
+        self.waited += time.monotonic() - self.ready
+        self.images += len(batch[1])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The next one is waited for."""
+        self.ready = time.monotonic()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Training has ended, the minival's turn is not counted."""
+        self.end = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log."""
+        seconds = self.end - self.begin
+        pl_module.log("images_per_second", trainer.world_size * self.images / seconds)
+        pl_module.log("waiting_share", self.waited / seconds)
