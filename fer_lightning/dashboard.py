@@ -108,7 +108,7 @@ class Board(Protocol):
     def finish(
         self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
     ) -> None:
-        """Show what came out in the end, after ``epoch`` epochs, with pictures (H, W, 3), and close."""
+        """Show what came out after the last ``epoch``, with pictures (H, W, 3), and close."""
 
 
 def epochs(stages: Stages) -> Iterator[tuple[int, dict[str, float]]]:
@@ -136,7 +136,7 @@ def catch_up(board: Board, stages: Stages, shown: set[int]) -> None:
 def finish(board: Board, directory: Path, result: Mapping[str, Any]) -> None:
     """Show what came out of a cell, or of a trial, and close the board."""
     drawn = {name: figures.pixels(figure) for name, figure in pictures(directory, result)}
-    board.finish(sum(stage["epochs"] for stage in result["stages"]), summary(result), drawn)
+    board.finish(sum(stage["epochs"] for stage in result["stages"]) - 1, summary(result), drawn)
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, float]:

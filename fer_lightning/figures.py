@@ -16,6 +16,7 @@ Floats = npt.NDArray[np.floating]
 # Okabe and Ito's colours, told apart by the colour-blind too; their yellow is too light for dots on white.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8B6F00")
 MARKERS = "osD^v<>P"
+_OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
@@ -42,7 +43,8 @@ def class_recall(recall: Mapping[str, float]) -> Figure:
     axes = figure.subplots()
     axes.barh(range(len(values)), np.nan_to_num(values), color=COLOURS[0])
     for place, value in enumerate(values):
-        axes.text(np.nan_to_num(value) + 1, place, "no images" if np.isnan(value) else f"{value:.1f}", va="center")
+        said = "no images" if np.isnan(value) else f"{value:.1f}"
+        axes.text(np.nan_to_num(value) + 1, place, said, va="center", bbox=_OVER_LINES)
     mean = float(np.nanmean(values))
     axes.axvline(mean, color=COLOURS[3], linestyle="--", linewidth=1)
     axes.set_yticks(range(len(values)), list(recall))
@@ -74,7 +76,7 @@ def embeddings(
     """
     kept = np.asarray(means, dtype=np.float64)[~np.isnan(means).any(1)]
     origin = kept.mean(0)
-    plane = np.linalg.svd(kept - origin, full_matrices=False)[2][:2].T
+    plane = np.linalg.svd(kept - origin, full_matrices=True)[2][:2].T
     figure = _figure(7.0, 5.0)
     axes = figure.subplots()
     for k, name in enumerate(classes):

@@ -101,7 +101,7 @@ def start(about: About, directory: Path, project: str, *, offline: bool, notes: 
         if offline:
             raise
         said = str(error).partition("\n")[0]
-        raise UserError(f"wandb: no answer from the server: {type(error).__name__}: {said}") from error
+        raise UserError(f"wandb: the run could not begin: {type(error).__name__}: {said}") from error
     return WandbBoard(run)
 
 
