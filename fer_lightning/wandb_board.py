@@ -78,8 +78,7 @@ def start(about: About, directory: Path, project: str, *, offline: bool, notes: 
     import wandb
 
     directory.mkdir(parents=True, exist_ok=True)
-    for earlier in (directory / "wandb").glob(f"*run-*-{about.id}"):
-        shutil.rmtree(earlier, ignore_errors=True)
+    _forget(directory, about.id)
     wandb.setup(wandb.Settings(silent=True))  # says nothing and, without an account, asks nothing
     try:
         run = wandb.init(
@@ -98,11 +97,24 @@ def start(about: About, directory: Path, project: str, *, offline: bool, notes: 
         )
     except Exception as error:
         wandb.teardown()  # else the id is taken
+        _forget(directory, about.id)
         if offline:
             raise
         said = str(error).partition("\n")[0]
         raise UserError(f"wandb: the run could not begin: {type(error).__name__}: {said}") from error
     return WandbBoard(run)
+
+
+def settle() -> None:
+    """Wait until all that was closed in this process is written, which else happens at its end."""
+    import wandb
+
+    wandb.teardown()
+
+
+def _forget(directory: Path, identity: str) -> None:
+    for earlier in (directory / "wandb").glob(f"*run-*-{identity}"):
+        shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _settings(wandb: Any) -> Any:
