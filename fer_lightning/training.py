@@ -68,13 +68,15 @@ class Training:
     Args:
         cell: what is trained.
         directory: its folder.
-        logger: is told of every epoch.
+        logger: is told of every epoch; None: nobody is.
         watch_test: whether the last fit looks at the test set after every epoch, see FaceDataModule.
     """
 
-    def __init__(self, cell: Cell, directory: Path, logger: CellLogger, *, watch_test: bool = False) -> None:
+    def __init__(
+        self, cell: Cell, directory: Path, logger: CellLogger | None = None, *, watch_test: bool = False
+    ) -> None:
         self.cell = cell
-        self.logger = logger
+        self.logger = logger or CellLogger()
         self.config = cell.config
         self.directory = directory
         self.watch_test = watch_test
