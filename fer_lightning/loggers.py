@@ -101,7 +101,8 @@ class OnBoard(CellLogger):
             act()
         except Exception as error:
             self.board = None
-            log.warning("note: the logger failed, the cell goes on without: %s", in_words(error))
+            said = str(error) if isinstance(error, UserError) else in_words(error)
+            log.warning("note: the logger failed, the cell goes on without: %s", said)
 
 
 def tensorboard(directory: Path, about: About) -> CellLogger:

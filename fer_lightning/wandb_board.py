@@ -22,7 +22,7 @@ FINISH_SECONDS = 60.0
 
 
 class WandbBoard:
-    """A run that has begun.
+    """A run that has begun. What closes it raises a UserError where the server does not take all in time.
 
     Args:
         run: the client's.
@@ -46,7 +46,7 @@ class WandbBoard:
         if pictures:
             self.run.log({"epoch": epoch, **{name: wandb.Image(pixels) for name, pixels in pictures.items()}})
         self.run.summary.update(dict(summary))
-        self.run.finish()
+        self._close()
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], page: Path | None) -> None:
         """Show a table and, where there is one, its page; then close."""
@@ -56,7 +56,16 @@ class WandbBoard:
         if page:
             shown["report"] = wandb.Html(page.read_text(), inject=False)
         self.run.log(shown)
-        self.run.finish()
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self.run.finish()
+        except TimeoutError as error:
+            folder = Path(self.run.dir).parent
+            raise UserError(
+                f"wandb: not all was sent in {FINISH_SECONDS:.0f} s; later: wandb sync --include-online {folder}"
+            ) from error
 
 
 def start(about: About, directory: Path, project: str, *, offline: bool, notes: str = "") -> WandbBoard:
@@ -132,4 +141,5 @@ def _settings(wandb: Any) -> Any:
         x_save_requirements=False,
         init_timeout=INIT_SECONDS,
         finish_timeout=FINISH_SECONDS,
+        finish_timeout_raises=True,
     )

@@ -333,6 +333,20 @@ def test_a_process_does_not_wait_at_its_end_for_a_server_that_is_silent(server: 
     assert time.monotonic() - begin < 25  # of which it waits 8 for the server to answer, and 2 for its own service
 
 
+def test_where_the_rest_is_not_sent_in_time_it_says_what_to_do(tmp_path: Path) -> None:
+    class Slow:
+        dir = str(tmp_path / "run-1" / "files")
+        summary: dict[str, float] = {}  # noqa: RUF012
+
+        def define_metric(self, *_: Any, **__: Any) -> None: ...
+
+        def finish(self) -> None:
+            raise TimeoutError
+
+    with pytest.raises(UserError, match=r"not all was sent in 60 s; later: wandb sync --include-online .*/run-1$"):
+        wandb_board.WandbBoard(Slow()).finish(0, {}, {})
+
+
 def test_an_upload_that_gets_no_answer_says_so(
     folder: Path, server: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
