@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning.loggers import Logger
 from torch import Tensor, nn
 
 from fer_lightning import objective, results
 from fer_lightning.cache import content_hash
 from fer_lightning.config import arguments, batching, is_own, make, target
 from fer_lightning.contracts import ClassStats
+from fer_lightning.dashboard import about
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import Draw, Views
 from fer_lightning.data.store import Store
 from fer_lightning.data.transforms import Augmentation
 from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.features import fixed_hash
+from fer_lightning.loggers import CellLogger
 from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.network import Network
 from fer_lightning.optim import Recipe
@@ -162,9 +163,9 @@ def trainer(config: Config) -> TrainerSettings:
     return made
 
 
-def logger(config: Config, directory: Path, fit: str) -> Logger | bool:
-    """The logger of one fit."""
-    made: Logger | bool = make("logger", config["logger"], directory, fit, config)
+def logger(config: Config, protocol: Config, directory: Path, *, trial: bool) -> CellLogger:
+    """The logger of a cell, or of a trial of one."""
+    made: CellLogger = make("logger", config["logger"], directory, about(config, protocol, directory, trial=trial))
     return made
 
 

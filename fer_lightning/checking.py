@@ -42,7 +42,7 @@ def check(config: dict[str, Any]) -> None:
         "neck": ("feature_dim",),
         "loss": ("feature_dim", "class_stats"),
         "trainer": (),
-        "logger": ("directory", "fit", "config"),
+        "logger": ("directory", "about"),
     }
     for group, names in given.items():
         _check_leaf(group, config[group], names)

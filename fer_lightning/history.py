@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,10 +21,14 @@ class History(Checkpoint):
 
     To Lightning it is a checkpoint callback: those come after all others and the module have logged their epoch.
     Its place is before the callback that writes the fit's state, so that a fit that goes on has all its epochs.
+
+    Args:
+        tell: is called by the first rank with all epochs, whenever there is one more.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[list[Epoch]], None]) -> None:
         self.epochs: list[Epoch] = []
+        self.tell = tell
 
     def state_dict(self) -> dict[str, Any]:
         """The epochs so far."""
@@ -36,6 +41,8 @@ class History(Checkpoint):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write an epoch down."""
         self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
+        if trainer.is_global_zero:
+            self.tell(self.epochs)
 
 
 class Steepness(Callback):

@@ -1,23 +1,56 @@
-"""Where the scalars of a fit are logged: one logger a fit, its files in the cell's folder."""
+"""Where the epochs of a cell are logged while it is trained, and what came out of it in the end."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+import numpy as np
+import numpy.typing as npt
+from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from fer_lightning import dashboard, ranks, wandb_board
+from fer_lightning.dashboard import About, Board, Stages
+from fer_lightning.errors import UserError, in_words
 
-def none(directory: Path, fit: str, config: dict[str, Any]) -> bool:
+log = logging.getLogger(__name__)
+
+
+class CellLogger:
+    """Logs a cell; this one, nowhere. A logger's failure is told in one line and never the cell's."""
+
+    def of(self, fit: str) -> Logger | bool:
+        """Lightning's logger of a fit that begins; False: none."""
+        return False
+
+    def epochs(self, stages: Stages) -> None:
+        """Another epoch has ended: the stages' histories so far."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """The cell, or the trial, is complete and written down."""
+
+
+def none(directory: Path, about: About) -> CellLogger:
     """No logger."""
-    return False
+    return CellLogger()
 
 
-def csv(directory: Path, fit: str, config: dict[str, Any]) -> Logger:
+def csv(directory: Path, about: About) -> CellLogger:
     """``logs/<fit>/metrics.csv`` in the cell's folder; of a fit that was interrupted, earlier parts beside it."""
-    _set_aside(directory / "logs" / fit / "metrics.csv")
-    return CSVLogger(directory, name="logs", version=fit)
+    return _Csv(directory)
+
+
+class _Csv(CellLogger):
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def of(self, fit: str) -> Logger:
+        _set_aside(self.directory / "logs" / fit / "metrics.csv")
+        return CSVLogger(self.directory, name="logs", version=fit)
 
 
 @rank_zero_only
@@ -28,33 +61,106 @@ def _set_aside(written: Path) -> None:
         written.rename(written.with_name(f"metrics-{parts + 1}.csv"))
 
 
-def tensorboard(directory: Path, fit: str, config: dict[str, Any]) -> Logger:
-    """TensorBoard events under ``logs/<fit>`` in the cell's folder."""
-    return TensorBoardLogger(directory, name="logs", version=fit)
+class OnBoard(CellLogger):
+    """All stages of a cell as one run on a board, on one axis of epochs; made by the first rank alone.
 
-
-def wandb(directory: Path, fit: str, config: dict[str, Any], *, project: str, offline: bool) -> Logger:
-    """A Weights & Biases run a fit, grouped by the folder of cells.
+    Epochs that this process did not see (of a shared stage, or before an interruption) are shown with the first
+    one that it does.
 
     Args:
         directory: the cell's.
-        fit: its name is the run's job type.
-        config: shown with the run.
-        project: at Weights & Biases.
-        offline: keep the run under the cell's folder; ``wandb sync`` uploads it.
+        start: begins the run.
     """
-    import wandb as client
-    from pytorch_lightning.loggers import WandbLogger
 
-    if client.run is not None:  # the stage before would go on in this one's run
-        client.finish()
-    return WandbLogger(
-        name=directory.name,
-        save_dir=directory,
-        project=project,
-        offline=offline,
-        group=directory.parent.name,
-        job_type=fit,
-        config=config,
-        settings=client.Settings(silent=True, disable_git=True),
-    )
+    def __init__(self, directory: Path, start: Callable[[], Board]) -> None:
+        self.directory = directory
+        self.start: Callable[[], Board] | None = start
+        self.board: Board | None = None
+        self.shown: set[int] = set()
+
+    def of(self, fit: str) -> bool:
+        """Begin the run, if that was not done: who has no account shall not hear of it at the end."""
+        if self.start is not None and ranks.is_first():
+            begin, self.start = self.start, None
+            self._without_harm(lambda: setattr(self, "board", begin()))
+        return False
+
+    def epochs(self, stages: Stages) -> None:
+        """Show those that are not shown yet."""
+        if board := self.board:
+            self._without_harm(lambda: dashboard.catch_up(board, stages, self.shown))
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Show the rest."""
+        self.epochs(result["stages"])
+        if board := self.board:
+            self._without_harm(lambda: dashboard.finish(board, self.directory, result))
+
+    def _without_harm(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self.board = None
+            said = str(error) if isinstance(error, UserError) else in_words(error)
+            log.warning("note: the logger failed, the cell goes on without: %s", said)
+
+
+def tensorboard(directory: Path, about: About) -> CellLogger:
+    """TensorBoard events under ``logs`` in the cell's folder: scalars, pictures and what came out."""
+    return OnBoard(directory, partial(TensorBoard, directory / "logs", about))
+
+
+class TensorBoard:
+    """A Board of TensorBoard's. What an interrupted process wrote goes: all epochs are shown again.
+
+    Args:
+        folder: of the events.
+        about: its config stands among the hyper-parameters.
+    """
+
+    def __init__(self, folder: Path, about: About) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        for earlier in folder.glob("events.out.tfevents.*"):
+            earlier.unlink()
+        self.writer: Any = SummaryWriter(str(folder))
+        self.about = about
+
+    def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Show an epoch's numbers."""
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, epoch)
+        self.writer.flush()
+
+    def finish(
+        self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Show what came out as pictures, as a text and beside the hyper-parameters; then close."""
+        for name, pixels in pictures.items():
+            self.writer.add_image(name, pixels, epoch, dataformats="HWC")
+        lines = [f"| {name} | {value:.4f} |" for name, value in summary.items()]
+        self.writer.add_text("result", "\n".join(["| | |", "| --- | --- |", *lines]), epoch)
+        said = {**self.about.config["choices"], "seed": self.about.config["seed"], "group": self.about.group}
+        self.writer.add_hparams(said, {f"result/{name}": value for name, value in summary.items()}, run_name=".")
+        self.writer.close()
+
+
+def wandb(directory: Path, about: About, *, project: str, offline: bool) -> CellLogger:
+    """A Weights & Biases run a cell, grouped by table and protocol.
+
+    Args:
+        directory: the cell's.
+        about: what tells its run from others.
+        project: at Weights & Biases.
+        offline: keep the run under the cell's folder; ``wandb sync`` uploads it. So is one whose server does not
+            answer in time.
+    """
+
+    def start() -> Board:
+        try:
+            return wandb_board.start(about, directory, project, offline=offline)
+        except UserError as error:
+            log.warning("note: %s; the run goes on offline in %s", error, directory / "wandb")
+            return wandb_board.start(about, directory, project, offline=True)
+
+    return OnBoard(directory, start)

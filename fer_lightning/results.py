@@ -32,6 +32,9 @@ FAILURE = "failed.json"
 LOG = "log.txt"
 """What a cell of a sweep or table said."""
 
+TRIALS = "trials"
+"""The folder of a table's trials, beside its cells."""
+
 _LOCK = ".lock"
 
 _PACKAGES = (

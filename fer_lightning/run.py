@@ -123,7 +123,8 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
                 log.info("complete: %s was there, nothing to do", directory)
                 return directory
             tell_data(cell.data)
-            training = Training(cell, directory, watch_test=config["optimism"] and not trial)
+            logger = build.logger(config, cell.protocol, directory, trial=trial)
+            training = Training(cell, directory, logger, watch_test=config["optimism"] and not trial)
             network = training.run()
         if ranks.is_first():
             _finish(training, network, begin, trial)
@@ -154,12 +155,14 @@ def _finish(training: Training, network: Network, begin: float, trial: bool) -> 
         write_atomic(directory / results.TRIAL, json.dumps(told))
         for needless in (results.CHECKPOINT, LAST):  # now, and not before: a fit goes on from both
             (directory / needless).unlink()
+        training.logger.finish(told)
         return
     extra = {"stages": [asdict(fit) for fit in training.results], "notices": training.notices}
     extra |= watch_centers(training, network)
     best = load_model(directory / results.CHECKPOINT, build.own(cell.config))
     result = finish(directory, best, cell, begin, extra)
     (directory / LAST).unlink()
+    training.logger.finish(result)
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)
 

@@ -152,7 +152,14 @@ class TrainerSettings:
         }
 
     def trainer(
-        self, fit: Fit, name: str, directory: Path, logger: Logger | bool, callbacks: list[Callback], seed: int
+        self,
+        fit: Fit,
+        name: str,
+        directory: Path,
+        logger: Logger | bool,
+        callbacks: list[Callback],
+        seed: int,
+        tell: Callable[[list[Epoch]], None],
     ) -> Trainer:
         """A Trainer that keeps in ``directory`` the minival's best epoch, best.ckpt, and its own state, LAST."""
         best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
@@ -163,7 +170,7 @@ class TrainerSettings:
             callbacks=[
                 *(EndAtOnce(), finite, EpochLine(name), Reseed(seed), Steepness(), Pace()),
                 *callbacks,
-                *(History(), best, last),
+                *(History(tell), best, last),
             ],
             plugins=[AtomicCheckpoints(), ranks.environment()],
             logger=logger,

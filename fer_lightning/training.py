@@ -22,7 +22,9 @@ from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import freeze
+from fer_lightning.history import Epoch
 from fer_lightning.inference import read_checkpoint
+from fer_lightning.loggers import CellLogger
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
@@ -66,11 +68,15 @@ class Training:
     Args:
         cell: what is trained.
         directory: its folder.
+        logger: is told of every epoch; None: nobody is.
         watch_test: whether the last fit looks at the test set after every epoch, see FaceDataModule.
     """
 
-    def __init__(self, cell: Cell, directory: Path, *, watch_test: bool = False) -> None:
+    def __init__(
+        self, cell: Cell, directory: Path, logger: CellLogger | None = None, *, watch_test: bool = False
+    ) -> None:
         self.cell = cell
+        self.logger = logger or CellLogger()
         self.config = cell.config
         self.directory = directory
         self.watch_test = watch_test
@@ -154,10 +160,14 @@ class Training:
         if self.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
             network.backbone.compile()
             network.neck.compile()
-        logger = build.logger(self.config, self.directory, name)
-        trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"])
+        logger, tell = self.logger.of(name), partial(self._log, fit)
+        trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"], tell)
         state, result = run_fit(name, fit, module, data, trainer, self.config["seed"])
         return Network(backbone, network.neck, network.head), state, result
+
+    def _log(self, fit: Fit, history: list[Epoch]) -> None:
+        """Tell the logger of all epochs so far."""
+        self.logger.epochs([*map(asdict, self.results), {"epochs": fit.epochs, "history": history}])
 
     def _data(self, backbone: Backbone, fit: Fit) -> FaceDataModule:
         """What a fit is trained on: augmented pictures, or a frozen backbone's view of them, or its embeddings."""

@@ -296,7 +296,7 @@ def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(stages, "Trainer", SimpleNamespace)
     config = compose([f"trainer={trainer}"])
     name, fit = build.fits(config)[0]
-    made = build.trainer(config).trainer(fit, name, tmp_path, False, [], 0)
+    made = build.trainer(config).trainer(fit, name, tmp_path, False, [], 0, lambda _: None)
     assert [each.late for each in made.callbacks if isinstance(each, FiniteLoss)] == [late]
 
 

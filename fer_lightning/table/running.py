@@ -11,7 +11,7 @@ from typing import Any
 
 from fer_lightning.errors import UserError
 from fer_lightning.overrides import apart
-from fer_lightning.results import LOG
+from fer_lightning.results import LOG, TRIALS
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.running import Sweep
@@ -72,7 +72,7 @@ class Run:
         told: dict[str, Any] = {"command": self._command()}
         if self.plan.tune:
             tried = tuning.trials(self.plan, self.overrides, self.planner, self.base)
-            self._do(tried, self.base / tuning.FOLDER, "trials")
+            self._do(tried, self.base / TRIALS, "trials")
             self.plan, told["search"] = tuning.chosen(self.plan, tried)
             told["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
         same = planning.twins(self.plan, self.overrides, self.planner)
@@ -96,8 +96,9 @@ class Run:
         for word in self.overrides:
             key, _, value = word.partition("=")
             words.append(f"{key}={Path(value).name}" if Path(value).is_absolute() else word)
+        untuned = ["--untuned"] if tuning.UNTUNED in self.plan.notes else []
         seeds = ",".join(map(str, self.plan.seeds))
-        return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds])
+        return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds, *untuned])
 
     def _do(self, planned: Sequence[PlannedCell], base: Path, what: str) -> list[Planned]:
         """Run those of the cells that are missing. Returns those that still are."""

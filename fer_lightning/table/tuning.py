@@ -13,12 +13,17 @@ from typing import Any
 import numpy as np
 
 from fer_lightning.errors import UserError
+from fer_lightning.results import TRIALS
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.table.plan import PlannedCell, RowPlan, SearchPlan, TablePlan, label
 
-FOLDER = "trials"
 OTHERS = "others"
 UNTUNED = "Untuned: the search in the table's file was left out. With it the rows may be ordered differently."
+
+
+def untuned(plan: TablePlan) -> TablePlan:
+    """The table without its search, and with a note that says so."""
+    return plan.model_copy(update={"tune": None, "notes": [*plan.notes, UNTUNED]}) if plan.tune else plan
 
 
 def options(plan: TablePlan, row: RowPlan) -> list[str]:
@@ -84,7 +89,7 @@ def trials(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Pa
         for row in plan.rows:
             for option in options(plan, row):
                 words = (*plan.overrides, *row.overrides, option, *overrides, f"seed={seed}")
-                cell = planner.planned(words, base / FOLDER, label(row, seed, option), trial=True)
+                cell = planner.planned(words, base / TRIALS, label(row, seed, option), trial=True)
                 planned.append(PlannedCell(row, seed, cell, option))
     return planned
 

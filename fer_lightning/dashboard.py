@@ -1,0 +1,174 @@
+"""What a dashboard shows of a cell, and where it goes. Nothing about Lightning or wandb."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from fer_lightning import figures, results
+from fer_lightning.cache import content_hash
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Config = dict[str, Any]
+Stages = Sequence[Mapping[str, Any]]
+
+TUNE = "tune"
+"""A trial's job type; a cell's is its last stage's name."""
+
+_TAGS = ("loss", "class_weights", "stage", "backbone", "sampler")
+_FOLDERS = {"data": ("root", "store")}  # whose last part may name a person
+
+
+@dataclass(frozen=True)
+class About:
+    """What tells a run from the others.
+
+    Attributes:
+        id: the first eight digits are those at the end of the cell's folder, the others stand for group and job:
+            the same cell gets the same id, whoever sends it.
+        name: readable, with the seed.
+        group: the table and the first eight digits of its protocol's hash.
+        job: the last stage's name, or ``tune``.
+        tags: as on the command line, ``loss=cluster``.
+        config: the resolved config and the protocol, without paths of this machine.
+    """
+
+    id: str
+    name: str
+    group: str
+    job: str
+    tags: tuple[str, ...]
+    config: Config
+
+
+def about(config: Config, protocol: Config, directory: Path, *, trial: bool = False) -> About:
+    """What tells a cell's run from the others.
+
+    Args:
+        config: the cell's, resolved.
+        protocol: what its numbers are comparable under.
+        directory: its folder; the one around it is the table's.
+        trial: whether it only serves a search.
+    """
+    choices = config["choices"]
+    around = directory.resolve().parent
+    table = around.parent if trial and around.name == results.TRIALS else around
+    group = group_of(table, protocol)
+    job = TUNE if trial else [name for name, node in config["stage"].items() if isinstance(node, dict)][-1]
+    identity = content_hash(results.identity(config, protocol))[:8]
+    tags = [f"{key}={choices[key]}" for key in _TAGS if key in choices]
+    return About(
+        id=f"{identity}-{content_hash([group, job])[:8]}",
+        name=f"{choices['loss']}-{choices['class_weights']}-s{config['seed']}",
+        group=group,
+        job=job,
+        tags=tuple(tag[:64] for tag in tags if tag != "sampler=shuffle"),  # wandb takes no longer ones
+        config={**_without_paths(config), "protocol": protocol},
+    )
+
+
+def group_of(table: Path, protocol: Config) -> str:
+    """The name of a table's folder and the first eight digits of its protocol's hash."""
+    return f"{table.resolve().name}-{content_hash(protocol)[:8]}"
+
+
+def _without_paths(config: Config) -> Config:
+    """A config whose paths are cut to the file's name; those of the data are left out."""
+    shown: Config = {key: _file_names(value) for key, value in config.items()}
+    for group, keys in _FOLDERS.items():
+        if group in shown:
+            shown[group] = {**shown[group], **{key: None for key in keys if key in shown[group]}}
+    return shown
+
+
+def _file_names(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _file_names(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_file_names(item) for item in value]
+    if isinstance(value, str) and ("/" in value or "\\" in value):
+        return PurePath(value.replace("\\", "/")).name
+    return value
+
+
+class Board(Protocol):
+    """Where a cell's numbers and pictures go."""
+
+    def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Show an epoch's numbers."""
+
+    def finish(
+        self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Show what came out after the last ``epoch``, with pictures (H, W, 3), and close."""
+
+
+def epochs(stages: Stages) -> Iterator[tuple[int, dict[str, float]]]:
+    """The numbers of all epochs on one axis: a stage begins at the epochs before it. From 0, as best_epoch is."""
+    before = 0
+    for stage in stages:
+        for epoch, values in enumerate(stage.get("history", ())):
+            yield before + epoch, {name: value for name, value in values.items() if is_number(value)}
+        before += stage["epochs"]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a dashboard can draw it."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def catch_up(board: Board, stages: Stages, shown: set[int]) -> None:
+    """Show the epochs that are not among ``shown``, and put them there."""
+    for epoch, values in epochs(stages):
+        if epoch not in shown:
+            board.scalars(epoch, values)
+            shown.add(epoch)
+
+
+def finish(board: Board, directory: Path, result: Mapping[str, Any]) -> None:
+    """Show what came out of a cell, or of a trial, and close the board."""
+    drawn = {name: figures.pixels(figure) for name, figure in pictures(directory, result)}
+    board.finish(sum(stage["epochs"] for stage in result["stages"]) - 1, summary(result), drawn)
+
+
+def summary(result: Mapping[str, Any]) -> dict[str, float]:
+    """A result's numbers by name: of the test where there was one, after each correction, and of the minival."""
+    last = result["stages"][-1]
+    found: dict[str, Any] = {"minival/macro_recall": last["minival_macro_recall"], "seconds": result["seconds"]}
+    tests = {"test": result, **{f"test/{name}": column for name, column in result.get("posthoc", {}).items()}}
+    for name, column in tests.items():
+        found |= {f"{name}/{metric}": value for metric, value in column.get("metrics", {}).items()}
+        found |= {f"{name}/recall/{label}": value for label, value in column.get("per_class_recall", {}).items()}
+    for key in ("center_drift", "center_spread"):
+        found |= {f"{key}/{label}": value for label, value in result.get(key, {}).items()}
+    found["optimism"] = _optimism(last)
+    return {name: float(value) for name, value in found.items() if is_number(value)}
+
+
+def _optimism(stage: Mapping[str, Any]) -> float | None:
+    """By how much the test's best epoch is above the one that the minival chose."""
+    seen = [values.get("test/macro_recall") for values in stage.get("history", ())]
+    if not seen or None in seen:
+        return None
+    return float(max(seen) - seen[stage["best_epoch"]])
+
+
+def pictures(directory: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+    """Figures of a result, by name; a trial has none. No face, id or label of a single picture is in them."""
+    if "confusion" in result:
+        yield "test/confusion", figures.confusion(result["confusion"], result["classes"])
+        yield "test/class_recall", figures.class_recall(result["per_class_recall"])
+    kept = directory / results.EMBEDDINGS
+    if kept.exists():
+        with np.load(kept) as arrays:
+            points = arrays["embeddings"], arrays["labels"]
+            means, centers = arrays["class_means"], arrays.get("centers")
+        yield "test/embeddings", figures.embeddings(*points, result["classes"], means, centers)

@@ -1,0 +1,145 @@
+"""A run at Weights & Biases: the only module that knows its client, which is imported when a run starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fer_lightning.dashboard import About
+from fer_lightning.errors import UserError
+
+INIT_SECONDS = 8.0
+"""How long the server may take to answer; what it says later is not waited for."""
+
+FINISH_SECONDS = 60.0
+"""How long the rest of a run may take to be sent; what is not sent by then stays on disk."""
+
+
+class WandbBoard:
+    """A run that has begun. What closes it raises a UserError where the server does not take all in time.
+
+    Args:
+        run: the client's.
+    """
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+
+    def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Show an epoch's numbers."""
+        self.run.log({**values, "epoch": epoch})
+
+    def finish(
+        self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
+    ) -> None:
+        """Put pictures (H, W, 3) beside the numbers, and what came out into the run's summary; then close."""
+        import wandb
+
+        if pictures:
+            self.run.log({"epoch": epoch, **{name: wandb.Image(pixels) for name, pixels in pictures.items()}})
+        self.run.summary.update(dict(summary))
+        self._close()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], page: Path | None) -> None:
+        """Show a table and, where there is one, its page; then close."""
+        import wandb
+
+        shown: dict[str, Any] = {"table": wandb.Table(columns=list(columns), data=[list(row) for row in rows])}
+        if page:
+            shown["report"] = wandb.Html(page.read_text(), inject=False)
+        self.run.log(shown)
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self.run.finish()
+        except TimeoutError as error:
+            folder = Path(self.run.dir).parent
+            raise UserError(
+                f"wandb: not all was sent in {FINISH_SECONDS:.0f} s; later: wandb sync --include-online {folder}"
+            ) from error
+
+
+def start(about: About, directory: Path, project: str, *, offline: bool, notes: str = "") -> WandbBoard:
+    """Begin a run. Earlier ones of the same id in the folder go: each is shown whole in the end.
+
+    Only what is logged is sent: no paths, host, user, code, packages, output or use of the machine.
+
+    Args:
+        about: what tells it from the others.
+        directory: where its files lie, in a folder ``wandb``.
+        project: at Weights & Biases.
+        offline: keep it there; ``wandb sync`` uploads it.
+        notes: text to show with it.
+
+    Raises:
+        UserError: there is no account, or the server did not answer in time.
+    """
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # for which the process would wait at its end
+    import wandb
+
+    directory.mkdir(parents=True, exist_ok=True)
+    _forget(directory, about.id)
+    wandb.setup(wandb.Settings(silent=True))  # says nothing and, without an account, asks nothing
+    try:
+        run = wandb.init(
+            id=about.id,
+            name=about.name,
+            group=about.group,
+            job_type=about.job,
+            tags=list(about.tags),
+            config=about.config,
+            notes=notes or None,
+            project=project,
+            dir=str(directory),
+            mode="offline" if offline else "online",
+            reinit="finish_previous",  # of a cell that failed in this process
+            settings=_settings(wandb),
+        )
+    except Exception as error:
+        wandb.teardown()  # else the id is taken
+        _forget(directory, about.id)
+        if offline:
+            raise
+        said = str(error).partition("\n")[0]
+        raise UserError(f"wandb: the run could not begin: {type(error).__name__}: {said}") from error
+    return WandbBoard(run)
+
+
+def settle() -> None:
+    """Wait until all that was closed in this process is written, which else happens at its end."""
+    import wandb
+
+    wandb.teardown()
+
+
+def _forget(directory: Path, identity: str) -> None:
+    for earlier in (directory / "wandb").glob(f"*run-*-{identity}"):
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _settings(wandb: Any) -> Any:
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        host="",
+        program="",
+        x_executable="",
+        disable_git=True,
+        disable_code=True,
+        x_disable_meta=True,
+        x_disable_machine_info=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        init_timeout=INIT_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+        finish_timeout_raises=True,
+    )
