@@ -108,5 +108,6 @@ def test_what_cannot_be_compared_is_told(tmp_path, capsys):
         compare(tmp_path / "a", tmp_path / "c")
     with pytest.raises(UserError, match=r"none: no result.json there"):
         compare(tmp_path / "a", tmp_path / "none")
-    assert cli.main(["table", "compare", str(tmp_path / "a")]) == 2
-    assert "give the folders of two cells" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["table", "compare", str(tmp_path / "a")])
+    assert "required: CELL" in capsys.readouterr().err
