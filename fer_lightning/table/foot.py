@@ -108,13 +108,14 @@ def _about_intervals(table: Table) -> str:
         said.append(f"Over the seeds only, as their cells hold no such predictions: those of {rows}.")
     if table.baseline:
         said.append(f"Over baseline: macro recall minus that of {table.baseline.method}, in points.")
-    if table.contrasts:
+    if len(table.present) > 1:
         said.append(
-            f"The {len(table.contrasts)} comparisons: their intervals hold all at once (Bonferroni), p is Holm's."
+            "The intervals of the comparisons that the table was made for hold all at once (Bonferroni), p is "
+            "Holm's; so it is with those of the highest row, of which one is told at the top."
         )
     said.append(
-        "The comparison at the top has been corrected likewise for the number of rows. From the "
-        f"{table.images:,} images alone macro recall has a standard error of {percent(table.image_error)} points."
+        f"From the {table.images:,} images alone macro recall has a standard error of "
+        f"{percent(table.image_error)} points."
     )
     return " ".join(said)
 
