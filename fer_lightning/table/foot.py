@@ -88,8 +88,8 @@ def _about_marks(table: Table) -> str:
     standings = {metric: standing(table, metric) for metric in table.metrics}
     level = [heading(metric) for metric, one in standings.items() if one and len(one.equal) == len(table.rows) - 1]
     return (
-        f"Bold: best mean of its column. {EQUAL}: not shown to be worse than that (paired with the best, Holm's "
-        "correction over the rows of the column, 5 %)."
+        f"Bold: best mean of its column. {EQUAL}: not shown to be worse than that (paired with it, Holm's "
+        "correction over the rows of the column); with 95 % the row that is truly best is one of these."
         + (f" No row is shown to be worse than the best in: {', '.join(level)}." if level else "")
     )
 
