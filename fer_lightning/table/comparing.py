@@ -85,7 +85,11 @@ def has_marks(table: Table) -> bool:
 
 
 class Standing(NamedTuple):
-    """The row with the best mean of a column, and those that are not shown to be worse."""
+    """The row with the best mean of a column, and those that are not shown to be worse.
+
+    With 95 % the row that is truly best is among them: else it was told wrongly from one of the others, for which
+    the correction allows 5 % (Hsu 1984, comparisons with the best).
+    """
 
     best: Row
     equal: frozenset[Row]

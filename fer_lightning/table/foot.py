@@ -88,8 +88,8 @@ def _about_marks(table: Table) -> str:
     standings = {metric: standing(table, metric) for metric in table.metrics}
     level = [heading(metric) for metric, one in standings.items() if one and len(one.equal) == len(table.rows) - 1]
     return (
-        f"Bold: best mean of its column. {EQUAL}: not shown to be worse than that (paired with the best, Holm's "
-        "correction over the rows of the column, 5 %)."
+        f"Bold: best mean of its column. {EQUAL}: not shown to be worse than that (paired with it, Holm's "
+        "correction over the rows of the column); with 95 % the row that is truly best is one of these."
         + (f" No row is shown to be worse than the best in: {', '.join(level)}." if level else "")
     )
 
@@ -108,13 +108,14 @@ def _about_intervals(table: Table) -> str:
         said.append(f"Over the seeds only, as their cells hold no such predictions: those of {rows}.")
     if table.baseline:
         said.append(f"Over baseline: macro recall minus that of {table.baseline.method}, in points.")
-    if table.contrasts:
+    if len(table.present) > 1:
         said.append(
-            f"The {len(table.contrasts)} comparisons: their intervals hold all at once (Bonferroni), p is Holm's."
+            "The intervals of the comparisons that the table was made for hold all at once (Bonferroni), p is "
+            "Holm's; so it is with those of the highest row, of which one is told at the top."
         )
     said.append(
-        "The comparison at the top has been corrected likewise for the number of rows. From the "
-        f"{table.images:,} images alone macro recall has a standard error of {percent(table.image_error)} points."
+        f"From the {table.images:,} images alone macro recall has a standard error of "
+        f"{percent(table.image_error)} points."
     )
     return " ".join(said)
 

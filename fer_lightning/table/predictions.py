@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,7 +64,10 @@ def read(directory: Path, cell: Cell) -> Answers | None:
 
 
 def _indices(column: pa.ChunkedArray, classes: pa.Array) -> IntArray:
-    values: IntArray = pc.index_in(column, value_set=classes).to_numpy().astype(np.int64)  # NaN: no such class
+    places = pc.index_in(column, value_set=classes)
+    if places.null_count:
+        raise ValueError("it names a class that the result has not")
+    values: IntArray = places.to_numpy().astype(np.int64)
     return values
 
 
@@ -136,9 +138,7 @@ def pictures(answers: Sequence[Answers | None], classes: int, posthoc: str | Non
     there = [one for one in answers if one is not None]
     if not there or len(there) < len(answers):
         return None
-    shared: dict[str, Any] = dict.fromkeys(
-        name for name in there[0].predictions if all(name in one.predictions for one in there)
-    )
+    shared = [name for name in there[0].predictions if all(name in one.predictions for one in there)]
     stacked = {name: np.stack([one.predictions[name] for one in there]) for name in shared}
     if posthoc is not None:
         if posthoc not in stacked:

@@ -24,6 +24,7 @@ from fer_lightning.table.cells import (
     refuse_mixed_protocols,
     shown_of,
 )
+from fer_lightning.table.outline import TABLE as TABLE
 from fer_lightning.table.outline import outline
 from fer_lightning.table.predictions import Answers, Pictures
 from fer_lightning.table.stats import FloatArray, standard_error_over_images

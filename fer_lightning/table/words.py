@@ -6,6 +6,7 @@ from fer_lightning.table import comparing
 from fer_lightning.table.comparing import SEEDS_TO_DECIDE, Comparison
 from fer_lightning.table.foot import foot as foot
 from fer_lightning.table.rows import Table
+from fer_lightning.table.stats import LEVEL
 from fer_lightning.table.writing import DAGGER as DAGGER
 from fer_lightning.table.writing import IN_PERCENT as IN_PERCENT
 from fer_lightning.table.writing import MISSING as MISSING
@@ -49,7 +50,8 @@ def _compared(one: Comparison, role: str = "") -> str:
     if gap.seeds < 2:
         return f"{distance}; {'one seed' if gap.seeds else 'no seed in common'}: nothing can be said."
     half = gap.half_width(one.level)
-    interval = f"95 % interval {percent(gap.mean - half)} to {percent(gap.mean + half)}"
+    kind = "simultaneous 95 % interval" if one.level > LEVEL else "95 % interval"
+    interval = f"{kind} {percent(gap.mean - half)} to {percent(gap.mean + half)}"
     if one.decided:
         return f"{distance}. Decided ({interval}; p {_p(one.p)})."
     if half < abs(gap.mean):

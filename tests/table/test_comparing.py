@@ -127,11 +127,11 @@ def test_contrasts_are_corrected_together(three):
 
 def test_contrasts_in_words(three):
     decided, undecided, _ = said(three)
-    assert "points above softmax. Decided (95 % interval " in decided
+    assert "points above softmax. Decided (simultaneous 95 % interval " in decided
     assert decided.endswith(f"; p = {contrasts(three)[0].p:.3f}).")
     gap = contrasts(three)[1].gap
     bound = 100 * gap.bound(1 - 0.05 / 3)
-    assert f"Undecided: no difference larger than {bound:.1f} points (95 % interval" in undecided
+    assert f"Undecided: no difference larger than {bound:.1f} points (simultaneous 95 % interval" in undecided
     assert undecided.endswith(("seeds would settle it.", "a difference as small as this."))
 
 

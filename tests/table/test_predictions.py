@@ -62,6 +62,15 @@ def test_predictions_of_another_result_are_refused(tmp_path):
         load(tmp_path)
 
 
+def test_a_class_that_the_result_has_not_is_refused(tmp_path):
+    cell(tmp_path, "a", "softmax", 0, RIGHT)
+    told = json.loads((tmp_path / "a" / "result.json").read_text())
+    told["classes"] = ["neutral", "happy", "contempt"]
+    (tmp_path / "a" / "result.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match="it names a class that the result has not"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"no parquet at all"])
 def test_a_broken_file_is_named(tmp_path, content):
     cell(tmp_path, "a", "softmax", 0, RIGHT)

@@ -66,8 +66,9 @@ def movement(table: Table) -> Section:
         return Section(name, title, ["No history of centers: the heads have none, or it was not written."])
     pictures = [_movement(k, row, told) for k, (row, told) in enumerate(shown)]
     sentence = (
-        "A line a class, means over the seeds. Drift: how far a center is from the mean of its class. "
-        "D_k = sum over j of ||c_j - c_k||² + 1, the cluster loss's divisor, grows where centers move apart."
+        "A line a class, means over the seeds. Drift: how far a center is from the mean of its class, over that "
+        "mean's distance from the mean of all. D_k = sum over j of ||c_j - c_k||² + 1, the cluster loss's divisor, "
+        "grows where centers move apart."
     )
     return Section(name, title, [sentence], pictures)
 
