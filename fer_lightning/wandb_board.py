@@ -59,6 +59,9 @@ class WandbBoard:
         self._close()
 
     def _close(self) -> None:
+        """End the run and the client's own process: before that, not all need be on disk."""
+        import wandb
+
         try:
             self.run.finish()
         except TimeoutError as error:
@@ -66,6 +69,8 @@ class WandbBoard:
             raise UserError(
                 f"wandb: not all was sent in {FINISH_SECONDS:.0f} s; later: wandb sync --include-online {folder}"
             ) from error
+        finally:
+            wandb.teardown()
 
 
 def start(about: About, directory: Path, project: str, *, offline: bool, notes: str = "") -> WandbBoard:
@@ -112,13 +117,6 @@ def start(about: About, directory: Path, project: str, *, offline: bool, notes: 
         said = str(error).partition("\n")[0]
         raise UserError(f"wandb: the run could not begin: {type(error).__name__}: {said}") from error
     return WandbBoard(run)
-
-
-def settle() -> None:
-    """Wait until all that was closed in this process is written, which else happens at its end."""
-    import wandb
-
-    wandb.teardown()
 
 
 def _forget(directory: Path, identity: str) -> None:

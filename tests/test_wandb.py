@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import wandb
 import wandb_file
 
 from fer_lightning import dashboard, loggers, results, wandb_board
@@ -38,7 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for where, seed, also in (("cell", 43, ()), ("trials/one", 44, ("--trial",))):
             words = [*also, "--directory", str(base / where), *WORDS, f"seed={seed}", "logger=wandb"]
             assert run_module.main(words) == 0
-    wandb_board.settle()
     return base
 
 
@@ -265,7 +265,6 @@ def live(directory: Path, *, offline: bool) -> None:
     stage = {"epochs": 1, "history": [{"train/loss": 1.0}], "minival_macro_recall": 0.5}
     logger.epochs([stage])
     logger.finish({"stages": [stage], "seconds": 1.0})
-    wandb_board.settle()
     (run,) = (directory / "wandb").glob("*run-*")  # what an attempt left is gone
     assert run.name.startswith("offline-run-")
     assert wandb_file.read(next(run.glob("*.wandb"))).summary["minival/macro_recall"] == 0.5
@@ -274,12 +273,12 @@ def live(directory: Path, *, offline: bool) -> None:
 @pytest.fixture
 def server(silent: Silent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Silent]:
     """The address of the server that never answers, and a key for it."""
-    wandb_board.settle()
+    wandb.teardown()  # it keeps the address that it read first
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", silent.address)
     yield silent
-    wandb_board.settle()
+    wandb.teardown()
 
 
 NOWHERE = "http://127.0.0.1:9"

@@ -49,15 +49,25 @@ def read(folder: Path) -> tuple[Groups, list[Result], Path]:
     shown = folder
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
         result = json.loads(path.read_text())
-        choices = result["config"]["choices"]
-        if result["config"]["loss"].get("center_update") == "exact":
+        if _is_exact(result):
             continue
-        name = f"{choices['loss']}, {choices['class_weights']}"
+        name = group_of(result)
         groups[name].append(result)
         if name == "cluster, min_over_count":
             shown = path.parent
-    trials = sorted(folder.glob(f"{results.TRIALS}/*/{results.TRIAL}"))
-    return dict(sorted(groups.items())), [json.loads(path.read_text()) for path in trials], shown
+    told = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{results.TRIALS}/*/{results.TRIAL}"))]
+    trials = [trial for trial in told if "weight" in trial["config"]["loss"] and not _is_exact(trial)]
+    return dict(sorted(groups.items())), trials, shown
+
+
+def _is_exact(result: Result) -> bool:
+    return result["config"]["loss"].get("center_update") == "exact"
+
+
+def group_of(result: Result) -> str:
+    """What runs are grouped by."""
+    choices = result["config"]["choices"]
+    return f"{choices['loss']}, {choices['class_weights']}"
 
 
 def curve(panel: Axes, groups: Groups, name: str, *, log: bool = False) -> None:
@@ -72,7 +82,8 @@ def curve(panel: Axes, groups: Groups, name: str, *, log: bool = False) -> None:
         panel.plot(epochs, values.mean(0), markersize=3, linewidth=1.3, label=group, **look)
         panel.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
     stages = next(iter(groups.values()))[0]["stages"]
-    panel.axvline(stages[0]["epochs"] - 0.5, color=GREY, linestyle=":", linewidth=1)
+    for border in np.cumsum([stage["epochs"] for stage in stages])[:-1]:
+        panel.axvline(border - 0.5, color=GREY, linestyle=":", linewidth=1)
     panel.set_xlim(-0.4, sum(stage["epochs"] for stage in stages) - 0.6)
     panel.set_xlabel("epoch", color=GREY)
     if log:
@@ -87,12 +98,12 @@ def title(panel: Axes, name: str, what: str = "") -> None:
 
 def parallel(panel: Axes, trials: list[Result]) -> None:
     """Parallel coordinates of the trials: loss, lambda, score; the higher the score, the darker."""
-    losses = sorted({trial["config"]["choices"]["loss"] for trial in trials})
+    losses = sorted({group_of(trial) for trial in trials})
     weights = [math.log10(trial["config"]["loss"]["weight"]) for trial in trials]
     scores = [trial["minival_macro_recall"] for trial in trials]
     heights = np.column_stack(
         [
-            [(losses.index(trial["config"]["choices"]["loss"]) + 0.5) / len(losses) for trial in trials],
+            [(losses.index(group_of(trial)) + 0.5) / len(losses) for trial in trials],
             _unit(weights),
             _unit(scores),
         ]
@@ -103,11 +114,12 @@ def parallel(panel: Axes, trials: list[Result]) -> None:
         panel.axvline(place, color=GREY, linewidth=0.8)
     for k, name in enumerate(losses):
         panel.text(-0.04, (k + 0.5) / len(losses), name, ha="right", va="center", color=GREY)
+    label: dict[str, Any] = {"va": "center", "color": "black", "bbox": {"fc": "white", "ec": "none", "pad": 0.8}}
     for place, values, form in ((1, [10**w for w in weights], "{:g}"), (2, scores, "{:.3f}")):
-        panel.text(place + 0.03, 0, form.format(min(values)), va="center", color=GREY)
-        panel.text(place + 0.03, 1, form.format(max(values)), va="center", color=GREY)
-    panel.set_xticks(range(3), ["choices.loss", "loss.weight (log)", "minival/macro_recall"])
-    panel.set_xlim(-0.35, 2.3)
+        panel.text(place + 0.03, 0, form.format(min(values)), **label)
+        panel.text(place + 0.03, 1, form.format(max(values)), **label)
+    panel.set_xticks(range(3), ["loss, class weights", "loss.weight (log)", "minival/macro_recall"])
+    panel.set_xlim(-0.6, 2.3)
     panel.set_ylim(-0.08, 1.08)
     panel.set_yticks([])
     panel.spines[["left", "bottom"]].set_visible(False)
@@ -194,7 +206,7 @@ def draw(folder: Path) -> Figure:
     curve(figure.add_subplot(grid[1, 1]), groups, f"center_spread/{RARE}")
     embeddings(figure.add_subplot(grid[1, 2]), cell, one["classes"])
     parallel(figure.add_subplot(grid[2, :2]), trials)
-    sensitivity(figure.add_subplot(grid[2, 2]), trials)
+    sensitivity(figure.add_subplot(grid[2, 2]), trials, list(groups))
     bars(figure.add_subplot(grid[3, 0]), groups)
     numbers(figure.add_subplot(grid[3, 1:]), folder, groups)
     for k, name in enumerate(SECTIONS):
@@ -207,29 +219,25 @@ def draw(folder: Path) -> Figure:
     figure.text(0.014, 0.952, said, fontsize=9, color=GREY)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(
-        handles,
-        names,
-        loc="upper left",
-        bbox_to_anchor=(0.008, 0.945),
-        ncols=len(names),
-        frameon=False,
-        fontsize=8.5,
-    )
+        handles, names, loc="upper left", bbox_to_anchor=(0.008, 0.945), ncols=len(names), frameon=False, fontsize=8,
+        handlelength=1.6, columnspacing=1.1,
+    )  # fmt: skip
     return figure
 
 
-def sensitivity(panel: Axes, trials: list[Result]) -> None:
-    """Lambda against the minival's score, a line a loss."""
-    for k, loss in enumerate(sorted({trial["config"]["choices"]["loss"] for trial in trials})):
-        points = sorted(
-            (trial["config"]["loss"]["weight"], 100 * trial["minival_macro_recall"])
-            for trial in trials
-            if trial["config"]["choices"]["loss"] == loss
-        )
-        panel.plot(*zip(*points, strict=True), color=COLOURS[k], marker=MARKERS[k], markersize=4, label=loss)
+def sensitivity(panel: Axes, trials: list[Result], groups: list[str]) -> None:
+    """Lambda against the minival's score, mean over seeds, a line a group."""
+    for group in sorted({group_of(trial) for trial in trials}):
+        scores = defaultdict(list)
+        for trial in trials:
+            if group_of(trial) == group:
+                scores[trial["config"]["loss"]["weight"]].append(100 * trial["minival_macro_recall"])
+        points = [(weight, float(np.mean(scores[weight]))) for weight in sorted(scores)]
+        k = groups.index(group) if group in groups else 0
+        look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
+        panel.plot(*zip(*points, strict=True), markersize=4, label=group, **look)
     panel.set_xscale("log")
     panel.set_xlabel("loss.weight (lambda)", color=GREY)
-    panel.legend(frameon=False, fontsize=8)
     title(panel, "minival/macro_recall", "percent, job_type = tune")
 
 

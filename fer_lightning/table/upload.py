@@ -45,7 +45,6 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
         dashboard.catch_up(board, result["stages"], set())
         dashboard.finish(board, folder, result)
     _send_table(table, project, offline=offline)
-    wandb_board.settle()
     if old := sum("history" not in stage for _, _, result in runs for stage in result["stages"][-1:]):
         log.warning("note: %d of %d have no history: they were trained by an earlier version", old, len(runs))
     tried = sum(about.job == dashboard.TUNE for _, about, _ in runs)
