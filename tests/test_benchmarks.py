@@ -108,7 +108,7 @@ def test_the_committed_coverage_is_what_it_should_be() -> None:
     told = json.loads((BENCHMARKS / "coverage.json").read_text())
     ours = told["coverage"]["ours"]
     assert all(0.93 <= share <= 0.97 for share in ours["5 seeds and more"])
-    assert all(0.93 <= share <= 0.985 for share in ours["all"])  # three seeds: too wide rather than too narrow
+    assert all(0.93 <= share <= 0.975 for share in ours["all"])  # three seeds: too wide rather than too narrow
     assert all(case["contrasts"] <= 0.05 and case["marks"] <= 0.05 for case in told["equal_methods"])
 
 

@@ -1,6 +1,6 @@
 """How often a table's 95 % intervals hold the truth, and how often equal methods are told apart.
 
-    python experiments/benchmarks/coverage.py --out experiments/benchmarks/coverage.json
+    python experiments/benchmarks/coverage.py --repeats 3000 --out experiments/benchmarks/coverage.json
 
 Simulated, with the truth known: a picture of class k is answered rightly at a seed where the sum of z_k, the
 seed's effect, the picture's difficulty and chance is positive. Two methods share most of a picture's difficulty
@@ -141,7 +141,7 @@ def coverage(world: World, seeds: int, repeats: int, *, paired: bool, shift: flo
         means = values[world.random.integers(0, seeds, (400, seeds))].mean(1)
         low, high = np.quantile(means, (0.025, 0.975))
         hits["bootstrap"] = hits.get("bootstrap", 0) + bool(low <= truth <= high)
-    return {name: count / repeats for name, count in hits.items()}
+    return {name: round(count / repeats, 4) for name, count in hits.items()}
 
 
 def told_apart(world: World, seeds: int, methods: int, repeats: int) -> dict[str, float]:
@@ -157,7 +157,7 @@ def told_apart(world: World, seeds: int, methods: int, repeats: int) -> dict[str
         contrasts += min(p_values(rows, 0, world.labels).values()) < 0.05
         best = int(np.argmax([row.values.mean() for row in rows]))
         marks += best != 0 and p_values(rows, best, world.labels)[0] < 0.05
-    return {"contrasts": contrasts / repeats, "marks": marks / repeats}
+    return {"contrasts": round(contrasts / repeats, 4), "marks": round(marks / repeats, 4)}
 
 
 def p_values(rows: list[Told], first: int, labels: IntArray) -> dict[int, float]:
@@ -169,7 +169,7 @@ def p_values(rows: list[Told], first: int, labels: IntArray) -> dict[int, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=1000, help="of each of the 36 cases")
+    parser.add_argument("--repeats", type=int, default=1000, help="of each of the 36 cases; takes three minutes")
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     options = parser.parse_args()
     random = np.random.default_rng(0)
