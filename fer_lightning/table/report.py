@@ -159,7 +159,8 @@ def to_html(table: Table) -> str:
 def _td(entry: Entry) -> str:
     kind = f' class="{entry.mark}"' if entry.mark else ""
     key = "" if math.isnan(entry.value) else f' data-sort="{entry.value!r}"'
-    return f"<td{kind}{key}>{html.escape(entry.text)}{EQUAL if entry.mark == 'equal' else ''}</td>"
+    mark = "<sup>=</sup>" if entry.mark == "equal" else ""  # EQUAL is too small on a screen
+    return f"<td{kind}{key}>{html.escape(entry.text)}{mark}</td>"
 
 
 def to_text(table: Table) -> str:

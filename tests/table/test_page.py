@@ -310,7 +310,7 @@ def test_many_rows_unfold_and_a_few_are_in_colour(tmp_path):
     edit(tmp_path, lambda told: told.update(stages=[{"name": "a", "history": [{"train/loss": 1.0}]}]))
     text, reading = written(tmp_path)
     assert "In colour 7 of 12 rows" in text
-    assert text.count("4 more rows") == 1
+    assert text.count("<summary>4 more</summary>") == 1
     assert len(reading.all("svg")) == 1 + 12
     assert "loss11" in [row.method for row in section.noted(load(tmp_path), 7)]  # the best
 

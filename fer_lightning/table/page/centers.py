@@ -67,8 +67,8 @@ def movement(table: Table) -> Section:
     pictures = [_movement(k, row, told) for k, (row, told) in enumerate(shown)]
     sentence = (
         "A line a class, means over the seeds. Drift: how far a center is from the mean of its class, over that "
-        "mean's distance from the mean of all. D_k = sum over j of ||c_j - c_k||² + 1, the divisor of the cluster "
-        "loss, grows where centers move apart."
+        "mean's distance from the mean of all. D_k = sum over j of ||c_j - c_k||² + 1, by which the cluster loss "
+        "divides, grows where centers move apart."
     )
     return Section(name, title, [sentence], pictures)
 

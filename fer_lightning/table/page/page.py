@@ -88,7 +88,7 @@ def _left_out(table: Table) -> str:
 
 def _section(section: Section) -> str:
     first, more = section.pictures[:OPEN], section.pictures[OPEN:]
-    rest = f"<details><summary>{len(more)} more rows</summary>{_gallery(more)}</details>" if more else ""
+    rest = f"<details><summary>{len(more)} more</summary>{_gallery(more)}</details>" if more else ""
     return (
         f'<section id="{section.name}"><h2>{text(section.title)}</h2>{paragraphs(section.sentences)}'
         f"{section.markup}{_gallery(first)}{rest}</section>"
