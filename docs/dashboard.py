@@ -219,8 +219,8 @@ def draw(folder: Path) -> Figure:
     figure.text(0.014, 0.952, said, fontsize=9, color=GREY)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(0.008, 0.945), ncols=len(names), frameon=False, fontsize=8,
-        handlelength=1.6, columnspacing=1.1,
+        handles, names, loc="upper left", bbox_to_anchor=(0.008, 0.945), ncols=len(names),
+        frameon=False, fontsize=8, handlelength=1.6, columnspacing=1.1,
     )  # fmt: skip
     return figure
 
