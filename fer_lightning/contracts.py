@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from torch import Tensor
 
-METRICS = (
+Metric = Literal[
     "accuracy",
     "macro_recall",
     "macro_f1",
@@ -17,8 +17,11 @@ METRICS = (
     "auroc",
     "average_precision",
     "ece",
-)
-"""Names of the metrics of a result, in the order they are shown."""
+]
+"""A metric of a result."""
+
+METRICS: tuple[Metric, ...] = get_args(Metric)
+"""All of them, in the order they are shown."""
 
 Correction = Literal["logit_adjustment", "tau_norm", "temperature"]
 """A correction after training that a result has a column for, see fer_lightning.posthoc."""

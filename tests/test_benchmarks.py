@@ -97,6 +97,21 @@ def test_the_committed_epoch_from_embeddings_is_as_fast_as_promised() -> None:
     assert min(one["ratio"] for one in told["rounds"]) >= 80
 
 
+def test_coverage() -> None:
+    text = run("coverage.py", "--repeats", "3")
+    told = json.loads(text[text.index('{\n  "repeats') :])
+    assert len(told["cases"]) == 36
+    assert set(told["coverage"]) == {"ours", "seeds", "bootstrap", "images", "quadrature", "satterthwaite"}
+
+
+def test_the_committed_coverage_is_what_it_should_be() -> None:
+    told = json.loads((BENCHMARKS / "coverage.json").read_text())
+    ours = told["coverage"]["ours"]
+    assert all(0.93 <= share <= 0.97 for share in ours["5 seeds and more"])
+    assert all(0.93 <= share <= 0.975 for share in ours["all"])  # three seeds: too wide rather than too narrow
+    assert all(case["contrasts"] <= 0.05 and case["marks"] <= 0.05 for case in told["equal_methods"])
+
+
 def test_many_cells() -> None:
     told = json.loads(run("many_cells.py", "--cells", "200"))
     assert told["cells"] == 160  # the others are the same experiments in other words

@@ -204,6 +204,20 @@ def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: P
     told = json.loads((tmp_path / "trial.json").read_text())
     assert told["minival_macro_recall"] == result(single)["stages"][-1]["minival_macro_recall"]
     assert {path.name for path in tmp_path.iterdir()} == {"trial.json", "logs"}
+    names = {name for stage in told["stages"] for epoch in stage["history"] for name in epoch}
+    assert {name.partition("/")[0] for name in names} >= {"train", "minival", "lr"}
+    assert not any(name.startswith("test") for name in names)
+
+
+def test_watching_the_test_set_changes_nothing_else(single: Path, tmp_path: Path) -> None:
+    assert run_module.main(["--directory", str(tmp_path), *CELL, "optimism=false"]) == 0
+    assert numbers(tmp_path) == numbers(single)
+    first, second = (result(folder)["stages"][-1]["history"] for folder in (single, tmp_path))
+    clock = ("images_per_second", "waiting_share")
+    for watched, epoch in zip(first, second, strict=True):
+        assert {key: value for key, value in epoch.items() if key not in clock} == {
+            key: value for key, value in watched.items() if key not in clock and not key.startswith("test/")
+        }
 
 
 def test_a_folder_with_another_cells_result_is_not_overwritten(

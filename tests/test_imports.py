@@ -53,6 +53,7 @@ ORDER = (
     "losses",
     "class_weights",
     "data",
+    "document",
     "results",
     "layout",
     "progress",

@@ -69,7 +69,7 @@ def test_the_same_command_does_what_is_missing_and_then_nothing(stopped: Path) -
     assert time.monotonic() - begin < 60
     assert "all 2 cells are complete, nothing is trained" in last
     assert results(stopped) == complete
-    for name in ("table.csv", "table.md", "table.tex", "table.svg", "cells.csv"):
+    for name in ("table.csv", "table.md", "table.tex", "table.svg", "cells.csv", "report.html"):
         assert str(Path("runs") / name) in last
         assert (stopped / "runs" / name).stat().st_size > 0
     assert "cluster" in (stopped / "runs" / "table.md").read_text()

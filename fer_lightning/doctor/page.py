@@ -5,7 +5,6 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +16,9 @@ from fer_lightning.doctor import pictures
 from fer_lightning.doctor.examination import SPLITS, Examined
 from fer_lightning.doctor.kinds import MEANING, spoils
 from fer_lightning.doctor.near import likeness
-from fer_lightning.doctor.report import Report, printable
+from fer_lightning.doctor.report import Report
 from fer_lightning.doctor.twins import Twins
+from fer_lightning.document import document, text
 
 LISTED = 200
 """Faults of a kind that the page lists; all of them are in the JSON file."""
@@ -66,26 +66,16 @@ def page(report: Report, manifest: Manifest, examined: Examined, recipe: Recipe)
         "" if manifest.redistributable else PRIVATE,
     ]
     style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>fer doctor: {_text(report.layout)}</title>\n<style>\n{style}</style></head>\n"
-        f"<body><main>{''.join(parts)}</main></body></html>\n"
-    )
-
-
-def _text(text: str) -> str:
-    """A name as it can stand in the page, whatever it holds."""
-    return escape(printable(text))
+    return document(f"fer doctor: {report.layout}", "".join(parts), style)
 
 
 def _head(report: Report) -> str:
     total = sum(sum(by_class.values()) for by_class in report.counts.values())
-    notes = map(_text, (*report.notes, *report.tell_left_out()))
+    notes = map(text, (*report.notes, *report.tell_left_out()))
     return (
-        f"<h1>{_text(report.layout)}: {total:,} pictures</h1>"
-        f'<p class="path soft">{_text(report.root)}</p>'
-        f'<p class="verdict {"bad" if report.spoils else "good"}">{_text(report.verdict())}</p>'
+        f"<h1>{text(report.layout)}: {total:,} pictures</h1>"
+        f'<p class="path soft">{text(report.root)}</p>'
+        f'<p class="verdict {"bad" if report.spoils else "good"}">{text(report.verdict())}</p>'
         + "".join(f'<p class="soft">{note}</p>' for note in notes)
     )
 
@@ -104,7 +94,7 @@ def _counts(report: Report) -> str:
             if name in others.get("published", {}):
                 bar += f'<b style="left:{100 * others["published"][name] / most:.2f}%"></b>'
             lines.append(
-                f'<tr><th>{_text(name)}</th><td class="bars"><div class="bar">{bar}</div></td>{numbers}</tr>'
+                f'<tr><th>{text(name)}</th><td class="bars"><div class="bar">{bar}</div></td>{numbers}</tr>'
             )
         sums = "".join(f'<td class="number">{sum(c.values()):,}</td>' for c in (counts, *others.values()))
         cards.append(
@@ -127,7 +117,7 @@ def _faults(report: Report) -> str:
 
 def _kind(kind: str, faults: Sequence[Fault]) -> str:
     items = [
-        f'<li><span class="path">{_text(fault.path)}</span> <span class="soft">{_text(fault.detail)}</span></li>'
+        f'<li><span class="path">{text(fault.path)}</span> <span class="soft">{text(fault.detail)}</span></li>'
         for fault in faults[:LISTED]
     ]
     if len(faults) > LISTED:
@@ -135,7 +125,7 @@ def _kind(kind: str, faults: Sequence[Fault]) -> str:
     weight = "bad" if spoils(kind) else "mild"
     return (
         f'<details class="{weight}"><summary><span class="count">{len(faults):,}</span> '
-        f'<strong>{_text(kind)}</strong> <span class="soft">{MEANING.get(kind, "")}</span></summary>'
+        f'<strong>{text(kind)}</strong> <span class="soft">{MEANING.get(kind, "")}</span></summary>'
         f"<ul>{''.join(items)}</ul></details>"
     )
 
@@ -195,14 +185,14 @@ def _pair(pair: tuple[int, int], faces: Images, examined: Examined) -> str:
     labels = [examined.rows["label"][row].as_py() for row in pair]
     images = "".join(_image(row, faces, examined) for row in pair)
     names = "".join(
-        f"<span>{SPLITS[examined.split[row]]}<br>{_text(label)}</span>"
+        f"<span>{SPLITS[examined.split[row]]}<br>{text(label)}</span>"
         for row, label in zip(pair, labels, strict=True)
     )
     return f'<figure class="pair{" differ" if labels[0] != labels[1] else ""}">{images}{names}</figure>'
 
 
 def _image(row: int, faces: Images, examined: Examined) -> str:
-    name = _text(examined.rows["id"][row].as_py())
+    name = text(examined.rows["id"][row].as_py())
     return f'<img src="{faces[row]}" alt="" title="{name}" loading="lazy" width="{SIDE}" height="{SIDE}">'
 
 
@@ -211,7 +201,7 @@ def _contact_sheet(
 ) -> str:
     parts = []
     for name in classes:
-        parts.append(f"<h3>{_text(name)}</h3>")
+        parts.append(f"<h3>{text(name)}</h3>")
         for split in SPLITS:
             if (name, split) in sheet:
                 images = "".join(_image(row, faces, examined) for row in sheet[name, split] if row in faces)

@@ -11,6 +11,7 @@ from fer_lightning.data.manifest import Fault, LeftOut, Manifest
 from fer_lightning.doctor.examination import Examined
 from fer_lightning.doctor.kinds import MEANING, rank, spoils
 from fer_lightning.doctor.published import PUBLISHED, Counts
+from fer_lightning.document import printable
 
 FIRST = 3
 """Faults of a kind that the text shows."""
@@ -138,11 +139,6 @@ def _notes(examined: Examined, lacking: Sequence[str]) -> Iterator[str]:
         yield f"{'All' if examined.grey == usable else f'{examined.grey:,} of {usable:,}'} pictures are grey."
     if set(examined.split.tolist()) == {0}:
         yield "There is no held-out part: data.test_split=20% holds out a share."
-
-
-def printable(text: str) -> str:
-    """A name on one line, whatever it holds: what cannot be printed is written as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _table(columns: Iterator[tuple[str, str, dict[str, int]]]) -> list[str]:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from fer_lightning import results
+from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.errors import UserError
 
 _NEEDED = {"metrics", "per_class_recall", "confusion", "classes", "protocol", "provenance", "config", "seed"}
@@ -35,18 +41,67 @@ def read_cells(directory: Path) -> list[Cell]:
     return cells
 
 
+def optimism(result: dict[str, Any]) -> float:
+    """How much higher macro recall would be at the epoch that is best on the test set, in the last stage.
+
+    NaN where the test set was not looked at after each epoch.
+    """
+    stages = result.get("stages") or [{}]
+    seen = [epoch.get("test/macro_recall") for epoch in stages[-1].get("history", ())]
+    best: float = max((one for one in seen if one is not None), default=math.nan)
+    return best - float(result["metrics"]["macro_recall"])
+
+
+def shown_of(directory: Path, cell: Cell, posthoc: str | None) -> dict[str, Any]:
+    """What a row shows of a result: as trained, or after a correction."""
+    if posthoc is None:
+        return cell.result
+    column: dict[str, Any] | None = (cell.result.get("posthoc") or {}).get(posthoc)
+    if column is None:
+        raise UserError(
+            f"{directory / cell.folder}: its result.json has no {posthoc} column; delete it to run the cell again"
+        )
+    return column
+
+
+def array(
+    key: str, results_: Sequence[dict[str, Any]], names: Iterable[str]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """One part of the results by name, each in the order of the results; NaN for None."""
+    return {name: np.array([one[key][name] for one in results_], dtype=np.float64) for name in names}
+
+
+def corrected_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+    """The metrics after each correction that all results of a row have."""
+    columns = [cell.result.get("posthoc") or {} for cell in cells]
+    return {
+        name: array("metrics", [column[name] for column in columns], METRICS)
+        for name in POSTHOC
+        if columns and all(name in column for column in columns)
+    }
+
+
 def refuse_mixed_protocols(directory: Path, cells: list[Cell]) -> None:
     """Hold the cells of a table to one protocol.
 
     Raises:
         UserError: two differ; the message names the first key that does, its values and the folders.
     """
+    if differs := describe_difference(cells):
+        raise UserError(
+            f"{directory}: results of different protocols do not belong in one table: {differs}; move one kind to "
+            "a folder of its own"
+        )
+
+
+def describe_difference(cells: list[Cell]) -> str:
+    """The first key in which the protocols of cells differ, with its values and folders; empty where none does."""
     protocols = [cell.result["protocol"] for cell in cells]
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
     said = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}  # None: random weights
     differing = [key for key, values in said.items() if any(value != values[0] for value in values)]
     if not differing:
-        return
+        return ""
     folders: dict[str, list[str]] = {}
     for cell in cells:
         folders.setdefault(_shown(cell.result["protocol"].get(differing[0])), []).append(cell.folder)
@@ -55,10 +110,7 @@ def refuse_mixed_protocols(directory: Path, cells: list[Cell]) -> None:
         for value, names in folders.items()
     )
     also = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
-    raise UserError(
-        f"{directory}: results of different protocols do not belong in one table: {differing[0]}{also} differs: "
-        f"{told}; move one kind to a folder of its own"
-    )
+    return f"{differing[0]}{also} differs: {told}"
 
 
 def _shown(value: Any) -> str:

@@ -1,18 +1,20 @@
-"""``fer table``: run, plan or show a table."""
+"""``fer table``: plan, run, show or upload a table; compare two checkpoints."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fer_lightning.errors import UserError
+from fer_lightning.errors import UserError, did_you_mean
 from fer_lightning.layout import tables
 from fer_lightning.overrides import apart
 from fer_lightning.progress import duration
 from fer_lightning.sweep.planner import Planner
 from fer_lightning.table import plan as planning
-from fer_lightning.table import report, tuning, upload
+from fer_lightning.table import report, tuning
+from fer_lightning.table.checkpoints import compare
+from fer_lightning.table.page import page
 from fer_lightning.table.plan import TablePlan
 from fer_lightning.table.rows import load
 from fer_lightning.table.running import Run, jobs_at_a_time
@@ -24,26 +26,118 @@ def table(arguments: Sequence[str]) -> int:
     Raises:
         UserError: something the user can mend.
     """
-    options = _parser().parse_intermixed_args(arguments)
-    if options.action == "show":
-        return _show(Path(options.name), options.out)
-    if options.action == "upload":
-        return upload.upload(Path(options.name), options.project, offline=options.offline)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_usage())
+        return 0
+    action, *words = arguments
+    if action not in ACTIONS:
+        raise UserError(f"fer table {action}: there is {', '.join(ACTIONS)}{did_you_mean(action, ACTIONS)}")
+    return ACTIONS[action][0](words)
+
+
+def _usage() -> str:
+    lines = ["usage: fer table ACTION ...", ""]
+    lines += [f"  {name:<9} {text}" for name, (_, text) in ACTIONS.items()]
+    lines += ["", f"tables: {', '.join(tables())}, or the path of a file. `fer table ACTION --help` says more."]
+    return "\n".join(lines)
+
+
+def _run(words: Sequence[str]) -> int:
+    parser = _parser_of_a_table("run")
+    parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
+    )
+    options = parser.parse_intermixed_args(words)
+    plan, planner, base = _planned(options)
+    run = Run(plan, options.overrides, planner, base, options.jobs, retry_failed=options.retry_failed)
+    return run.run()
+
+
+def _plan(words: Sequence[str]) -> int:
+    options = _parser_of_a_table("plan").parse_intermixed_args(words)
+    plan, planner, base = _planned(options)
+    own, _ = apart(options.overrides)
+    return _tell(plan, own, planner, base)
+
+
+def _show(words: Sequence[str]) -> int:
+    parser = _parser("show")
+    parser.add_argument("directory", type=Path, help="a folder of cells")
+    parser.add_argument("--out", type=Path, help="folder of the files (that of the cells)")
+    parser.add_argument("--allow-partial", action="store_true", help="although cells are missing")
+    options = parser.parse_args(words)
+    _need_folder(options.directory)
+    table = load(options.directory)
+    if table.missing and not options.allow_partial:
+        raise UserError(
+            f"{options.directory}: {table.missing}; run the rest, or say --allow-partial to see it without them"
+        )
+    out = options.out or options.directory
+    print(report.to_text(table))
+    for path in (*report.write(table, out), page.write(table, out)[-1]):
+        print(path)
+    return 0
+
+
+def _compare(words: Sequence[str]) -> int:
+    parser = _parser("compare")
+    parser.add_argument("cells", type=Path, nargs=2, metavar="CELL", help="the folder of a cell")
+    print(compare(*parser.parse_args(words).cells))
+    return 0
+
+
+def _upload(words: Sequence[str]) -> int:
+    from fer_lightning.table.upload import upload
+
+    parser = _parser("upload")
+    parser.add_argument("directory", type=Path, help="a folder of cells")
+    parser.add_argument("--project", default="fer_lightning", help="at Weights & Biases (fer_lightning)")
+    parser.add_argument("--offline", action="store_true", help="only write runs for `wandb sync`")
+    options = parser.parse_args(words)
+    _need_folder(options.directory)
+    return upload(options.directory, options.project, offline=options.offline)
+
+
+ACTIONS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
+    "run": (_run, "run a table: its search, its missing cells, what it then shows"),
+    "plan": (_plan, "say what that would take"),
+    "show": (_show, "show what a folder of cells holds"),
+    "compare": (_compare, "compare two checkpoints: McNemar's test"),
+    "upload": (_upload, "send a folder's cells and its table to Weights & Biases"),
+}
+
+
+def _parser(action: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(prog=f"fer table {action}", description=f"{ACTIONS[action][1]}.".capitalize())
+
+
+def _parser_of_a_table(action: str) -> argparse.ArgumentParser:
+    parser = _parser(action)
+    parser.epilog = f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet."
+    parser.add_argument("name", help="a table, or the path of its file")
+    parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
+    parser.add_argument("--out", type=Path, help="folder of the cells (runs/TABLE)")
+    parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
+    parser.add_argument("--untuned", action="store_true", help="leave out the search that the table's file wants")
+    parser.add_argument("--config-dir", help="a folder with further options")
+    return parser
+
+
+def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
+    """The table that is meant, checked; who knows its cells; and their folder."""
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
     own, _ = apart(options.overrides)
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
-    if options.untuned and plan.tune:
-        plan = plan.model_copy(update={"tune": None, "notes": [*plan.notes, tuning.UNTUNED]})
+    if options.untuned:
+        plan = tuning.untuned(plan)
     planner = Planner(options.config_dir)
     planning.validate(plan, own, planner)
     tuning.check(plan, own, planner)
-    base = options.out or Path("runs") / plan.name
-    if options.action == "plan":
-        return _plan(plan, own, planner, base)
-    return Run(plan, options.overrides, planner, base, options.jobs, retry_failed=options.retry_failed).run()
+    return plan, planner, options.out or Path("runs") / plan.name
 
 
 def _seeds(text: str) -> list[int]:
@@ -53,42 +147,13 @@ def _seeds(text: str) -> list[int]:
         raise UserError(f"--seeds {text}: give whole numbers with commas between them, e.g. 0,1,2") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fer table",
-        description="Run a table of experiments, plan it, or show what a folder of cells holds.",
-        epilog=f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet.",
-    )
-    parser.add_argument("action", choices=["run", "plan", "show", "upload"])
-    parser.add_argument("name", help="a table, or the path of its file; for show, upload: a folder of cells")
-    parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
-    parser.add_argument("--out", type=Path, help="run, plan: folder of the cells (runs/TABLE); show: of the files")
-    parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
-    parser.add_argument(
-        "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
-    )
-    parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
-    parser.add_argument("--project", default="fer_lightning", help="upload: at Weights & Biases")
-    parser.add_argument("--offline", action="store_true", help="upload: only write runs for `wandb sync`")
-    parser.add_argument("--untuned", action="store_true", help="leave out the search that the table's file wants")
-    parser.add_argument("--config-dir", help="a folder with further options")
-    return parser
-
-
-def _show(directory: Path, out: Path | None) -> int:
+def _need_folder(directory: Path) -> None:
     if not directory.is_dir():
         raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
-    table = load(directory)
-    print(report.to_text(table))
-    for path in report.write(table, out or directory):
-        print(path)
-    return 0
 
 
-def _plan(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> int:
-    rows = list({tuple(row.overrides): row for row in reversed(plan.rows)}.values())[
-        ::-1
-    ]  # some share their cells
+def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> int:
+    rows = [*{tuple(row.overrides): row for row in reversed(plan.rows)}.values()][::-1]  # some share their cells
     tries = [len(tuning.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
     seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
     print(f"{plan.title}\n{cells} cells in {base}: {len(rows)} rows, seeds {seeds}")

@@ -1,4 +1,4 @@
-"""Names for rows that no table file names: by loss and class weights, and by what else tells them apart."""
+"""Names: of columns, and of rows that no table file names: by loss, class weights and what tells them apart."""
 
 from __future__ import annotations
 
@@ -6,8 +6,30 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_lightning import results
+from fer_lightning.contracts import METRICS, POSTHOC
+from fer_lightning.errors import UserError
 
 Config = dict[str, Any]
+
+
+def parts(metric: str) -> tuple[str, str]:
+    """The correction after training and the metric of a column; no correction: as its row is shown."""
+    correction, _, name = metric.rpartition(".")
+    return correction, name
+
+
+def refuse_unknown_metrics(where: str, metrics: Sequence[str]) -> None:
+    """Hold the columns of a table to what a result has.
+
+    Raises:
+        UserError: one is neither a metric nor ``correction.metric``.
+    """
+    known = {*METRICS, *(f"{correction}.{metric}" for correction in POSTHOC for metric in METRICS)}
+    if unknown := [metric for metric in metrics if metric not in known]:
+        raise UserError(
+            f"{where}: no such metric: {', '.join(unknown)}; there are {', '.join(METRICS)}, and each after "
+            f"{', '.join(POSTHOC)}, e.g. {POSTHOC[0]}.macro_recall"
+        )
 
 
 def is_plain(config: Config) -> bool:

@@ -1,4 +1,4 @@
-"""A table as a picture: every seed, the mean and its interval, a line a row."""
+"""A table as a picture: every seed, the mean and its interval over seeds and test images, a line a row."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from fer_lightning.cache import write_atomic
 from fer_lightning.table import words
+from fer_lightning.table.comparing import own
 from fer_lightning.table.rows import Row, Table
-from fer_lightning.table.stats import interval
+from fer_lightning.table.writing import method
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,9 +76,7 @@ def _plot(panel: Axes, table: Table, metric: str, middles: np.ndarray) -> None:
     means = [100 * row.mean(metric) for row, _ in shown]
     halves = [_half_width(row, metric) for row, _ in shown]
     heights = [y - 0.15 for _, y in shown]
-    panel.errorbar(
-        means, heights, xerr=halves, fmt="none", color=MEAN, capsize=3, label="95 % t-interval over seeds"
-    )
+    panel.errorbar(means, heights, xerr=halves, fmt="none", color=MEAN, capsize=3, label="95 % interval")
     panel.plot(means, heights, "o", color=MEAN, markersize=6, label="mean", zorder=3)
     single = [(100 * value, y + 0.4) for row, y in shown for value in row.values[metric]]
     panel.plot(*zip(*single, strict=True), "o", color=SEED, markersize=3.5, label="single seed", zorder=3)
@@ -90,11 +89,10 @@ def _plot(panel: Axes, table: Table, metric: str, middles: np.ndarray) -> None:
 
 
 def _half_width(row: Row, metric: str) -> float:
-    low, high = interval(row.values[metric])
-    return 0.0 if math.isnan(low) else 50 * (high - low)
+    half = own(row, metric).half_width()
+    return 0.0 if math.isnan(half) else 100 * half
 
 
 def _label(row: Row, table: Table) -> str:
-    mark = f" {words.DAGGER}" if row.abstract else ""
     missing = f" ({len(row.seeds)} of {len(table.seeds)} seeds)" if len(row.seeds) < len(table.seeds) else ""
-    return textwrap.fill(f"{row.method}{mark}{missing}", _LABEL_WIDTH)
+    return textwrap.fill(f"{method(row)}{missing}", _LABEL_WIDTH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,15 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from fer_lightning.cache import write_atomic
-from fer_lightning.contracts import Correction
+from fer_lightning.contracts import Correction, Metric
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped, tables
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.planner import Planner
+from fer_lightning.table import naming
 
 Space = dict[str, list[float]]
 """A number's key and what is tried of it: the ends of a range, or as many values as there are trials."""
@@ -37,6 +39,29 @@ class SearchPlan(BaseModel, frozen=True, extra="forbid"):
     space: dict[str, Space]
 
 
+class Published(BaseModel, frozen=True, extra="forbid"):
+    """A number that others published.
+
+    Attributes:
+        value: as a share, where it is one.
+        metric: one of METRICS.
+        source: who, when, and where it can be looked up.
+    """
+
+    value: float
+    metric: Metric
+    source: str
+
+    @field_validator("source")
+    @classmethod
+    def _can_be_looked_up(cls, source: str) -> str:
+        if not re.search(r"\bp(p|ages?)?\.? *\d", source) or not re.search(
+            r"\btable *[\dIVX]", source, re.IGNORECASE
+        ):
+            raise ValueError(f"{source!r} does not name page and table, e.g. 'Author et al. 2020, p. 7, Table 3'")
+        return source
+
+
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
     """A row.
 
@@ -47,6 +72,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
         posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
         tune: what is tried for it; none: what the table's search says of its loss.
         seeds: those of the table's that it is run with, where not all can be afforded; none: all of them.
+        published: a number of others, shown in a column of its own.
     """
 
     method: str
@@ -55,6 +81,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
     posthoc: Correction | None = None
     tune: Space = {}
     seeds: list[int] = []
+    published: Published | None = None
 
     @property
     def loss(self) -> str:
@@ -71,7 +98,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
         title: of the table.
         rows: in their order.
         seeds: every row is run with each.
-        metrics: columns of the printed table.
+        metrics: columns of the printed table; ``logit_adjustment.macro_recall`` is one after that correction.
         overrides: of all cells.
         notes: printed at its foot.
         contrasts: pairs of methods whose comparison the table is made for.
@@ -127,6 +154,7 @@ def load(name: str) -> TablePlan:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"table {path}: {where}: {first['msg']}") from error
+    naming.refuse_unknown_metrics(f"table {path}", plan.metrics)
     methods = {row.method for row in plan.rows}
     if strange := [row.method for row in plan.rows if set(row.seeds) - set(plan.seeds)]:
         raise UserError(f"table {path}: {strange[0]}: its seeds must be some of the table's {plan.seeds}")

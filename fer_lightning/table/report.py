@@ -1,8 +1,9 @@
-"""A table as CSV, Markdown, LaTeX, plain text and picture. Every number in them is one of ``stats``."""
+"""A table as CSV, Markdown, LaTeX, HTML, plain text and picture. Every number in them is one of ``stats``."""
 
 from __future__ import annotations
 
 import csv
+import html
 import io
 import math
 import re
@@ -10,24 +11,18 @@ import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fer_lightning.cache import write_atomic
 from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.table import words
+from fer_lightning.table.comparing import has_marks, own
+from fer_lightning.table.grid import Column, Entry, columns, marked
 from fer_lightning.table.picture import picture as picture
-from fer_lightning.table.rows import Row, Table, difference
-from fer_lightning.table.stats import half_width_with_images
-from fer_lightning.table.words import DAGGER, MISSING, cell, percent
+from fer_lightning.table.rows import Table
+from fer_lightning.table.writing import DAGGER, EQUAL, heading, method, number, percent, seeds
+from fer_lightning.table.writing import HEADINGS as HEADINGS
 
-HEADINGS = {
-    "accuracy": "Accuracy",
-    "macro_recall": "Macro recall",
-    "macro_f1": "Macro F1",
-    "cohen_kappa": "Kappa",
-    "krippendorff_alpha": "Alpha",
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "ece": "ECE",
-}
 CORRECTED = (
     "Corrected after training, means over the seeds; each correction is one number, fitted on the minival, never "
     "on the test set:"
@@ -42,7 +37,6 @@ _CORRECTIONS = (
 CONTRASTS = "The comparisons this table was made for, in macro recall:"
 _TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
 _TEXT_WIDTH = 100
-_LOWER_IS_BETTER = {"ece"}
 
 
 def write(table: Table, out: Path) -> list[Path]:
@@ -61,12 +55,22 @@ def write(table: Table, out: Path) -> list[Path]:
 
 def to_csv(table: Table) -> str:
     """All metrics in full precision, for programs; a value that is not there is an empty cell."""
-    columns = [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
-    lines = [["method", "loss", "class_weights", "stage", "seeds", *columns]]
+    metrics = list(dict.fromkeys((*METRICS, *table.metrics)))
+    lines = [
+        ["method", "loss", "class_weights", "stage", "seeds", "planned"]
+        + [f"{metric}_{part}" for metric in metrics for part in ("mean", "std", "low", "high")]
+        + ["optimism_gap_mean", "optimism_gap_low", "optimism_gap_high"]
+    ]
     for row in table.rows:
-        numbers = [number for metric in METRICS for number in (row.mean(metric), row.std(metric))]
-        shown = ["" if math.isnan(number) else repr(number) for number in numbers]
-        lines.append([row.method, row.loss, row.class_weights, row.stage, str(len(row.seeds)), *shown])
+        numbers: list[float] = []
+        for metric in metrics:
+            found = own(row, metric)
+            numbers += [found.mean, row.std(metric), found.low, found.high]
+        measured = row.optimism[~np.isnan(row.optimism)]
+        numbers += [measured.mean(), measured.min(), measured.max()] if len(measured) else [math.nan] * 3
+        shown = ["" if math.isnan(number) else repr(float(number)) for number in numbers]
+        told = [row.method, row.loss, row.class_weights, row.stage, str(len(row.seeds)), str(row.planned)]
+        lines.append([*told, *shown])
     return _csv(lines)
 
 
@@ -81,13 +85,14 @@ def to_cells_csv(table: Table) -> str:
     classes = table.protocol["classes"]
     corrections = [(correction, metric) for correction in POSTHOC for metric in METRICS]
     head = ["method", "seed", *METRICS, *(f"recall_{n}" for n in classes), *(f"center_drift_{n}" for n in classes)]
-    head += [f"{correction}_{metric}" for correction, metric in corrections]
+    head += [*(f"{correction}_{metric}" for correction, metric in corrections), "optimism_gap"]
     lines = []
     for row in table.present:
         drift = [row.center_drift.get(name) for name in classes]
         for k, seed in enumerate(row.seeds):
             numbers = [*(row.values[m] for m in METRICS), *(row.class_recall[n] for n in classes), *drift]
             numbers += [row.corrected[c][m] if c in row.corrected else None for c, m in corrections]
+            numbers.append(None if not len(row.optimism) or np.isnan(row.optimism[k]) else row.optimism)
             shown = ["" if values is None else repr(float(values[k])) for values in numbers]
             lines.append([row.method, str(seed), *shown])
     return _csv([head, *lines])
@@ -95,7 +100,7 @@ def to_cells_csv(table: Table) -> str:
 
 def to_markdown(table: Table) -> str:
     """The table with what it shows said above it and what a reader has to know below it."""
-    head, body = _columns(table, _md, lambda text: f"**{text}**")
+    head, body = _lines(table, _md, lambda text: f"**{text}**")
     parts = [f"# {_md(table.title)}", _md(words.verdict(table))]
     if table.substitute:
         parts.append(_md(table.substitute))
@@ -112,7 +117,7 @@ def to_markdown(table: Table) -> str:
 
 def to_latex(table: Table) -> str:
     """The same table for a paper; needs the package booktabs."""
-    head, body = _columns(table, _tex, lambda text: rf"\textbf{{{text}}}")
+    head, body = _lines(table, _tex, lambda text: rf"\textbf{{{text}}}")
     rows = [rf"{' & '.join(line)} \\" for line in (head, *body)]
     caption = " ".join(filter(None, (f"{table.title.rstrip('.')}.", words.verdict(table), table.substitute)))
     notes = "\n".join(rf"{_tex(line)}\par" for line in (*words.contrasts(table), *words.foot(table)))
@@ -137,67 +142,63 @@ def to_latex(table: Table) -> str:
     )
 
 
+def to_html(table: Table) -> str:
+    """The table alone, for a page: a row's name and the headings have their scope, numbers what they sort by.
+
+    Classes of cells: ``best``, ``equal`` (not shown to be worse) and ``missing``.
+    """
+    shown = columns(table)
+    head = "".join(f'<th scope="col">{html.escape(column.heading)}</th>' for column in shown)
+    lines = [
+        f'<tr><th scope="row">{html.escape(name.text)}</th>{"".join(map(_td, entries))}</tr>'
+        for name, *entries in zip(*(column.entries for column in shown), strict=True)
+    ]
+    return "\n".join(["<table>", f"<thead><tr>{head}</tr></thead>", "<tbody>", *lines, "</tbody>", "</table>", ""])
+
+
+def _td(entry: Entry) -> str:
+    kind = f' class="{entry.mark}"' if entry.mark else ""
+    key = "" if math.isnan(entry.value) else f' data-sort="{entry.value!r}"'
+    mark = "<sup>=</sup>" if entry.mark == "equal" else ""  # EQUAL is too small on a screen
+    return f"<td{kind}{key}>{html.escape(entry.text)}{mark}</td>"
+
+
 def to_text(table: Table) -> str:
     """A compact table of at most 100 characters a line for the terminal; long labels are wrapped."""
-    head = ["", "seeds", *(HEADINGS[metric].lower() for metric in _TEXT_METRICS)]
-    body = [[_seeds(row), *(cell(row, metric) for metric in _TEXT_METRICS)] for row in table.rows]
-    widths = [max(len(line[k]) for line in (head[1:], *body)) for k in range(len(head) - 1)]
+    marks = {"best": "*", "equal": EQUAL} if has_marks(table) and len(table.rows) > 1 else {}
+    shown = [Column("seeds", [Entry(seeds(row)) for row in table.rows])]
+    shown += [Column(heading(metric).lower(), marked(table, metric)) for metric in _TEXT_METRICS]
+    texts = [
+        [e.text.partition(" (")[0] + (marks.get(e.mark, " ") if marks else "") for e in column.entries]
+        for column in shown
+    ]
+    body = list(zip(*texts, strict=True))
+    head = [column.heading for column in shown]
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     room = _TEXT_WIDTH - sum(widths) - 2 * len(widths)
-    labels = [textwrap.wrap(_method(row), room) or [""] for row in table.rows]
+    labels = [textwrap.wrap(method(row), room) or [""] for row in table.rows]
     longest = max(len("method"), *(len(line) for label in labels for line in label))
     lines = []
-    for label, numbers in zip([["method"], *labels], [head[1:], *body], strict=True):
+    for label, numbers in zip([["method"], *labels], [head, *body], strict=True):
         aligned = "".join(f"  {number:>{width}}" for number, width in zip(numbers, widths, strict=True))
-        lines += [f"{label[0]:<{longest}}{aligned}", *label[1:]]
+        lines += [f"{label[0]:<{longest}}{aligned}".rstrip(), *label[1:]]
+    if marks:
+        lines.append(f"* best of its column, {EQUAL} not shown to be worse")
     return "\n".join(lines)
 
 
-def _columns(
+def _lines(
     table: Table, escape: Callable[[str], str], bold: Callable[[str], str]
 ) -> tuple[list[str], list[list[str]]]:
-    """Heading and rows of the printed table, escaped."""
-    base = table.baseline
-    best = {metric: _clearly_best(table, metric) for metric in table.metrics}
-    head = ["Method", *(HEADINGS[metric] for metric in table.metrics), "Seeds"]
-    body = []
-    for row in table.rows:
-        numbers = [escape(cell(row, metric)) for metric in table.metrics]
-        marked = [bold(n) if best[m] is row else n for m, n in zip(table.metrics, numbers, strict=True)]
-        body.append([escape(_method(row)), *marked, escape(_seeds(row))])
-    if any(len(row.seeds) > 1 for row in table.rows):
-        head.insert(-1, escape("± 95 % (seeds, images)"))
-        for line, row in zip(body, table.rows, strict=True):
-            line.insert(-1, escape(_with_images(row)))
-    if base and len(table.present) > 1:
-        head.insert(-1, escape("Over baseline [95 %]"))
-        for line, row in zip(body, table.rows, strict=True):
-            line.insert(-1, escape(_over(row, base)))
-    return head, body
+    """Heading and rows of the printed table, escaped and marked."""
+    shown = columns(table)
 
+    def written(entry: Entry) -> str:
+        text = escape(entry.text + (EQUAL if entry.mark == "equal" else ""))
+        return bold(text) if entry.mark == "best" else text
 
-def _with_images(row: Row) -> str:
-    """Half of the interval over seeds and test images, in points."""
-    return percent(half_width_with_images(row.values["macro_recall"], row.image_error))
-
-
-def _over(row: Row, base: Row) -> str:
-    """Paired difference from the baseline in points, with its interval where there is one."""
-    if row is base:
-        return "baseline"
-    if not row.seeds:
-        return MISSING
-    gap = difference(row, base)
-    bounds = "" if math.isnan(gap.low) else f" [{percent(gap.low, sign=True)}, {percent(gap.high, sign=True)}]"
-    return f"{percent(gap.mean, sign=True)}{bounds}"
-
-
-def _clearly_best(table: Table, metric: str) -> Row | None:
-    """The best row of a column where five seeds or more show it to differ from the next one."""
-    sign = -1 if metric in _LOWER_IS_BETTER else 1
-    ranked = sorted(table.present, key=lambda row: sign * row.mean(metric), reverse=True)
-    if len(ranked) < 2 or not words.marks(table):
-        return None
-    return ranked[0] if difference(ranked[0], ranked[1], metric).shown else None
+    body = [[written(entry) for entry in line] for line in zip(*(c.entries for c in shown), strict=True)]
+    return [escape(column.heading) for column in shown], body
 
 
 def _recall_by_class(table: Table) -> list[list[str]]:
@@ -210,7 +211,7 @@ def _recall_by_class(table: Table) -> list[list[str]]:
         lines.append(["training images", *(f"{table.train_counts.get(name, 0):,}" for name in names)])
     for row in table.present:
         recall = row.mean_class_recall()
-        lines.append([_md(_method(row)), *(percent(recall[name]) for name in names)])
+        lines.append([_md(method(row)), *(percent(recall[name]) for name in names)])
     return lines
 
 
@@ -223,17 +224,9 @@ def _corrected(table: Table) -> list[list[str]]:
         for _, correction, metric in _CORRECTIONS:
             values = row.values if correction is None else row.corrected.get(correction)
             mean = math.nan if values is None else float(values[metric].mean())
-            means.append(percent(mean) if metric in words.IN_PERCENT else words.decimal(mean))
-        lines.append([_md(_method(row)), *means])
+            means.append(number(metric, mean))
+        lines.append([_md(method(row)), *means])
     return lines if rows else []
-
-
-def _method(row: Row) -> str:
-    return f"{row.method} {DAGGER}" if row.abstract else row.method
-
-
-def _seeds(row: Row) -> str:
-    return str(len(row.seeds)) if len(row.seeds) == row.planned else f"{len(row.seeds)} of {row.planned}"
 
 
 def _md(text: str) -> str:
@@ -266,6 +259,7 @@ _TEX = {
     "×": r"$\times$",
     "λ": r"$\lambda$",
     DAGGER: r"\textdagger{}",
+    EQUAL: r"$^{=}$",
 }
 
 

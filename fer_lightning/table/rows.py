@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,28 @@ from typing import Any
 import numpy as np
 
 from fer_lightning import results
-from fer_lightning.contracts import METRICS, POSTHOC
+from fer_lightning.contracts import METRICS
 from fer_lightning.errors import UserError
-from fer_lightning.table import naming
-from fer_lightning.table.cells import Cell, read_cells, refuse_mixed_protocols
-from fer_lightning.table.stats import Difference, FloatArray, paired_difference, standard_error_over_images
-
-TABLE = "table.json"
+from fer_lightning.table import naming, predictions
+from fer_lightning.table.cells import (
+    Cell,
+    array,
+    corrected_metrics,
+    optimism,
+    read_cells,
+    refuse_mixed_protocols,
+    shown_of,
+)
+from fer_lightning.table.outline import TABLE as TABLE
+from fer_lightning.table.outline import outline
+from fer_lightning.table.predictions import Answers, Pictures
+from fer_lightning.table.stats import FloatArray, standard_error_over_images
 
 PAPERS_BACKBONE = "legacy_seresnet50"
 """SE-ResNet-50's name in a protocol."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """One method over its seeds.
 
@@ -39,12 +47,16 @@ class Row:
         abstract: one of the three methods that the paper's abstract compares.
         posthoc: the correction after training that the numbers are of; None: as trained.
         plain: softmax on one label an image, without class weights and with an ordinary sampler.
-        values: of each metric, in the order of ``seeds``.
+        values: of each metric and each column of the table, in the order of ``seeds``; NaN in the column of a
+            correction that the row has not.
         class_recall: of each class, in the order of ``seeds``; NaN where the class has no test image.
         center_drift: likewise; empty where the head has no centers.
         corrected: of each correction after training, each metric, in the order of ``seeds``; of rows as trained,
             and of corrections that all their results have.
-        image_error: standard error of macro recall from the test images alone, mean over the seeds.
+        optimism: what choosing the epoch by the test set would have added to macro recall, in the order of
+            ``seeds``; NaN where that was not measured, empty for a correction after training.
+        published: a number of others: ``value``, ``metric`` and ``source``.
+        pictures: what was predicted of each test picture; None where a cell did not keep it.
         cells: the results themselves, in the order of ``seeds``.
     """
 
@@ -61,7 +73,9 @@ class Row:
     class_recall: dict[str, FloatArray]
     center_drift: dict[str, FloatArray]
     corrected: dict[str, dict[str, FloatArray]]
-    image_error: float
+    optimism: FloatArray
+    published: dict[str, Any] | None
+    pictures: Pictures | None
     cells: tuple[Cell, ...]
 
     def mean(self, metric: str) -> float:
@@ -79,7 +93,7 @@ class Row:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """Rows that may be compared, and what a reader has to know about them.
 
@@ -101,6 +115,9 @@ class Table:
         image_error: standard error of macro recall from the test images alone, mean over the results.
         seconds: run time of all results.
         strays: number of results in the folder that belong to no row.
+        search: what was tried for each row before, an item of table.json's ``search`` each.
+        search_seeds: what it was tried with.
+        command: that ran it; None where that was not written down.
     """
 
     directory: Path
@@ -119,6 +136,9 @@ class Table:
     image_error: float
     seconds: float
     strays: int
+    search: tuple[dict[str, Any], ...] = ()
+    search_seeds: tuple[int, ...] = ()
+    command: str | None = None
 
     @property
     def present(self) -> list[Row]:
@@ -136,39 +156,31 @@ class Table:
         """How many results are there, and how many there should be."""
         return sum(len(row.seeds) for row in self.rows), sum(row.planned for row in self.rows)
 
-
-def difference(row: Row, other: Row, metric: str = "macro_recall") -> Difference:
-    """``row`` minus ``other``, paired over the seeds that both have; without any, the difference of the means."""
-    shared = sorted(set(row.seeds) & set(other.seeds))
-    if not shared:
-        return Difference(row.mean(metric) - other.mean(metric), math.nan, math.nan, math.nan, 0)
-    first, second = ([side.values[metric][side.seeds.index(seed)] for seed in shared] for side in (row, other))
-    return paired_difference(first, second)
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What a table should hold: its file's words, or what the results themselves suggest."""
-
-    title: str
-    rows: list[dict[str, Any]]
-    seeds: list[int]
-    metrics: Sequence[str] = METRICS
-    contrasts: Sequence[Sequence[str]] = ()
-    notes: Sequence[str] = ()
-    substitute: str | None = None
+    @property
+    def missing(self) -> str:
+        """Which cells are missing, in words; empty where none is."""
+        done, planned = self.cells
+        gaps = [
+            f"{row.method} has {', '.join(map(str, row.seeds)) or 'none'}"
+            for row in self.rows
+            if len(row.seeds) < row.planned
+        ]
+        if not gaps:
+            return ""
+        more = f"; and {len(gaps) - 5} rows more" if len(gaps) > 5 else ""
+        return f"{planned - done} of {planned} cells are missing: {'; '.join(gaps[:5])}{more}"
 
 
 def load(directory: Path) -> Table:
     """The table of a folder of cell folders; rows may lack seeds, as they do while a sweep runs.
 
     Raises:
-        UserError: no results, results of different protocols, or two of the same row and seed.
+        UserError: no results, results of different protocols or test pictures, or two of the same row and seed.
     """
     by_setting: dict[str, list[Cell]] = {}
     for cell in read_cells(directory):
         by_setting.setdefault(results.setting(cell.result), []).append(cell)
-    plan = _declared(directory / TABLE) or _suggested(directory, by_setting)
+    plan = outline(directory, by_setting)
     chosen = [
         [cell for key in spec["settings"] for cell in by_setting.get(key, []) if cell.result["seed"] in plan.seeds]
         for spec in plan.rows
@@ -177,6 +189,8 @@ def load(directory: Path) -> Table:
     if not cells:
         raise UserError(f"{directory}: no results of this table; train its cells first, or name another folder")
     refuse_mixed_protocols(directory, cells)
+    answers = {cell.folder: predictions.read(directory, cell) for cell in cells}
+    predictions.refuse_other_pictures(directory, answers)
     one = cells[0].result
     data = one.get("data", {})
     return Table(
@@ -185,7 +199,7 @@ def load(directory: Path) -> Table:
         notes=tuple(plan.notes),
         substitute=plan.substitute,
         rows=tuple(
-            _row(directory, spec, group, len(spec.get("seeds", plan.seeds)))
+            _row(directory, spec, group, len(spec.get("seeds", plan.seeds)), plan.metrics, answers)
             for spec, group in zip(plan.rows, chosen, strict=True)
         ),
         metrics=tuple(plan.metrics),
@@ -203,6 +217,9 @@ def load(directory: Path) -> Table:
         image_error=_mean_image_error([cell.result for cell in cells]),
         seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),
         strays=sum(map(len, by_setting.values())) - len(cells),
+        search=tuple(plan.search),
+        search_seeds=tuple(plan.search_seeds),
+        command=plan.command,
     )
 
 
@@ -213,39 +230,14 @@ def _title(title: str, backbone: str | None) -> str:
     return f"{title} ({backbone} in place of SE-ResNet-50)"
 
 
-def _declared(path: Path) -> _Plan | None:
-    """The plan that was kept beside the cells; None where the folder was not made from a table file."""
-    if not path.exists():
-        return None
-    try:
-        words = json.loads(path.read_text())
-        plan = _Plan(**{name: words[name] for name in (item.name for item in fields(_Plan)) if name in words})
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(
-            f"{path}: not a table.json of fer: {error}; delete it to show the results as they are"
-        ) from error
-    if unknown := set(plan.metrics) - set(METRICS):
-        raise UserError(f"{path}: no such metric: {', '.join(sorted(unknown))}; there are {', '.join(METRICS)}")
-    return plan
-
-
-def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> _Plan:
-    """A row for every setting, plain ones first."""
-    configs = [cells[0].result["config"] for cells in by_setting.values()]
-    named = zip(naming.labels(configs), configs, by_setting, strict=True)
-    ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]), item[0]))
-    rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
-    rivals = [
-        {**row, "method": f"{row['method']} + logit adjustment", "posthoc": "logit_adjustment"}
-        for row, (_, config, key) in zip(rows, ordered, strict=True)
-        if naming.is_plain(config) and all(c.result.get("posthoc") for c in by_setting[key])
-    ]
-    rows[len(rivals) : len(rivals)] = rivals  # behind the plain rows
-    seeds = sorted({cell.result["seed"] for cells in by_setting.values() for cell in cells})
-    return _Plan(f"Results in {directory.resolve().name}", rows, seeds)
-
-
-def _row(directory: Path, spec: dict[str, Any], cells: list[Cell], planned: int) -> Row:
+def _row(
+    directory: Path,
+    spec: dict[str, Any],
+    cells: list[Cell],
+    planned: int,
+    metrics: Sequence[str],
+    answers: dict[str, Answers | None],
+) -> Row:
     found = sorted(cells, key=lambda cell: cell.result["seed"])
     for cell, following in pairwise(found):
         if cell.result["seed"] == following.result["seed"]:
@@ -258,10 +250,10 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell], planned: int)
     config = found[0].result["config"] if found else {"choices": said, "data": soft}
     choices = config["choices"]
     posthoc = spec.get("posthoc")
-    shown = [_shown(directory, cell, posthoc) for cell in found]
-    measured = [one["metrics"] for one in shown]
-    recalls = [one["per_class_recall"] for one in shown]
-    columns = [cell.result.get("posthoc", {}) for cell in found] if posthoc is None else []
+    shown = [shown_of(directory, cell, posthoc) for cell in found]
+    corrected = corrected_metrics(found) if posthoc is None else {}
+    classes = found[0].result["classes"] if found else []
+    drift = found[0].result.get("center_drift", ()) if found and posthoc is None else ()
     return Row(
         method=spec["method"],
         loss=choices.get("loss", ""),
@@ -272,37 +264,35 @@ def _row(directory: Path, spec: dict[str, Any], cells: list[Cell], planned: int)
         abstract=spec["abstract"],
         posthoc=posthoc,
         plain=naming.is_plain(config) and posthoc is None,
-        values={name: np.array([m[name] for m in measured], dtype=np.float64) for name in METRICS},
-        class_recall={
-            name: np.array([recall[name] for recall in recalls], dtype=np.float64)
-            for name in (found[0].result["classes"] if found else ())
-        },
-        center_drift={
-            name: np.array([cell.result["center_drift"][name] for cell in found], dtype=np.float64)
-            for name in (found[0].result.get("center_drift", ()) if found and posthoc is None else ())
-        },
-        corrected={
-            name: {
-                m: np.array([column[name]["metrics"][m] for column in columns], dtype=np.float64) for m in METRICS
-            }
-            for name in POSTHOC
-            if columns and all(name in column for column in columns)
-        },
-        image_error=_mean_image_error(shown),
+        values=array("metrics", shown, METRICS) | _columns(directory, found, posthoc, corrected, metrics),
+        class_recall=array("per_class_recall", shown, classes),
+        center_drift=array("center_drift", [cell.result for cell in found], drift),
+        corrected=corrected,
+        optimism=np.array([optimism(cell.result) for cell in found if posthoc is None], dtype=np.float64),
+        published=spec.get("published"),
+        pictures=predictions.pictures([answers[cell.folder] for cell in found], len(classes), posthoc),
         cells=tuple(found),
     )
 
 
-def _shown(directory: Path, cell: Cell, posthoc: str | None) -> dict[str, Any]:
-    """What a row shows of a result: as trained, or after a correction."""
-    if posthoc is None:
-        return cell.result
-    column: dict[str, Any] | None = cell.result.get("posthoc", {}).get(posthoc)
-    if column is None:
-        raise UserError(
-            f"{directory / cell.folder}: its result.json has no {posthoc} column; delete it to run the cell again"
-        )
-    return column
+def _columns(
+    directory: Path,
+    cells: Sequence[Cell],
+    posthoc: str | None,
+    corrected: dict[str, dict[str, FloatArray]],
+    metrics: Sequence[str],
+) -> dict[str, FloatArray]:
+    """The table's columns of a correction; NaN in rows that show one, and for heads that do not allow it."""
+    found = {}
+    for metric in metrics:
+        correction, name = naming.parts(metric)
+        if not correction:
+            continue
+        for cell in cells:
+            if posthoc is None and "posthoc" not in cell.result:
+                shown_of(directory, cell, correction)
+        found[metric] = corrected[correction][name] if correction in corrected else np.full(len(cells), math.nan)
+    return found
 
 
 def _mean_image_error(results_: Sequence[dict[str, Any]]) -> float:

@@ -17,6 +17,7 @@ from fer_lightning.sweep.planner import Planner
 from fer_lightning.sweep.running import Sweep
 from fer_lightning.table import plan as planning
 from fer_lightning.table import report, tuning, words
+from fer_lightning.table.page import page
 from fer_lightning.table.plan import PlannedCell, TablePlan
 from fer_lightning.table.rows import load
 
@@ -86,6 +87,7 @@ class Run:
             print(f"- {line}")
         for path in report.write(table, self.base):
             print(path)
+        print(page.write(table, self.base)[-1])
         return 1 if missing else 0
 
     def _command(self) -> str:
@@ -94,8 +96,9 @@ class Run:
         for word in self.overrides:
             key, _, value = word.partition("=")
             words.append(f"{key}={Path(value).name}" if Path(value).is_absolute() else word)
+        untuned = ["--untuned"] if tuning.UNTUNED in self.plan.notes else []
         seeds = ",".join(map(str, self.plan.seeds))
-        return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds])
+        return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds, *untuned])
 
     def _do(self, planned: Sequence[PlannedCell], base: Path, what: str) -> list[Planned]:
         """Run those of the cells that are missing. Returns those that still are."""

@@ -1,4 +1,7 @@
-"""The statistics of a table: standard errors and intervals, over seeds and over test images.
+"""The statistics of a table: means over seeds and test images with intervals, corrected p-values, McNemar's test.
+
+A table's test images are crossed with its seeds: every seed answers the same images. Both are samples, so the
+variance of a mean has three parts (two-way random effects): between seeds, between images, and what is left.
 
 Quantiles are from scipy.special, which scipy.stats has them from: it is imported half a second sooner.
 """
@@ -14,26 +17,165 @@ import numpy.typing as npt
 from scipy import special
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+LEVEL = 0.95
 
 
-class Difference(NamedTuple):
-    """A mean difference of two rows with its standard error and 95 % t-interval; NaN for fewer than two seeds."""
+class Estimate(NamedTuple):
+    """A mean over S seeds, or a mean paired difference, and what its variance consists of.
+
+    The variance is ``between / S + image``. Half of the interval is the root of two squares: Student's t of S - 1
+    degrees of freedom times the error from the seeds, and the normal quantile times that which the test images add
+    to it. So it is never narrower than the t-interval over the seeds. It was chosen for its coverage, see
+    experiments/benchmarks/coverage.py.
+
+    Attributes:
+        mean: of the seeds' values.
+        seeds: S.
+        between: variance of the values between seeds, n - 1 in the denominator; NaN for fewer than two.
+        image: variance that the draw of the test images adds however many seeds there are; 0 where it is unknown.
+    """
 
     mean: float
-    error: float
-    low: float
-    high: float
     seeds: int
+    between: float
+    image: float = 0.0
 
     @property
-    def shown(self) -> bool:
-        """Larger than two standard errors, and zero outside the interval (few seeds need more than two)."""
-        return abs(self.mean) > 2 * self.error and not self.low <= 0 <= self.high
+    def error(self) -> float:
+        """Standard error; NaN for fewer than two seeds."""
+        return math.sqrt(self.between / self.seeds + self.image) if self.seeds else math.nan
 
     @property
-    def bound(self) -> float:
-        """The largest absolute difference inside the interval."""
-        return max(abs(self.low), abs(self.high))
+    def low(self) -> float:
+        """Lower end of the 95 % interval."""
+        return self.mean - self.half_width()
+
+    @property
+    def high(self) -> float:
+        """Upper end of the 95 % interval."""
+        return self.mean + self.half_width()
+
+    def half_width(self, level: float = LEVEL, seeds: int | None = None) -> float:
+        """Half of the interval; NaN for fewer than two seeds.
+
+        Args:
+            level: of confidence.
+            seeds: as it would be with so many, all else as it is.
+        """
+        count = self.seeds if seeds is None else seeds
+        if self.seeds < 2:
+            return math.nan
+        quantile = (1 + level) / 2
+        return math.hypot(
+            float(special.stdtrit(count - 1, quantile)) * math.sqrt(self.between / count),
+            float(special.ndtri(quantile)) * math.sqrt(self.image),
+        )
+
+    def bound(self, level: float = LEVEL) -> float:
+        """The largest absolute value inside the interval."""
+        return abs(self.mean) + self.half_width(level)
+
+    @property
+    def p(self) -> float:
+        """Two-sided: one minus the level whose interval ends at zero; NaN for fewer than two seeds."""
+        if self.seeds < 2:
+            return math.nan
+        below, above = 0.0, 1.0
+        for _ in range(60):
+            middle = (below + above) / 2
+            below, above = (below, middle) if self.half_width(1 - middle) < abs(self.mean) else (middle, above)
+        return above
+
+    def seeds_to_settle(self, level: float = LEVEL, least: int = 2) -> int | None:
+        """Fewest seeds whose interval would leave out zero if mean and variances stayed as they are.
+
+        Returns:
+            None where no number of seeds does, since the draw of the test images alone hides the difference.
+        """
+        normal = float(special.ndtri((1 + level) / 2)) ** 2
+        room = self.mean**2 - normal * self.image
+        if not room > 0:
+            return None
+        count = max(least, math.ceil(normal * self.between / room))
+        while self.half_width(level, count) >= abs(self.mean):
+            count += 1
+        return count
+
+
+def estimate(
+    values: Sequence[float] | FloatArray, influences: FloatArray | None = None, labels: IntArray | None = None
+) -> Estimate:
+    """A mean over seeds with its variance's parts; class sizes are taken as fixed.
+
+    The images' part is that of a two-way analysis of variance in each class: the mean square of the images less
+    that of what only some seeds do with an image, which the seeds' own variance has in it already.
+
+    Args:
+        values: (S,) of a metric, or of its paired differences.
+        influences: (S, n) what each picture adds to each value, up to a constant of its class, see
+            ``fer_lightning.table.confusion``; None: the images' part stays unknown.
+        labels: (n,) class indices. A class of one picture says nothing of its variance and adds none.
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    seeds = len(sample)
+    mean = float(sample.mean()) if seeds else math.nan
+    between = float(sample.var(ddof=1)) if seeds > 1 else math.nan
+    if influences is None or labels is None or seeds < 2:
+        return Estimate(mean, seeds, between)
+    known = np.equal.outer(labels, np.unique(labels)).astype(np.float64)
+    sizes = known.sum(0)
+    free = np.maximum(sizes - 1, 1)
+    centred = influences - (influences @ known / sizes) @ known.T
+    common = centred.mean(0)
+    by_image = common**2 @ known / free
+    by_residual = ((centred - common) ** 2).sum(0) @ known / (free * (seeds - 1))
+    return Estimate(mean, seeds, between, max(float(sizes @ (by_image - by_residual / seeds)), 0.0))
+
+
+def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
+    """p-values of a family, corrected so that the chance of any false rejection is as said (Holm 1979)."""
+    order = np.argsort(p_values)
+    stepwise = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(stepwise), 1)
+    return corrected.tolist()
+
+
+def simultaneous(count: int) -> float:
+    """Level of each of so many intervals that together hold with 95 % (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(count, 1)
+
+
+class McNemar(NamedTuple):
+    """Two checkpoints on the same pictures.
+
+    Attributes:
+        both: pictures that both get right.
+        first: pictures that only the first gets right.
+        second: pictures that only the second gets right.
+        neither: pictures that both get wrong.
+        p: exact, two-sided: were both as good, ``first`` would be binomial.
+    """
+
+    both: int
+    first: int
+    second: int
+    neither: int
+    p: float
+
+
+def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> McNemar:
+    """McNemar's exact test (1947) of two checkpoints, (n,) whether each gets each picture right."""
+    from scipy.stats import binomtest
+
+    both, only_first, only_second, neither = (
+        int(cell.sum()) for cell in (first & second, first & ~second, second & ~first, ~first & ~second)
+    )
+    differing = only_first + only_second
+    p = float(binomtest(only_first, differing).pvalue) if differing else 1.0
+    return McNemar(both, only_first, only_second, neither, p)
 
 
 def standard_error_over_images(confusion: Sequence[Sequence[int]] | npt.NDArray[np.int64]) -> float:
@@ -50,35 +192,3 @@ def standard_error_over_images(confusion: Sequence[Sequence[int]] | npt.NDArray[
     present = sizes > 0
     recall = counts.diagonal()[present] / sizes[present]
     return float(np.sqrt((recall * (1 - recall) / sizes[present]).sum()) / present.sum())
-
-
-def interval(values: Sequence[float] | FloatArray, level: float = 0.95) -> tuple[float, float]:
-    """Student's t-interval of a mean; (NaN, NaN) for fewer than two values."""
-    sample = np.asarray(values, dtype=np.float64)
-    if len(sample) < 2:
-        return math.nan, math.nan
-    quantile = float(special.stdtrit(len(sample) - 1, (1 + level) / 2))
-    half = quantile * float(sample.std(ddof=1)) / math.sqrt(len(sample))
-    return float(sample.mean()) - half, float(sample.mean()) + half
-
-
-def half_width_with_images(values: Sequence[float] | FloatArray, image_error: float, level: float = 0.95) -> float:
-    """Half of an interval of a mean over seeds that also holds the draw of the test images.
-
-    The two sources in quadrature: Student's t for the seeds, the normal quantile for the images, whose error all
-    seeds share. NaN for fewer than two values.
-
-    Args:
-        values: one a seed.
-        image_error: standard error from the test images alone, see ``standard_error_over_images``.
-        level: of confidence.
-    """
-    low, high = interval(values, level)
-    return math.hypot((high - low) / 2, float(special.ndtri((1 + level) / 2)) * image_error)
-
-
-def paired_difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """``first`` minus ``second``, one value a seed that both have."""
-    gaps = np.subtract(first, second)
-    error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps)) if len(gaps) > 1 else math.nan
-    return Difference(float(gaps.mean()), error, *interval(gaps), len(gaps))

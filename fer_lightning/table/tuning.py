@@ -21,6 +21,11 @@ OTHERS = "others"
 UNTUNED = "Untuned: the search in the table's file was left out. With it the rows may be ordered differently."
 
 
+def untuned(plan: TablePlan) -> TablePlan:
+    """The table without its search, and with a note that says so."""
+    return plan.model_copy(update={"tune": None, "notes": [*plan.notes, UNTUNED]}) if plan.tune else plan
+
+
 def options(plan: TablePlan, row: RowPlan) -> list[str]:
     """The overrides that a row tries: values of one number, evenly spaced by their logarithm.
 

@@ -13,7 +13,6 @@ from fer_lightning import dashboard, results, wandb_board
 from fer_lightning.cache import content_hash
 from fer_lightning.contracts import METRICS
 from fer_lightning.dashboard import About
-from fer_lightning.errors import UserError
 from fer_lightning.progress import track
 from fer_lightning.table import report
 from fer_lightning.table.cells import read_cells
@@ -39,8 +38,6 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
     Raises:
         UserError: there are no results, they do not belong in one table, or the server does not answer.
     """
-    if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
     table = load(directory)
     runs = [*_cells(directory), *_trials(directory, table.protocol)]
     for folder, about, result in track(runs, "cells"):

@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from pyarrow import parquet
+from scipy.special import ndtri
 
 from fer_lightning import results
 from fer_lightning.contracts import METRICS
+from fer_lightning.table.confusion import OF_CONFUSION
 
 CLASSES = ["neutral", "happy", "fear"]
 PROTOCOL = {
@@ -134,3 +138,67 @@ def seven_rows(folder: Path, spread: float = 0.01) -> None:
             value = 0.6 + 0.008 * k + spread * draw.standard_normal()
             put(folder, f"{loss}-{weights}-s{seed}", result(value, config(loss, weights, seed)))
     declare(folder, SEVEN)
+
+
+def predicted(
+    folder: Path,
+    name: str,
+    said: dict[str, Any],
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    *,
+    ids: list[str] | None = None,
+    after: dict[str, np.ndarray] | None = None,
+    **other: Any,
+) -> None:
+    """Write a cell with its predictions, class indices (n,), and the metrics that follow from them.
+
+    Args:
+        folder: of the cells.
+        name: of the cell's own.
+        said: its config.
+        labels: (n,) class indices.
+        predictions: (n,) class indices.
+        ids: of the pictures; none: by their place.
+        after: predictions after a correction.
+        other: further keys of result.json.
+    """
+    metrics = {"auroc": 0.9, "average_precision": 0.8, "ece": 0.1}
+
+    def numbers(answers: np.ndarray) -> dict[str, Any]:
+        counts = np.zeros((len(CLASSES), len(CLASSES)), dtype=int)
+        np.add.at(counts, (labels, answers), 1)
+        recall = np.diag(counts) / counts.sum(1)
+        return {
+            "metrics": metrics | {key: float(metric(counts)) for key, metric in OF_CONFUSION.items()},
+            "per_class_recall": dict(zip(CLASSES, recall.tolist(), strict=True)),
+            "confusion": counts.tolist(),
+        }
+
+    after = after or {}
+    columns = {key: {"tau": 1.0, **numbers(answers)} for key, answers in after.items()}
+    put(folder, name, result(0.0, said, **numbers(predictions), posthoc=columns, **other))
+    names = np.array(CLASSES)
+    told = {"id": ids or [f"{place:05}" for place in range(len(labels))], "label": names[labels]}
+    told |= {"prediction": names[predictions]}
+    told |= {f"prediction_{key}": names[answers] for key, answers in after.items()}
+    parquet.write_table(pa.table(told), folder / name / results.PREDICTIONS)
+
+
+LABELS = np.repeat(np.arange(3), (120, 60, 20))
+
+
+def answers(random: np.random.Generator, recall: float, seeds: int, difficulty: np.ndarray) -> np.ndarray:
+    """Predictions (S, n) for LABELS: right where chance and the picture's difficulty (n,) allow it."""
+    chance = random.standard_normal((seeds, len(LABELS))) + random.normal(0, 0.1, (seeds, 1))
+    right = chance + difficulty < np.sqrt(2) * ndtri(recall)
+    return np.where(right, LABELS, (LABELS + 1) % 3)
+
+
+def answering(folder: Path, rows: dict[tuple[str, str], float], seeds: int = 5) -> None:
+    """A cell with predictions for each (loss, class weights) and seed, with about the recall given."""
+    random = np.random.default_rng(7)
+    difficulty = random.standard_normal(len(LABELS))
+    for (loss, weights), recall in rows.items():
+        for seed, one in enumerate(answers(random, recall, seeds, difficulty)):
+            predicted(folder, f"{loss}-{weights}-s{seed}", config(loss, weights, seed), LABELS, one)

@@ -208,3 +208,41 @@ def test_a_rows_seeds_are_some_of_the_tables(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(text)
     with pytest.raises(UserError, match=r"a: its seeds must be some of the table's \[0, 1\]"):
         planning.load(str(tmp_path / "mine.yaml"))
+
+
+PUBLISHED = {"value": 0.637, "metric": "macro_recall", "source": "Author et al. 2020, p. 7, Table 3"}
+
+
+def written(folder: Path, **said: Any) -> str:
+    path = folder / "own.yaml"
+    path.write_text(json.dumps({"title": "T", "rows": ROWS, "seeds": [0], "metrics": ["accuracy"], **said}))
+    return str(path)
+
+
+def test_a_published_number_is_kept_with_its_row(tmp_path: Path) -> None:
+    plan = planning.load(written(tmp_path, rows=[{**ROWS[0], "published": PUBLISHED}]))
+    planning.note_down(plan, [], [], Knowing(), tmp_path)  # type: ignore[arg-type]
+    assert json.loads((tmp_path / "table.json").read_text())["rows"][0]["published"] == PUBLISHED
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"source": "Author et al. 2020"}, r"rows.0.published.source: .*does not name page and table"),
+        ({"source": "Author et al. 2020, p. 7"}, "does not name page and table"),
+        ({"source": "Author et al. 2020, Table 3"}, "does not name page and table"),
+        ({"metric": "uar"}, r"rows.0.published.metric"),
+    ],
+)
+def test_a_published_number_without_page_and_table_is_refused(
+    tmp_path: Path, said: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        planning.load(written(tmp_path, rows=[{**ROWS[0], "published": {**PUBLISHED, **said}}]))
+
+
+def test_columns_are_metrics_or_those_after_a_correction(tmp_path: Path) -> None:
+    planning.load(written(tmp_path, metrics=["ece", "temperature.ece"]))
+    for unknown in ("uar", "temperature.uar", "focal.ece"):
+        with pytest.raises(UserError, match=f"own.yaml: no such metric: {unknown}; there are accuracy"):
+            planning.load(written(tmp_path, metrics=[unknown]))

@@ -3,21 +3,23 @@
 import csv
 import io
 import json
-import math
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
 
 import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
-from fer_lightning import results
+from fer_lightning import cli, results
 from fer_lightning.contracts import METRICS
+from fer_lightning.errors import UserError
 from fer_lightning.progress import duration
 from fer_lightning.table import command, report
+from fer_lightning.table.comparing import own
 from fer_lightning.table.rows import load
-from fer_lightning.table.words import contrasts, percent, verdict
+from fer_lightning.table.words import percent, verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
 
@@ -39,8 +41,9 @@ def read_csv(table):
 
 
 def test_csv_has_exactly_these_columns(seven):
-    columns = ["method", "loss", "class_weights", "stage", "seeds"]
-    columns += [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std")]
+    columns = ["method", "loss", "class_weights", "stage", "seeds", "planned"]
+    columns += [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std", "low", "high")]
+    columns += [f"optimism_gap_{part}" for part in ("mean", "low", "high")]
     assert list(read_csv(seven)[0]) == columns
 
 
@@ -50,6 +53,8 @@ def test_csv_is_in_full_precision(seven):
         assert (line["stage"], line["seeds"]) == ("two_stage", "3")
         assert float(line["ece_mean"]) == row.mean("ece")
         assert float(line["macro_recall_std"]) == row.std("macro_recall")
+        assert float(line["auroc_low"]) == own(row, "auroc").low
+        assert float(line["auroc_high"]) == own(row, "auroc").high
 
 
 def test_csv_leaves_empty_what_is_not_there(tmp_path):
@@ -81,8 +86,10 @@ def test_foot_says_what_a_reader_has_to_know(seven):
         "- Lambda is untuned.",
         "† One of the three methods that the abstract of Ngo & Yoon",
         "Seeds: 0, 1, 2.",
-        "Fewer than 5 seeds: no value is marked as best.",
-        "from the 240 images alone it has a standard error of 3.3 points.",
+        "A row with fewer than 5 seeds: no value is marked as best",
+        "Over the seeds only, as their cells hold no such predictions: those of all rows.",
+        "Optimism gap (the best epoch on the test set in place of the minival's choice): not measured.",
+        "From the 240 images alone macro recall has a standard error of 3.3 points.",
         "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
         "copies of test images: 7. Files set aside as unusable: 3.",
         "Versions: python 3.12.1, torch 2.11.0.",
@@ -137,29 +144,41 @@ def test_missing_seeds_are_shown(tmp_path):
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     text = report.to_markdown(load(tmp_path))
     assert "So far (2 of 6 cells)." in text
+    assert "| softmax | 59.5 ± 0.7 (2 of 3) | 60.5 ± 0.7 (2 of 3) |" in text
     assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
     assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
     report.picture(load(tmp_path), tmp_path / "partial.svg")
 
 
+def test_show_refuses_a_table_that_lacks_cells_unless_that_is_asked_for(tmp_path, capsys):
+    fill(tmp_path, {PLAIN: [0.6, 0.61]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    assert cli.main(["table", "show", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none; run the rest, or say --allow" in line
+    assert not (tmp_path / "table.md").exists()
+    assert cli.main(["table", "show", str(tmp_path), "--allow-partial"]) == 0
+    assert "2 of 3" in (tmp_path / "table.md").read_text()
+
+
 def test_plain_baseline_that_wins_is_said_first(tmp_path):
-    table = shown(tmp_path, {PLAIN: [0.64, 0.66, 0.65], CLUSTER: [0.60, 0.62, 0.611]})
+    table = shown(tmp_path, {PLAIN: [0.64, 0.66, 0.65, 0.64, 0.66], CLUSTER: [0.60, 0.62, 0.611, 0.60, 0.62]})
     first = report.to_markdown(table).split("\n\n")[1]
     assert first.startswith("No row is above the plain baseline: softmax")
-    assert "4.0 points above the next row, cluster x min_over_count. On these test images" in first
+    assert "4.0 points above the next row, cluster x min_over_count. Decided (95 % interval 3.9 to 4.0" in first
 
 
-def test_difference_that_the_seeds_show(tmp_path):
-    said = verdict(shown(tmp_path, {PLAIN: [0.60, 0.61, 0.62], CLUSTER: [0.65, 0.661, 0.671]}))
-    assert said.startswith("Highest mean macro recall: cluster x min_over_count, 66.1 %, 5.1 points above")
-    assert "more than the seeds explain" in said
-    assert "over 3 paired seeds: 4.9 to 5.2 points" in said
+def test_difference_that_is_decided(tmp_path):
+    low, high = [0.60, 0.61, 0.62, 0.60, 0.61], [0.65, 0.661, 0.671, 0.65, 0.661]
+    said = verdict(shown(tmp_path, {PLAIN: low, CLUSTER: high}))
+    assert said.startswith("Highest mean macro recall: cluster x min_over_count, 65.9 %, 5.1 points above")
+    assert "Decided (95 % interval 5.0 to 5.1; p < 0.001)" in said
 
 
 def test_difference_above_two_standard_errors_may_be_undecided(tmp_path):
     said = verdict(shown(tmp_path, {PLAIN: [0.58, 0.61, 0.59], CLUSTER: [0.61, 0.66, 0.60]}))
-    assert "Undecided: no difference larger than 8.0 points could be shown (2.6 standard errors;" in said
-    assert "−2.0 to 8.0 points" in said
+    assert "Undecided: no difference larger than 8.0 points (95 % interval −2.0 to 8.0)" in said
+    assert "If it stayed as it is, 5 seeds would settle it." in said
 
 
 def test_one_seed_says_nothing(tmp_path):
@@ -176,19 +195,143 @@ def test_one_row(tmp_path):
     assert "no other row" in verdict(shown(tmp_path, {CLUSTER: [0.6, 0.7]}))
 
 
-def test_bold_needs_five_seeds_and_a_difference(tmp_path):
-    low, high = [0.60, 0.61, 0.62, 0.63, 0.60], [0.651, 0.66, 0.67, 0.68, 0.65]
-    four = shown(tmp_path / "four", {PLAIN: low[:4], CLUSTER: high[:4]})
-    five = shown(tmp_path / "five", {PLAIN: low, CLUSTER: high})
-    same = shown(tmp_path / "same", {PLAIN: low, CLUSTER: low[::-1]})
-    assert "**" not in report.to_markdown(four)
-    assert "**" not in report.to_markdown(same)
-    text = report.to_markdown(five)
+LOW, HIGH = [0.60, 0.61, 0.62, 0.63, 0.60], [0.651, 0.66, 0.67, 0.68, 0.65]
+
+
+def test_marks_need_five_seeds(tmp_path):
+    four = shown(tmp_path, {PLAIN: LOW[:4], CLUSTER: HIGH[:4]})
+    for text in (report.to_markdown(four), report.to_text(four), report.to_html(four), report.to_latex(four)):
+        assert not re.search(r"\*\*|⁼|[0-9]\*|class=\"best|textbf", text)
+
+
+def test_the_best_is_bold_and_those_not_shown_to_be_worse_are_marked(tmp_path):
+    near = [value - 0.001 * (-1) ** k for k, value in enumerate(HIGH)]
+    table = shown(tmp_path, {PLAIN: LOW, CLUSTER: HIGH, ("center", "none"): near})
+    text = report.to_markdown(table)
     assert "| cluster x min_over_count | **65.2 ± 1.3** |" in text
-    assert re.search(
-        r"\| softmax \|[^\n]* \| \*\*0.672 ± 0.013\*\* \| [0-9.]+ \| baseline \|", text
-    )  # a low ECE is the better one
-    assert r"\textbf{65.2 $\pm$ 1.3}" in report.to_latex(five)
+    assert "| center | 65.2 ± 1.3⁼ |" in text
+    low_is_better = r"\| softmax \| 60.2 ± 1.3 \|[^\n]* \| \*\*0.672 ± 0.013\*\* \|"
+    assert re.search(low_is_better, text)
+    assert "Bold: best mean of its column. ⁼: not shown to be worse than that" in text
+    assert "No row is shown to be worse" not in text
+    assert r"\textbf{65.2 $\pm$ 1.3}" in report.to_latex(table)
+    assert r"65.2 $\pm$ 1.3$^{=}$" in report.to_latex(table)
+    lines = report.to_text(table).splitlines()
+    assert re.search(r"^cluster.* 65.2 ± 1.3\* ", lines[3])
+    assert re.search(r"^center.* 65.2 ± 1.3⁼ ", lines[2])
+    assert lines[-1] == "* best of its column, ⁼ not shown to be worse"
+
+
+def test_where_all_are_as_good_it_is_said(tmp_path):
+    table = shown(tmp_path, {PLAIN: LOW, CLUSTER: LOW[::-1]})
+    text = report.to_markdown(table)
+    assert text.count("61.2 ± 1.3**") == text.count("61.2 ± 1.3⁼") == 1
+    assert "No row is shown to be worse than the best in: Accuracy, Macro recall, Macro F1" in text
+
+
+class Structure(HTMLParser):
+    """Rows of cells: (tag, attributes, text)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.tags = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append((tag, dict(attrs), ""))
+
+    def handle_data(self, data):
+        if data.strip():
+            tag, attributes, _ = self.rows[-1][-1]
+            self.rows[-1][-1] = (tag, attributes, data)
+
+
+def test_html_has_scopes_classes_and_what_it_is_sorted_by(tmp_path):
+    fill(tmp_path, {PLAIN: LOW, CLUSTER: HIGH})
+    rows = [('a <b> & "c"', *PLAIN), ("cluster", *CLUSTER), ("missing", "center", "none")]
+    declare(tmp_path, rows[:2], seeds=[*range(5)])
+    full = Structure(report.to_html(load(tmp_path)))
+    declare(tmp_path, rows, seeds=[*range(5)])
+    partial = Structure(report.to_html(load(tmp_path)))
+    assert full.tags[:4] == ["table", "thead", "tr", "th"]
+    assert {"script", "style", "b"}.isdisjoint(full.tags)
+    assert all(attributes == {"scope": "col"} for _, attributes, _ in full.rows[0])
+    assert len({len(row) for row in full.rows + partial.rows}) == 1
+    tag, attributes, name = full.rows[1][0]
+    assert (tag, attributes, name) == ("th", {"scope": "row"}, 'a <b> & "c"')
+    _, best, text = full.rows[2][2]
+    assert (best["class"], text) == ("best", "66.2 ± 1.3")
+    assert float(best["data-sort"]) == pytest.approx(0.6622)
+    _, gone, dash = partial.rows[3][2]
+    assert (gone, dash) == ({"class": "missing"}, "–")
+    assert "class" not in partial.rows[1][1][1]  # a row lacks seeds: no marks
+
+
+def test_a_published_number_has_a_column_and_its_source_at_the_foot(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.6, 0.61, 0.62]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    assert "Published" not in report.to_markdown(load(tmp_path))
+    told = json.loads((tmp_path / "table.json").read_text())
+    source = "A et al. 2020, p. 7, Table 3"
+    told["rows"][1]["published"] = {"value": 0.637, "metric": "macro_recall", "source": source}
+    (tmp_path / "table.json").write_text(json.dumps(told))
+    text = report.to_markdown(load(tmp_path))
+    assert "| Published | Seeds |" in text
+    assert "| 63.7 (macro recall) | 3 |" in text
+    assert f"not by this protocol: cluster, 63.7 (macro recall): {source}." in text
+    assert "No number of theirs" not in text
+
+
+def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
+    for seed, best in enumerate([0.65, 0.62, None]):
+        epochs = [{"minival/loss": 1.0}, {"test/macro_recall": 0.6}, {"test/macro_recall": best}]
+        stages = [{"name": "a", "history": []}, {"name": "b", "history": epochs if best else [{}]}]
+        put(tmp_path, f"a{seed}", result(0.6, config("softmax", "none", seed), stages=stages))
+    table = load(tmp_path)
+    told = "3.5 points more macro recall than the one chosen by the minival (2.0 to 5.0 over 2 cells)"
+    assert told in report.to_markdown(table)
+    line = read_csv(table)[0]
+    gap = [float(line[f"optimism_gap_{part}"]) for part in ("mean", "low", "high")]
+    assert gap == pytest.approx([0.035, 0.02, 0.05])
+    cells = list(csv.DictReader(io.StringIO(report.to_cells_csv(table))))
+    assert [cell["optimism_gap"][:4] for cell in cells] == ["0.05", "0.02", ""]
+
+
+def test_the_search_is_told_at_the_foot(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.6, 0.61, 0.62]})
+    one = {"key": "optimizer.lr", "values": [0.1, 0.2, 0.3], "scores": [[0.5]] * 3, "chosen": 0.2, "edge": False}
+    other = {**one, "method": "cluster", "key": "loss.weight", "chosen": 0.3, "edge": True}
+    search = [{"method": "softmax", **one}, other]
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)], search=search, search_seeds=[7, 8])
+    told = (
+        "Search: 3 values a row with seed 7, 8, chosen by the minival's macro recall; no trial saw the test set. "
+        "Chosen: softmax: optimizer.lr=0.2; cluster: loss.weight=0.3, at the edge of its range."
+    )
+    assert told in report.to_markdown(load(tmp_path))
+
+
+def test_a_correction_may_be_a_column(tmp_path):
+    for seed, value in enumerate([0.50, 0.52, 0.54]):
+        put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed), posthoc=corrected(value)))
+        lacking = {key: column for key, column in corrected(value).items() if key != "tau_norm"}
+        put(tmp_path, f"b{seed}", result(value, config("cluster", "none", seed), posthoc=lacking))
+    rows = [("softmax", *PLAIN), ("cluster", "cluster", "none")]
+    declare(tmp_path, rows, metrics=["macro_recall", "logit_adjustment.macro_recall", "tau_norm.ece"])
+    table = load(tmp_path)
+    text = report.to_markdown(table)
+    assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau norm |" in text
+    assert "| softmax | 52.0 ± 2.0 | 57.0 ± 2.0 | 0.580 ± 0.020 |" in text
+    assert "| cluster † | 52.0 ± 2.0 | 57.0 ± 2.0 | – |" in text
+    assert "a dash where the head does not allow it" in text
+    assert float(read_csv(table)[0]["logit_adjustment.macro_recall_mean"]) == pytest.approx(0.57)
+    fill(tmp_path, {("center", "none"): [0.5]})
+    declare(tmp_path, [*rows, ("center", "center", "none")], metrics=["logit_adjustment.macro_recall"])
+    with pytest.raises(UserError, match=r"center-none-s0: its result.json has no logit_adjustment column"):
+        load(tmp_path)
 
 
 def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
@@ -198,11 +341,9 @@ def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
     )
     text = report.to_latex(load(tmp_path))
     escaped = r"50\% \{a\_b\} \& \textasciitilde{}\#\$\textasciicircum{}\textbackslash{} {[}x{]} \textdagger{}"
-    # t of one degree of freedom times 0.5 points, and 1.96 times the standard error of recalls 0.8, 0.7 and 0.5
-    error = math.sqrt(0.8 * 0.2 / 100 + 0.7 * 0.3 / 100 + 0.5 * 0.5 / 40) / 3
-    half = f"{100 * math.hypot(12.706 * 0.005, 1.95996 * error):.1f}"
+    interval = "{[}54.1, 66.9{]}"  # t of one degree of freedom times 0.5 points
     numbers = r"59.5 $\pm$ 0.7 & 60.5 $\pm$ 0.7 & 61.5 $\pm$ 0.7 & 0.625 $\pm$ 0.007"
-    assert rf"{escaped} & {numbers} & {half} & 2 \\" in text
+    assert rf"{escaped} & {numbers} & {interval} & 2 \\" in text
     assert r"\caption{T \& U (tiny in place of SE-ResNet-50). Mean macro recall" in text
     assert r"Stand-in\_set." in text
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
@@ -267,19 +408,12 @@ def test_nothing_heavy_is_imported(tmp_path):
     assert done.stdout.strip() == "set()"
 
 
-def test_a_contrast_says_what_the_seeds_show_of_it(tmp_path):
-    fill(
-        tmp_path, {PLAIN: [0.50, 0.51, 0.52], CLUSTER: [0.60, 0.61, 0.62], ("center", "none"): [0.50, 0.51, 0.53]}
-    )
-    rows = [("softmax", *PLAIN), ("cluster", *CLUSTER), ("center", "center", "none")]
-    declare(tmp_path, rows, contrasts=[["cluster", "softmax"], ["center", "softmax"], ["center", "not run"]])
-    decided, undecided = contrasts(load(tmp_path))
-    assert decided.startswith("cluster: 10.0 points above softmax. On these test images that is more than")
-    assert undecided.startswith(
-        "center: 0.3 points above softmax. Undecided: no difference larger than 1.8 points"
-    )
+def test_contrasts_are_in_every_format_that_has_words(tmp_path):
+    fill(tmp_path, {PLAIN: [0.50, 0.51, 0.52], CLUSTER: [0.60, 0.61, 0.62]})
+    rows = [("softmax", *PLAIN), ("cluster", *CLUSTER)]
+    declare(tmp_path, rows, contrasts=[["cluster", "softmax"], ["cluster", "not run"]])
     for text in (report.to_markdown(load(tmp_path)), report.to_latex(load(tmp_path))):
-        assert "cluster: 10.0 points above softmax" in text
+        assert text.count("cluster: 10.0 points above softmax. Not decided with 3 seeds, it takes 5") == 1
 
 
 def test_cells_csv_has_a_line_a_cell(tmp_path):

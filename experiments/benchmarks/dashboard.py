@@ -1,6 +1,6 @@
-"""Draws docs/dashboard.svg: how to lay out a workspace of a table's runs, with what the cells of a folder hold.
+"""Draws experiments/results/dashboard.svg: how to lay out a workspace of the runs of a folder's cells.
 
-    python docs/dashboard.py runs/embedded docs/dashboard.svg
+    python experiments/benchmarks/dashboard.py runs/embedded experiments/results/dashboard.svg
 
 The folder needs cells with class weights, one of them with cluster loss, and trials of loss.weight.
 """
@@ -218,10 +218,8 @@ def draw(folder: Path) -> Figure:
     said = "filter: job_type is not tune or table · group by: choices.loss, choices.class_weights · x axis: epoch"
     figure.text(0.014, 0.952, said, fontsize=9, color=GREY)
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="upper left", bbox_to_anchor=(0.008, 0.945), ncols=len(names),
-        frameon=False, fontsize=8, handlelength=1.6, columnspacing=1.1,
-    )  # fmt: skip
+    look = {"frameon": False, "fontsize": 8, "handlelength": 1.6, "columnspacing": 1.1}
+    figure.legend(handles, names, loc="upper left", bbox_to_anchor=(0.008, 0.945), ncols=len(names), **look)
     return figure
 
 
