@@ -99,12 +99,8 @@ class Pace(Callback):
         """The next one is waited for."""
         self.ready = time.monotonic()
 
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training has ended, the minival's turn is not counted."""
-        self.end = time.monotonic()
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log."""
-        seconds = self.end - self.begin
+        """Log; the minival's turn, after the last batch, is not counted."""
+        seconds = self.ready - self.begin
         pl_module.log("images_per_second", trainer.world_size * self.images / seconds)
         pl_module.log("waiting_share", self.waited / seconds)

@@ -52,7 +52,7 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def until_gone(pids: Iterable[int], seconds: float = 20) -> None:
+def until_gone(pids: Iterable[int], seconds: float = 60) -> None:
     """Wait until processes have ended, and fail where one has not."""
     deadline = time.monotonic() + seconds
     left = set(pids)

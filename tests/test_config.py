@@ -51,7 +51,7 @@ def test_every_option_composes_and_passes_the_check(option: str) -> None:
 
 def test_every_group_of_the_defaults_list_has_a_folder_with_options() -> None:
     config = checked()
-    assert set(config) == {*groups(), "seed", "choices"}
+    assert set(config) == {*groups(), "seed", "optimism", "choices"}
     assert set(config["choices"]) == set(groups())
     assert all(groups().values())
 

@@ -157,25 +157,30 @@ def test_a_class_without_training_images_has_no_prior() -> None:
         posthoc.apply_logit_adjustment(torch.zeros(1, 4), (5, 1, 0, 1), 1.0)
 
 
-def test_the_columns_hold_each_correction_measured() -> None:
-    fit_on, (logits, labels) = bayes(2_000), bayes(500, seed=1)
-    found = posthoc.columns(fit_on, (logits, labels), STATS, SoftmaxHead(5, STATS))
-    tau = posthoc.fit_logit_adjustment(*fit_on, COUNTS)
-    assert found["logit_adjustment"]["tau"] == tau
-    assert found["temperature"]["temperature"] == posthoc.fit_temperature(*fit_on)
-    right = (posthoc.apply_logit_adjustment(logits, COUNTS, tau).argmax(1) == labels).double().mean()
-    assert found["logit_adjustment"]["metrics"]["accuracy"] == pytest.approx(float(right))
-    assert all(sum(map(sum, column["confusion"])) == 500 for column in found.values())
+def test_each_correction_is_what_was_fitted_applied() -> None:
+    fit_on, (logits, _) = bayes(2_000), bayes(500, seed=1)
+    head = SoftmaxHead(5, STATS)
+    found = posthoc.corrected(fit_on, logits, STATS, head)
+    tau, temperature = posthoc.fit_logit_adjustment(*fit_on, COUNTS), posthoc.fit_temperature(*fit_on)
+    norm = posthoc.fit_tau_norm(*fit_on, head.classifier)
+    expected = {
+        "logit_adjustment": ({"tau": tau}, posthoc.apply_logit_adjustment(logits, COUNTS, tau)),
+        "tau_norm": ({"tau": norm}, posthoc.apply_tau_norm(logits, head.classifier, norm)),
+        "temperature": ({"temperature": temperature}, posthoc.apply_temperature(logits, temperature)),
+    }
+    assert found.keys() == expected.keys()
+    for name, (fitted, corrected) in found.items():
+        assert fitted == expected[name][0]
+        assert torch.equal(corrected, expected[name][1])
 
 
 def test_the_test_set_does_not_move_what_is_fitted() -> None:
-    head, (logits, labels) = SoftmaxHead(5, STATS), bayes(500, seed=1)
+    head, (logits, _) = SoftmaxHead(5, STATS), bayes(500, seed=1)
 
-    def fitted(*test: Tensor) -> list[float]:
-        found = posthoc.columns(bayes(2_000), (test[0], test[1]), STATS, head)
-        return [column.get("tau", column.get("temperature")) for column in found.values()]
+    def fitted(test: Tensor) -> list[dict[str, float]]:
+        return [one.fitted for one in posthoc.corrected(bayes(2_000), test, STATS, head).values()]
 
-    assert fitted(logits, labels) == fitted(logits.flip(0) * 2, (labels + 1) % 4)
+    assert fitted(logits) == fitted(logits.flip(0) * 2)
 
 
 class Cosine(SoftmaxHead):
@@ -206,7 +211,7 @@ def test_only_a_plain_linear_layer_can_be_normed() -> None:
     assert posthoc.linear_classifier(Cosine()) is None
     assert posthoc.linear_classifier(Pairs()) is None
     assert posthoc.linear_classifier(nn.Identity()) is None
-    assert "tau_norm" not in posthoc.columns(bayes(500), bayes(500), STATS, Cosine())
+    assert "tau_norm" not in posthoc.corrected(bayes(500), bayes(500)[0], STATS, Cosine())
 
 
 def cell(labels: list[int], protocol: dict[str, str]) -> Any:

@@ -44,7 +44,6 @@ def _usage() -> str:
 
 def _run(words: Sequence[str]) -> int:
     parser = _parser_of_a_table("run")
-    parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
     parser.add_argument(
         "--retry-failed", action="store_true", help="train those anew that failed in an earlier run"
     )
@@ -58,7 +57,8 @@ def _plan(words: Sequence[str]) -> int:
     options = _parser_of_a_table("plan").parse_intermixed_args(words)
     plan, planner, base = _planned(options)
     own, _ = apart(options.overrides)
-    return _tell(plan, own, planner, base)
+    jobs = options.jobs or jobs_at_a_time(planner.compose([*plan.overrides, *own]))
+    return _tell(plan, own, planner, base, jobs)
 
 
 def _show(words: Sequence[str]) -> int:
@@ -118,6 +118,7 @@ def _parser_of_a_table(action: str) -> argparse.ArgumentParser:
     parser.add_argument("name", help="a table, or the path of its file")
     parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
     parser.add_argument("--out", type=Path, help="folder of the cells (runs/TABLE)")
+    parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
     parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
     parser.add_argument("--untuned", action="store_true", help="leave out the search that the table's file wants")
     parser.add_argument("--config-dir", help="a folder with further options")
@@ -152,7 +153,7 @@ def _need_folder(directory: Path) -> None:
         raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
 
 
-def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> int:
+def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, jobs: int) -> int:
     rows = [*{tuple(row.overrides): row for row in reversed(plan.rows)}.values()][::-1]  # some share their cells
     tries = [len(tuning.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
     seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
@@ -174,7 +175,6 @@ def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Pat
         )
     hours += cost["embed"] * cost["views"] * cost["rows"]["train"] / 3600
     disk += cost["disk"]["faces"] + cost["disk"]["embeddings"]
-    jobs = jobs_at_a_time(planner.compose([*plan.overrides, *overrides]))
     print(f"disk: {disk / 1e9:.2f} GB (faces {cost['disk']['faces'] / 1e9:.2f} of it)")
     print(
         f"time: about {duration(3600 * hours / jobs)}, {jobs} cells at a time, estimated from some measured steps"
