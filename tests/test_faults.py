@@ -155,7 +155,8 @@ def same_in_the_end(undisturbed: Path, folder: Path) -> None:
     assert table(folder) == table(undisturbed)
     assert {cell.state() for cell in cells.read(folder)} == {State.DONE}
     left = {path.name for path in folder.glob("*-*/*")} | {path.name for path in folder.glob("*-*/.*")}
-    assert left <= {"result.json", "predictions.parquet", "best.ckpt", "logs", "log.txt", ".lock"}
+    kept = {"result.json", "predictions.parquet", "embeddings.npz", "embedding2d.npz", "best.ckpt", "logs"}
+    assert left <= {*kept, "log.txt", ".lock"}
 
 
 @pytest.mark.faults
