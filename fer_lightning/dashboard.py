@@ -149,16 +149,8 @@ def summary(result: Mapping[str, Any]) -> dict[str, float]:
         found |= {f"{name}/recall/{label}": value for label, value in column.get("per_class_recall", {}).items()}
     for key in ("center_drift", "center_spread"):
         found |= {f"{key}/{label}": value for label, value in result.get(key, {}).items()}
-    found["optimism"] = _optimism(last)
+    found["optimism"] = results.optimism(result)
     return {name: float(value) for name, value in found.items() if is_number(value)}
-
-
-def _optimism(stage: Mapping[str, Any]) -> float | None:
-    """By how much the test's best epoch is above the one that the minival chose."""
-    seen = [values.get("test/macro_recall") for values in stage.get("history", ())]
-    if not seen or None in seen:
-        return None
-    return float(max(seen) - seen[stage["best_epoch"]])
 
 
 def pictures(directory: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:

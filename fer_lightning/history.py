@@ -12,6 +12,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch.optim import Optimizer
 
+GRADIENT_EVERY = 10
+"""Of so many steps one has its gradient looked at: that costs time."""
+
 Epoch = dict[str, float]
 """The scalars of an epoch by name."""
 
@@ -46,14 +49,9 @@ class History(Checkpoint):
 
 
 class Steepness(Callback):
-    """Logs by optimizer group the epoch's mean learning rate, and the gradient's mean norm before clipping.
+    """Logs by optimizer group the epoch's mean learning rate, and the gradient's mean norm before clipping."""
 
-    Args:
-        every: of how many steps one has its gradient looked at.
-    """
-
-    def __init__(self, every: int = 10) -> None:
-        self.every = every
+    def __init__(self) -> None:
         self.seen: dict[str, list[Any]] = defaultdict(list)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -64,7 +62,7 @@ class Steepness(Callback):
             if part not in parts:
                 self.seen[f"lr/{part}"].append(group["lr"])
             parts[part] += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % GRADIENT_EVERY == 0:
             for part, gradients in parts.items():
                 self.seen[f"grad_norm/{part}"].append(torch.nn.utils.get_total_norm(gradients))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,17 +38,6 @@ def read_cells(directory: Path) -> list[Cell]:
     if not cells:
         raise UserError(f"{directory}: no results; train cells into it first, or name another folder")
     return cells
-
-
-def optimism(result: dict[str, Any]) -> float:
-    """How much higher macro recall would be at the epoch that is best on the test set, in the last stage.
-
-    NaN where the test set was not looked at after each epoch.
-    """
-    stages = result.get("stages") or [{}]
-    seen = [epoch.get("test/macro_recall") for epoch in stages[-1].get("history", ())]
-    best: float = max((one for one in seen if one is not None), default=math.nan)
-    return best - float(result["metrics"]["macro_recall"])
 
 
 def shown_of(directory: Path, cell: Cell, posthoc: str | None) -> dict[str, Any]:

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from fer_lightning.cache import content_hash, file_hash, write_atomic
 from fer_lightning.errors import UserError, in_words
 from fer_lightning.progress import track
+from fer_lightning.results import EMBEDDINGS
 from fer_lightning.table.page import drawing
 from fer_lightning.table.page.section import Picture, Section, Trained, shorten, slug, trained
 from fer_lightning.table.rows import Table
 from fer_lightning.table.stats import FloatArray
 from fer_lightning.table.writing import percent
 
-EMBEDDINGS = "embeddings.npz"
 PLACED = "embedding2d.npz"
 """Beside the embeddings: where they were placed, so that it is done once."""
 
