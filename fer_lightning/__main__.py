@@ -1,5 +1,5 @@
 """``python -m fer_lightning`` is ``fer``."""
 
-from fer_lightning.cli import main
+from fer_lightning.cli.main import main
 
 raise SystemExit(main())

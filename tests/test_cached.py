@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning import cli
 from fer_lightning.cache import home, locked
+from fer_lightning.cli import main
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
-    assert cli.main(["cache", *words]) == code
+    assert main.main(["cache", *words]) == code
     outcome = capsys.readouterr()
     return outcome.out if code != 2 else outcome.err
 

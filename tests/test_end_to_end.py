@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fer_lightning import cli
 from fer_lightning import run as run_module
+from fer_lightning.cli import main
 from fer_lightning.inference import load_model
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.layout import groups, shipped
@@ -231,7 +231,7 @@ def test_a_folder_with_another_cells_result_is_not_overwritten(
 
 def test_evaluate_gives_the_result_again_from_the_checkpoint(single: Path, tmp_path: Path) -> None:
     words = ["evaluate", str(single / "best.ckpt"), "data=synthetic", f"hydra.run.dir={tmp_path / 'again'}"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     assert numbers(tmp_path / "again") == numbers(single)
     assert result(tmp_path / "again")["protocol"] == result(single)["protocol"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_lightning import cli
 from fer_lightning import run as run_module
+from fer_lightning.cli import main
 from fer_lightning.models.backbone import TimmBackbone
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
@@ -42,7 +42,7 @@ class Mistake:
 
     def fer(self, *words: str) -> str:
         """What `fer` says before it starts any child."""
-        return self.line(cli.main(words))
+        return self.line(main.main(words))
 
     def cell(self, *words: str) -> str:
         """What the child says that a cell is trained in."""

@@ -17,16 +17,17 @@ import pytest
 import torch
 from torch import nn
 
-from fer_lightning import build, cli
+from fer_lightning import build
 from fer_lightning import run as run_module
 from fer_lightning.checking import check
+from fer_lightning.cli import main
+from fer_lightning.cli.evaluate import merged
+from fer_lightning.cli.train import try_out_own
 from fer_lightning.config import compose
 from fer_lightning.errors import UserError
-from fer_lightning.evaluate import merged
 from fer_lightning.inference import load_model
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.network import Network
-from fer_lightning.train import try_out_own
 
 README = Path(__file__).parents[1] / "README.md"
 CLASSES = {"happy": 24, "sad": 16, "fear": 12}
@@ -222,8 +223,8 @@ def test_evaluate_uses_the_folder_that_the_user_names(
 ) -> None:
     monkeypatch.chdir(folder)
     words = ["evaluate", str(sweep["mine"] / "best.ckpt"), f"hydra.run.dir={tmp_path}"]
-    assert cli.main(words) == 2
-    assert cli.main([*words, "--config-dir", "conf"]) == 0
+    assert main.main(words) == 2
+    assert main.main([*words, "--config-dir", "conf"]) == 0
     for key in ("metrics", "confusion", "posthoc", "protocol", "config"):
         assert result(tmp_path)[key] == result(sweep["mine"])[key]
 
@@ -262,7 +263,7 @@ def test_edited_code_makes_another_cell_and_evaluate_says_so(
     Path("mine.py").write_text(f"{text}# edited\n")
     after = compose(["loss=mine"], "conf")
     words = ["evaluate", str(sweep["mine"] / "best.ckpt"), "--config-dir", "conf", f"hydra.run.dir={tmp_path}"]
-    assert cli.main(words) == 0
+    assert main.main(words) == 0
     Path("mine.py").write_text(text)
     assert before != after
     assert before == compose(["loss=mine"], "conf")

@@ -21,9 +21,9 @@ import wandb_file
 from fer_lightning import dashboard, loggers, results, wandb_board
 from fer_lightning import run as run_module
 from fer_lightning.cache import content_hash
+from fer_lightning.cli.table import table as table_command
 from fer_lightning.dashboard import About
 from fer_lightning.errors import UserError
-from fer_lightning.table.command import table as table_command
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 WORDS = [*SMALL, "stage.epochs=2", "stage.fine_tuning.epochs=3", "loss=cluster", "class_weights=min_over_count"]

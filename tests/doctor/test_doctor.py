@@ -14,7 +14,8 @@ from bad_files import encoded, face, put
 from layouts import PUT, picture, put_affectnet, put_ferplus, put_rafdb_folders
 
 import fer_lightning
-from fer_lightning import cli, faces
+from fer_lightning import faces
+from fer_lightning.cli import main
 from fer_lightning.config import compose
 from fer_lightning.data.readers import folder
 from fer_lightning.doctor.kinds import HARMLESS, MEANING
@@ -38,7 +39,7 @@ HAS = {
 def doctor(root, *words):
     """The exit code, and what is in the JSON file."""
     file = root.parent / "report.json"
-    code = cli.main(["doctor", str(root), "--json", str(file), *words])
+    code = main.main(["doctor", str(root), "--json", str(file), *words])
     return code, json.loads(file.read_text())
 
 
@@ -262,7 +263,7 @@ def test_a_users_mistake_is_one_line(tmp_path, monkeypatch, capsys, words, said)
     monkeypatch.chdir(tmp_path)
     if words[0] == "set":
         put_folder(tmp_path / "set", {})
-    assert cli.main(["doctor", *words]) == 2
+    assert main.main(["doctor", *words]) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("fer: ")
     assert said in error
@@ -276,7 +277,7 @@ def test_a_reader_that_gives_unknown_names(tmp_path, monkeypatch, capsys, column
     place = found.rows.schema.get_field_index(column)
     odd = found.rows.set_column(place, found.rows.schema.field(place), pa.array(["odd"] * len(found.rows)))
     monkeypatch.setattr(faces, "make", lambda *_, **__: replace(found, rows=odd))
-    assert cli.main(["doctor", str(root), "data=folder"]) == 2
+    assert main.main(["doctor", str(root), "data=folder"]) == 2
     assert f"has the unknown {column} 'odd', {said}" in capsys.readouterr().err
 
 
@@ -297,7 +298,7 @@ def test_nothing_in_the_root_is_changed(tmp_path):
 
 def test_it_starts_without_torch(tmp_path):
     root = put_folder(tmp_path / "set", {})
-    code = "import sys; from fer_lightning import cli; cli.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    code = "import sys; from fer_lightning.cli.main import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
     words = ["doctor", str(root), "--html", str(tmp_path / "page.html")]
     assert subprocess.run([sys.executable, "-c", code, *words], check=False).returncode == 0
 
@@ -310,7 +311,7 @@ BY_MAJORITY = {
 
 def test_ferplus(ferplus_root, tmp_path):
     file = tmp_path / "report.json"
-    assert cli.main(["doctor", ferplus_root, "--json", str(file)]) == 1
+    assert main.main(["doctor", ferplus_root, "--json", str(file)]) == 1
     found = json.loads(file.read_text())
     assert found["layout"] == "ferplus"
     wanted = {split: dict(zip(EMOTIONS, counts, strict=True)) for split, counts in BY_MAJORITY.items()}
@@ -325,7 +326,7 @@ def test_ferplus(ferplus_root, tmp_path):
 def test_ferplus_with_the_rows_that_the_majority_rule_drops(ferplus_root, tmp_path):
     file = tmp_path / "report.json"
     classes = f"data.classes=[{','.join(EMOTIONS)},unknown,not a face,no majority]"
-    assert cli.main(["doctor", ferplus_root, classes, "--json", str(file)]) == 1
+    assert main.main(["doctor", ferplus_root, classes, "--json", str(file)]) == 1
     found = json.loads(file.read_text())
     assert (found["left_out"], sum(sum(counts.values()) for counts in found["counts"].values())) == ({}, 32137)
     assert len(of_kind(found, "cross_split_duplicate")) == 279

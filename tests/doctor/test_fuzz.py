@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from bad_files import NO_TEXT, ODD_NAMES, bad_pictures, encoded, face, put
 
-from fer_lightning import cli
+from fer_lightning.cli import main
 from fer_lightning.data import crop
 from fer_lightning.data.readers import affectnet
 from fer_lightning.labels import EMOTIONS
@@ -33,7 +33,7 @@ def opened(monkeypatch):
 def doctor(tmp_path, capsys):
     """The exit code, and the three reports."""
     page, file = tmp_path / "page.html", tmp_path / "report.json"
-    code = cli.main(["doctor", str(tmp_path / "set"), "--json", str(file), "--html", str(page)])
+    code = main.main(["doctor", str(tmp_path / "set"), "--json", str(file), "--html", str(page)])
     return code, capsys.readouterr().out, page.read_text(), json.loads(file.read_text())
 
 

@@ -16,8 +16,9 @@ from published import CLASSES, LAYOUTS, MEAN_BGR, PICKLE, STATE_DICT, Published,
 from safetensors import safe_open
 from torch import Tensor
 
-from fer_lightning import build, cli
+from fer_lightning import build
 from fer_lightning.cache import file_hash
+from fer_lightning.cli import main
 from fer_lightning.config import compose
 from fer_lightning.errors import UserError
 from fer_lightning.models.backbone import TimmBackbone
@@ -181,7 +182,7 @@ def test_what_does_not_fit_is_named(kind: str) -> None:
 
 
 def imported(file: Path, folder: Path, *words: str) -> Path:
-    assert cli.main(["weights", "import", str(file), "--to", str(folder), *words]) == 0
+    assert main.main(["weights", "import", str(file), "--to", str(folder), *words]) == 0
     return folder / "senet50_vggface2.safetensors"
 
 
@@ -189,7 +190,7 @@ def refused(capsys: pytest.CaptureFixture[str], file: Path, folder: Path, *words
     """The one line that a user is told, after checking that nothing was written."""
     before = sorted(folder.rglob("*"))
     capsys.readouterr()
-    assert cli.main(["weights", "import", str(file), "--to", str(folder), *words]) == 2
+    assert main.main(["weights", "import", str(file), "--to", str(folder), *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("fer: ")
     assert sorted(folder.rglob("*")) == before

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning import cli, results
+from fer_lightning import results
+from fer_lightning.cli import main
 from fer_lightning.errors import Stopped, stopped_by_a_full_disk
 from fer_lightning.sweep import cells
 from fer_lightning.sweep.cells import Planned, State
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_each_state_is_told_with_what_matters_of_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with results.claimed(folder / "running"):
-        assert cli.main(["sweep", "status", str(folder)]) == 1
+        assert main.main(["sweep", "status", str(folder)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "done     the done one: macro recall 50.0, minival 60.0",
         "done     the trial one: minival 70.0",
@@ -57,8 +58,8 @@ def test_each_state_is_told_with_what_matters_of_it(folder: Path, capsys: pytest
 
 
 def test_nothing_to_tell_of_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["sweep", "status", str(tmp_path)]) == 2
-    assert cli.main(["sweep", "status", str(tmp_path / "nowhere")]) == 2
+    assert main.main(["sweep", "status", str(tmp_path)]) == 2
+    assert main.main(["sweep", "status", str(tmp_path / "nowhere")]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
     assert "no cells were planned or trained here" in said[0]

@@ -9,11 +9,11 @@ import pytest
 
 from fer_lightning import results
 from fer_lightning.cache import content_hash
+from fer_lightning.cli.train import train
 from fer_lightning.errors import Busy, UserError
 from fer_lightning.sweep import search as search_module
 from fer_lightning.sweep.cells import Planned
 from fer_lightning.sweep.search import Search
-from fer_lightning.train import train
 
 WORDS = ["optimizer.lr=tag(log, interval(1e-4, 1.0))", "loss=softmax,cluster", "seed=3"]
 

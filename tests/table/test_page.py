@@ -19,10 +19,10 @@ from pyarrow import parquet
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fer_lightning import results
+from fer_lightning.cli.table import table as fer_table
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.prepare import prepare
 from fer_lightning.errors import UserError
-from fer_lightning.table import command
 from fer_lightning.table.cells import Cell
 from fer_lightning.table.page import (
     calibration,
@@ -337,7 +337,7 @@ def test_what_is_damaged_is_said_in_one_line(few):
 
 def test_show_writes_the_page_and_names_it_last(tmp_path, capsys):
     seven_rows(tmp_path)
-    assert command.table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert fer_table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out" / "report.html")
 
 

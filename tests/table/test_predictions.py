@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up import LABELS, config, predicted, put, result
 
-from fer_lightning import cli
+from fer_lightning.cli import main
 from fer_lightning.errors import UserError
 from fer_lightning.table.checkpoints import compare
 from fer_lightning.table.comparing import difference
@@ -95,7 +95,7 @@ def test_two_checkpoints_are_compared_by_mcnemar(tmp_path, capsys):
     second[20] = WRONG[20]
     cell(tmp_path, "a", "softmax", 0, first)
     cell(tmp_path, "b", "softmax", 1, second, order=np.arange(len(LABELS))[::-1])
-    assert cli.main(["table", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert main.main(["table", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     text = capsys.readouterr().out
     assert "95.0 % accuracy: a" in text
     assert "98.5 % accuracy: b" in text
@@ -118,5 +118,5 @@ def test_what_cannot_be_compared_is_told(tmp_path, capsys):
     with pytest.raises(UserError, match=r"none: no result.json there"):
         compare(tmp_path / "a", tmp_path / "none")
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["table", "compare", str(tmp_path / "a")])
+        main.main(["table", "compare", str(tmp_path / "a")])
     assert "required: CELL" in capsys.readouterr().err

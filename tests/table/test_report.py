@@ -12,11 +12,13 @@ from html.parser import HTMLParser
 import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
-from fer_lightning import cli, results
+from fer_lightning import results
+from fer_lightning.cli import main
+from fer_lightning.cli.table import table as fer_table
 from fer_lightning.contracts import METRICS
 from fer_lightning.errors import UserError
 from fer_lightning.progress import duration
-from fer_lightning.table import command, report
+from fer_lightning.table import report
 from fer_lightning.table.comparing import own
 from fer_lightning.table.rows import load
 from fer_lightning.table.words import percent, verdict
@@ -153,11 +155,11 @@ def test_missing_seeds_are_shown(tmp_path):
 def test_show_refuses_a_table_that_lacks_cells_unless_that_is_asked_for(tmp_path, capsys):
     fill(tmp_path, {PLAIN: [0.6, 0.61]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
-    assert cli.main(["table", "show", str(tmp_path)]) == 2
+    assert main.main(["table", "show", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none; run the rest, or say --allow" in line
     assert not (tmp_path / "table.md").exists()
-    assert cli.main(["table", "show", str(tmp_path), "--allow-partial"]) == 0
+    assert main.main(["table", "show", str(tmp_path), "--allow-partial"]) == 0
     assert "2 of 3" in (tmp_path / "table.md").read_text()
 
 
@@ -481,6 +483,6 @@ def test_every_result_is_read_once_and_every_config_looked_at_once_for_its_label
 
     for name in seen:
         counted(name)
-    assert command.table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert fer_table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert seen == {"read": 12, "identity": 12 + 4}  # a result's setting, and a row's label
     assert "center, loss.weight=3," in (tmp_path / "out" / "table.csv").read_text().replace('"', "")

@@ -14,7 +14,7 @@ Command = Callable[[list[str]], int]
 
 
 def _train(words: list[str]) -> int:
-    from fer_lightning.train import train
+    from fer_lightning.cli.train import train
 
     return train(words)
 
@@ -26,37 +26,37 @@ def _prepare(words: list[str]) -> int:
 
 
 def _doctor(words: list[str]) -> int:
-    from fer_lightning.doctor.command import doctor
+    from fer_lightning.cli.doctor import doctor
 
     return doctor(words)
 
 
 def _evaluate(words: list[str]) -> int:
-    from fer_lightning.evaluate import evaluate
+    from fer_lightning.cli.evaluate import evaluate
 
     return evaluate(words)
 
 
 def _cache(words: list[str]) -> int:
-    from fer_lightning.cached import cache
+    from fer_lightning.cli.cache import cache
 
     return cache(words)
 
 
 def _sweep(words: list[str]) -> int:
-    from fer_lightning.sweep.command import sweep
+    from fer_lightning.cli.sweep import sweep
 
     return sweep(words)
 
 
 def _table(words: list[str]) -> int:
-    from fer_lightning.table.command import table
+    from fer_lightning.cli.table import table
 
     return table(words)
 
 
 def _weights(words: list[str]) -> int:
-    from fer_lightning.weights import weights
+    from fer_lightning.cli.weights import weights
 
     return weights(words)
 
