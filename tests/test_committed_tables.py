@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.table import plan
+from fer_lightning.tables import plan
 
 RESULTS = Path(__file__).parents[1] / "experiments" / "results"
 TABLES = sorted(path.parent for path in RESULTS.glob("*/cells.csv"))

@@ -4,8 +4,8 @@
 
 Simulated, with the truth known: a picture of class k is answered rightly at a seed where the sum of z_k, the
 seed's effect, the picture's difficulty and chance is positive. Two methods share most of a picture's difficulty
-and nothing of the seeds' effects. ``ours`` is what the tables print (fer_lightning.table.stats); the others are
-what it was chosen from:
+and nothing of the seeds' effects. ``ours`` is what the tables print
+(fer_lightning.tables.analysis.statistics); the others are what it was chosen from:
 
 - seeds: Student's t over the seeds
 - bootstrap: percentiles of means of resampled seeds
@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtrit
 from telling import tell
 
-from fer_lightning.table.stats import FloatArray, IntArray, estimate, holm
+from fer_lightning.tables.analysis.statistics import FloatArray, IntArray, estimate, holm
 
 RECALL = np.array([0.83, 0.87, 0.60, 0.80, 0.48, 0.28, 0.61, 0.125])
 """Of the eight classes, as softmax has on FERPlus."""

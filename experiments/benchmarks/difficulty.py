@@ -22,7 +22,7 @@ from fer_lightning import faces
 from fer_lightning.cache import write_atomic
 from fer_lightning.config import compose
 from fer_lightning.data.store import StoreSplit
-from fer_lightning.table import plan
+from fer_lightning.tables import plan
 
 SEEDS = (0, 1, 2)
 PROPORTIONS = ("uniform", "affectnet")

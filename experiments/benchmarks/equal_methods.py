@@ -17,9 +17,9 @@ import numpy as np
 from telling import tell
 
 from fer_lightning.errors import UserError
-from fer_lightning.table.predictions import AS_TRAINED, Pictures
-from fer_lightning.table.rows import Row, load
-from fer_lightning.table.stats import FloatArray, IntArray, estimate, holm, mcnemar
+from fer_lightning.tables.analysis.predictions import AS_TRAINED, Pictures
+from fer_lightning.tables.analysis.rows import Row, load
+from fer_lightning.tables.analysis.statistics import FloatArray, IntArray, estimate, holm, mcnemar
 
 GROUP = 5
 

@@ -24,7 +24,7 @@ from telling import tell
 
 from fer_lightning import launch, results
 from fer_lightning.cache import home
-from fer_lightning.table import plan
+from fer_lightning.tables import plan
 
 GIVEN = ("synthetic", "stores", "weights")
 ALONE = ["stage.feature_extraction.cached=false"]

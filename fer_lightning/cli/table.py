@@ -11,13 +11,14 @@ from fer_lightning.layout import tables
 from fer_lightning.overrides import apart
 from fer_lightning.progress import duration
 from fer_lightning.sweep.planner import Planner
-from fer_lightning.table import plan as planning
-from fer_lightning.table import report, tuning
-from fer_lightning.table.checkpoints import compare
-from fer_lightning.table.page import page
-from fer_lightning.table.plan import TablePlan
-from fer_lightning.table.rows import load
-from fer_lightning.table.running import Run, jobs_at_a_time
+from fer_lightning.tables import plan as planning
+from fer_lightning.tables import tune
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.compare_checkpoints import compare
+from fer_lightning.tables.output import exports
+from fer_lightning.tables.output.page import page
+from fer_lightning.tables.plan import TablePlan
+from fer_lightning.tables.run_table import Run, jobs_at_a_time
 
 
 def table(arguments: Sequence[str]) -> int:
@@ -74,8 +75,8 @@ def _show(words: Sequence[str]) -> int:
             f"{options.directory}: {table.missing}; run the rest, or say --allow-partial to see it without them"
         )
     out = options.out or options.directory
-    print(report.to_text(table))
-    for path in (*report.write(table, out), page.write(table, out)[-1]):
+    print(exports.to_text(table))
+    for path in (*exports.write(table, out), page.write(table, out)[-1]):
         print(path)
     return 0
 
@@ -88,7 +89,7 @@ def _compare(words: Sequence[str]) -> int:
 
 
 def _upload(words: Sequence[str]) -> int:
-    from fer_lightning.table.upload import upload
+    from fer_lightning.tables.upload import upload
 
     parser = _parser("upload")
     parser.add_argument("directory", type=Path, help="a folder of cells")
@@ -134,10 +135,10 @@ def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
     if options.untuned:
-        plan = tuning.untuned(plan)
+        plan = tune.untuned(plan)
     planner = Planner(options.config_dir)
     planning.validate(plan, own, planner)
-    tuning.check(plan, own, planner)
+    tune.check(plan, own, planner)
     return plan, planner, options.out or Path("runs") / plan.name
 
 
@@ -155,7 +156,7 @@ def _need_folder(directory: Path) -> None:
 
 def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, jobs: int) -> int:
     rows = [*{tuple(row.overrides): row for row in reversed(plan.rows)}.values()][::-1]  # some share their cells
-    tries = [len(tuning.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
+    tries = [len(tune.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
     seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
     print(f"{plan.title}\n{cells} cells in {base}: {len(rows)} rows, seeds {seeds}")
     if sum(tries):

@@ -298,7 +298,9 @@ def test_nothing_in_the_root_is_changed(tmp_path):
 
 def test_it_starts_without_torch(tmp_path):
     root = put_folder(tmp_path / "set", {})
-    code = "import sys; from fer_lightning.cli.main import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from fer_lightning.cli.main import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    )
     words = ["doctor", str(root), "--html", str(tmp_path / "page.html")]
     assert subprocess.run([sys.executable, "-c", code, *words], check=False).returncode == 0
 

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 
 from fer_lightning import results
 from fer_lightning.contracts import METRICS
-from fer_lightning.table.confusion import OF_CONFUSION
+from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
 
 CLASSES = ["neutral", "happy", "fear"]
 PROTOCOL = {

@@ -9,11 +9,11 @@ from made_up import LABELS, answering, answers, config, declare, fill, predicted
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
-from fer_lightning.table.comparing import contrasts, difference, own, standing
-from fer_lightning.table.confusion import OF_CONFUSION
-from fer_lightning.table.rows import load
-from fer_lightning.table.words import contrasts as said
-from fer_lightning.table.words import verdict
+from fer_lightning.tables.analysis.comparisons import contrasts, difference, own, standing
+from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output.verdicts import contrasts as said
+from fer_lightning.tables.output.verdicts import verdict
 
 PLAIN, CENTER, CLUSTER = ("softmax", "none"), ("center", "none"), ("cluster", "none")
 ROWS = [("softmax", *PLAIN), ("center", *CENTER), ("cluster", *CLUSTER)]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fer_lightning.metrics import evaluate
-from fer_lightning.table.confusion import OF_CONFUSION, confusions, gradient
+from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
 
 RANDOM = np.random.default_rng(3)
 COUNTS = [

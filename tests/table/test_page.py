@@ -23,20 +23,20 @@ from fer_lightning.cli.table import table as fer_table
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.prepare import prepare
 from fer_lightning.errors import UserError
-from fer_lightning.table.cells import Cell
-from fer_lightning.table.page import (
+from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output.page import (
     calibration,
     centers,
     confusion,
-    drawing,
     embedding,
+    figure_style,
     page,
     search,
     section,
 )
-from fer_lightning.table.page.history import History
-from fer_lightning.table.page.probabilities import Probabilities, probabilities
-from fer_lightning.table.rows import load
+from fer_lightning.tables.output.page.history import History
+from fer_lightning.tables.output.page.probabilities import Probabilities, probabilities
 
 ODD = "<b>\"a\" & 'b'</b></script><img src=x onerror=alert(1)> $\\alpha_ {} % 漢"
 VOID = {"meta", "img", "br"}
@@ -184,7 +184,9 @@ def test_figures_are_files_too_on_white_and_by_themselves(made, cells):
         text = path.read_text()
         ET.fromstring(text)
         assert "var(" not in text
-        assert not {drawing.INK, drawing.LINE, drawing.PAPER} & set(re.findall("#[0-9a-f]{6}", text))
+        assert not {figure_style.INK, figure_style.LINE, figure_style.PAPER} & set(
+            re.findall("#[0-9a-f]{6}", text)
+        )
 
 
 def test_the_page_is_the_same_again_and_embeddings_are_placed_once(few, monkeypatch):
@@ -343,8 +345,8 @@ def test_show_writes_the_page_and_names_it_last(tmp_path, capsys):
 
 def test_nothing_heavy_is_imported_for_the_page(few):
     code = (
-        "import sys; from pathlib import Path; from fer_lightning.table import rows;"
-        "from fer_lightning.table.page import page;"
+        "import sys; from pathlib import Path; from fer_lightning.tables.analysis import rows;"
+        "from fer_lightning.tables.output.page import page;"
         "print({'matplotlib', 'sklearn', 'cv2'} & set(sys.modules));"
         "page.write(rows.load(Path(sys.argv[1])), Path(sys.argv[1]));"
         "print({'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'matplotlib.pyplot'} & set(sys.modules))"
@@ -438,9 +440,9 @@ def test_centers_are_placed_with_the_points_and_each_point_counts_to_its_nearest
 
 
 def test_names_are_moved_apart_and_stay_inside():
-    moved = drawing.spaced(np.array([0.0, 0.01, 0.02, 0.98, 1.0]), 0.1, 0.0, 1.0)
+    moved = figure_style.spaced(np.array([0.0, 0.01, 0.02, 0.98, 1.0]), 0.1, 0.0, 1.0)
     np.testing.assert_allclose(moved, [0, 0.1, 0.2, 0.9, 1.0])
-    np.testing.assert_allclose(drawing.spaced(np.zeros(3), 0.9, 0.0, 1.0), [0, 0.5, 1])
+    np.testing.assert_allclose(figure_style.spaced(np.zeros(3), 0.9, 0.0, 1.0), [0, 0.5, 1])
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.1], [0.001, 0.1], [0.1]])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from furnished import furnished
 
-from fer_lightning.table.page import page
-from fer_lightning.table.rows import load
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output.page import page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

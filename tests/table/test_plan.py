@@ -16,9 +16,9 @@ from fer_lightning.errors import UserError
 from fer_lightning.objective import Objective, objective
 from fer_lightning.results import TRIAL
 from fer_lightning.sweep.cells import Planned
-from fer_lightning.table import plan as planning
-from fer_lightning.table import tuning
-from fer_lightning.table.plan import PlannedCell, TablePlan
+from fer_lightning.tables import plan as planning
+from fer_lightning.tables import tune
+from fer_lightning.tables.plan import PlannedCell, TablePlan
 
 STATS = ClassStats(("a", "b"), (30, 10))
 ROWS = [
@@ -106,7 +106,7 @@ def searched(**said: Any) -> TablePlan:
 
 def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]]) -> list[PlannedCell]:
     """The trials of a plan, complete, with a score by option and seed."""
-    cells = tuning.trials(plan, [], Knowing(), folder)  # type: ignore[arg-type]
+    cells = tune.trials(plan, [], Knowing(), folder)  # type: ignore[arg-type]
     for cell in cells:
         assert cell.option is not None
         cell.cell.directory.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ SCORES = {
 
 def test_each_row_keeps_its_best_value_by_the_mean_over_the_seeds(tmp_path: Path) -> None:
     plan = searched()
-    after, found = tuning.chosen(plan, tried(plan, tmp_path, SCORES))
+    after, found = tune.chosen(plan, tried(plan, tmp_path, SCORES))
     assert [row.overrides[-1] for row in after.rows] == ["optimizer.lr=0.2", "optimizer.lr=0.2", "loss.gamma=4"]
     assert found[0] == {
         "method": "softmax",
@@ -144,18 +144,18 @@ def test_a_range_is_spaced_by_its_logarithm() -> None:
     plan = searched(
         trials=4, space={"focal": {"loss.gamma": [10.0, 0.01]}, "others": {"optimizer.lr": [1e-4, 0.1]}}
     )
-    assert tuning.options(plan, plan.rows[2]) == [f"loss.gamma={n}" for n in ("0.01", "0.1", "1", "10")]
-    assert tuning.options(plan, plan.rows[0]) == [f"optimizer.lr={n}" for n in ("0.0001", "0.001", "0.01", "0.1")]
+    assert tune.options(plan, plan.rows[2]) == [f"loss.gamma={n}" for n in ("0.01", "0.1", "1", "10")]
+    assert tune.options(plan, plan.rows[0]) == [f"optimizer.lr={n}" for n in ("0.0001", "0.001", "0.01", "0.1")]
 
 
 def test_a_row_may_say_what_it_tries() -> None:
     row = {**ROWS[2], "tune": {"loss.label_smoothing": [0.1, 0.2, 0.3]}}
     plan = searched(rows=[row])
-    assert tuning.options(plan, plan.rows[0])[0] == "loss.label_smoothing=0.1"
+    assert tune.options(plan, plan.rows[0])[0] == "loss.label_smoothing=0.1"
 
 
 def test_trials_lie_apart_and_have_seeds_of_their_own(tmp_path: Path) -> None:
-    cells = tuning.trials(searched(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
+    cells = tune.trials(searched(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
     assert {cell.seed for cell in cells} == {7, 8}
     assert {cell.cell.directory.parent for cell in cells} == {tmp_path / "trials"}
     assert all(cell.cell.trial for cell in cells)
@@ -167,7 +167,7 @@ def test_a_trial_that_failed_stops_the_table(tmp_path: Path) -> None:
     cells = tried(plan, tmp_path, SCORES)
     (cells[-1].cell.directory / TRIAL).unlink()
     with pytest.raises(UserError, match=r"a trial failed.*focal, loss.gamma=4, seed 8"):
-        tuning.chosen(plan, cells)
+        tune.chosen(plan, cells)
 
 
 OTHERS = {"others": {"optimizer.lr": [0.1, 0.3]}}
@@ -186,11 +186,11 @@ OTHERS = {"others": {"optimizer.lr": [0.1, 0.3]}}
 )
 def test_an_unfair_search_is_refused(said: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        tuning.check(searched(**said), [], Knowing())  # type: ignore[arg-type]
+        tune.check(searched(**said), [], Knowing())  # type: ignore[arg-type]
 
 
 def test_a_table_without_search_is_fine() -> None:
-    tuning.check(table(), [], Knowing())  # type: ignore[arg-type]
+    tune.check(table(), [], Knowing())  # type: ignore[arg-type]
 
 
 def test_a_row_may_be_run_with_some_of_the_seeds(tmp_path: Path) -> None:

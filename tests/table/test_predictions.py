@@ -8,9 +8,9 @@ from made_up import LABELS, config, predicted, put, result
 
 from fer_lightning.cli import main
 from fer_lightning.errors import UserError
-from fer_lightning.table.checkpoints import compare
-from fer_lightning.table.comparing import difference
-from fer_lightning.table.rows import load
+from fer_lightning.tables.analysis.comparisons import difference
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.compare_checkpoints import compare
 
 RIGHT = LABELS.copy()
 WRONG = (LABELS + 1) % 3

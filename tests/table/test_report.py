@@ -18,10 +18,10 @@ from fer_lightning.cli.table import table as fer_table
 from fer_lightning.contracts import METRICS
 from fer_lightning.errors import UserError
 from fer_lightning.progress import duration
-from fer_lightning.table import report
-from fer_lightning.table.comparing import own
-from fer_lightning.table.rows import load
-from fer_lightning.table.words import percent, verdict
+from fer_lightning.tables.analysis.comparisons import own
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output import exports
+from fer_lightning.tables.output.verdicts import percent, verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
 
@@ -39,7 +39,7 @@ def shown(folder, rows):
 
 
 def read_csv(table):
-    return list(csv.DictReader(io.StringIO(report.to_csv(table))))
+    return list(csv.DictReader(io.StringIO(exports.to_csv(table))))
 
 
 def test_csv_has_exactly_these_columns(seven):
@@ -69,21 +69,21 @@ def test_csv_leaves_empty_what_is_not_there(tmp_path):
 
 def test_markdown_worked_by_hand(tmp_path):
     table = shown(tmp_path, {PLAIN: [0.50, 0.54, 0.52]})
-    line = next(line for line in report.to_markdown(table).splitlines() if line.startswith("| softmax"))
+    line = next(line for line in exports.to_markdown(table).splitlines() if line.startswith("| softmax"))
     # accuracy is 0.51 +- 0.02, macro recall 0.52 +- 0.02, kappa 0.54 +- 0.02
     assert line.startswith("| softmax | 51.0 ± 2.0 | 52.0 ± 2.0 | 53.0 ± 2.0 | 0.540 ± 0.020 |")
     assert line.endswith("| 3 |")
 
 
 def test_markdown_has_an_equal_number_of_cells_in_every_line(seven):
-    lines = [line for line in report.to_markdown(seven).splitlines() if line.startswith("|")]
+    lines = [line for line in exports.to_markdown(seven).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {9, 5}
     assert "| center † |" in lines[4]
     assert "| training images | 1,234 | 500 | 40 |" in lines
 
 
 def test_foot_says_what_a_reader_has_to_know(seven):
-    text = report.to_markdown(seven)
+    text = exports.to_markdown(seven)
     for part in (
         "- Lambda is untuned.",
         "† One of the three methods that the abstract of Ngo & Yoon",
@@ -105,7 +105,7 @@ def test_foot_says_what_a_reader_has_to_know(seven):
 def test_random_weights_are_called_so(tmp_path):
     random = {"data": "x", "classes": ["neutral", "happy", "fear"], "backbone_weights": None}
     put(tmp_path, "a", result(0.5, config(), protocol=random))
-    assert "(random weights)" in report.to_markdown(load(tmp_path))
+    assert "(random weights)" in exports.to_markdown(load(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_a_substitute_for_the_papers_backbone_is_in_the_title(tmp_path, backbone
     declare(tmp_path, [("softmax", *PLAIN)], protocol, title=title)
     table = load(tmp_path)
     assert table.title == expected
-    assert report.to_markdown(table).startswith(f"# {expected}\n")
-    assert f"caption{{{expected}. " in report.to_latex(table)
+    assert exports.to_markdown(table).startswith(f"# {expected}\n")
+    assert f"caption{{{expected}. " in exports.to_latex(table)
 
 
 def test_a_folder_without_a_title_says_its_backbone_too(tmp_path):
@@ -136,7 +136,7 @@ def test_mixed_provenance_is_listed(tmp_path):
     fill(tmp_path, {PLAIN: [0.5, 0.6]})
     other = {"versions": {"torch": "2.12.0"}, "machine": {"device": "cuda"}}
     put(tmp_path, "other", result(0.5, config("softmax", "none", 2), provenance=other))
-    text = report.to_markdown(load(tmp_path))
+    text = exports.to_markdown(load(tmp_path))
     assert "Versions: mixed. 2 cells with python 3.12.1, torch 2.11.0; 1 cell with torch 2.12.0." in text
     assert "Machine: mixed." in text
 
@@ -144,12 +144,12 @@ def test_mixed_provenance_is_listed(tmp_path):
 def test_missing_seeds_are_shown(tmp_path):
     fill(tmp_path, {PLAIN: [0.6, 0.61]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
-    text = report.to_markdown(load(tmp_path))
+    text = exports.to_markdown(load(tmp_path))
     assert "So far (2 of 6 cells)." in text
     assert "| softmax | 59.5 ± 0.7 (2 of 3) | 60.5 ± 0.7 (2 of 3) |" in text
     assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
     assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
-    report.picture(load(tmp_path), tmp_path / "partial.svg")
+    exports.picture(load(tmp_path), tmp_path / "partial.svg")
 
 
 def test_show_refuses_a_table_that_lacks_cells_unless_that_is_asked_for(tmp_path, capsys):
@@ -165,7 +165,7 @@ def test_show_refuses_a_table_that_lacks_cells_unless_that_is_asked_for(tmp_path
 
 def test_plain_baseline_that_wins_is_said_first(tmp_path):
     table = shown(tmp_path, {PLAIN: [0.64, 0.66, 0.65, 0.64, 0.66], CLUSTER: [0.60, 0.62, 0.611, 0.60, 0.62]})
-    first = report.to_markdown(table).split("\n\n")[1]
+    first = exports.to_markdown(table).split("\n\n")[1]
     assert first.startswith("No row is above the plain baseline: softmax")
     assert "4.0 points above the next row, cluster x min_over_count. Decided (95 % interval 3.9 to 4.0" in first
 
@@ -190,7 +190,7 @@ def test_one_seed_says_nothing(tmp_path):
 def test_without_a_plain_row(tmp_path):
     table = shown(tmp_path, {CLUSTER: [0.6], ("center", "none"): [0.7]})
     assert "no row of softmax without class weights to compare it with" in verdict(table)
-    assert "baseline" not in report.to_markdown(table)
+    assert "baseline" not in exports.to_markdown(table)
 
 
 def test_one_row(tmp_path):
@@ -202,23 +202,23 @@ LOW, HIGH = [0.60, 0.61, 0.62, 0.63, 0.60], [0.651, 0.66, 0.67, 0.68, 0.65]
 
 def test_marks_need_five_seeds(tmp_path):
     four = shown(tmp_path, {PLAIN: LOW[:4], CLUSTER: HIGH[:4]})
-    for text in (report.to_markdown(four), report.to_text(four), report.to_html(four), report.to_latex(four)):
+    for text in (exports.to_markdown(four), exports.to_text(four), exports.to_html(four), exports.to_latex(four)):
         assert not re.search(r"\*\*|⁼|[0-9]\*|class=\"best|textbf", text)
 
 
 def test_the_best_is_bold_and_those_not_shown_to_be_worse_are_marked(tmp_path):
     near = [value - 0.001 * (-1) ** k for k, value in enumerate(HIGH)]
     table = shown(tmp_path, {PLAIN: LOW, CLUSTER: HIGH, ("center", "none"): near})
-    text = report.to_markdown(table)
+    text = exports.to_markdown(table)
     assert "| cluster x min_over_count | **65.2 ± 1.3** |" in text
     assert "| center | 65.2 ± 1.3⁼ |" in text
     low_is_better = r"\| softmax \| 60.2 ± 1.3 \|[^\n]* \| \*\*0.672 ± 0.013\*\* \|"
     assert re.search(low_is_better, text)
     assert "Bold: best mean of its column. ⁼: not shown to be worse than that" in text
     assert "No row is shown to be worse" not in text
-    assert r"\textbf{65.2 $\pm$ 1.3}" in report.to_latex(table)
-    assert r"65.2 $\pm$ 1.3$^{=}$" in report.to_latex(table)
-    lines = report.to_text(table).splitlines()
+    assert r"\textbf{65.2 $\pm$ 1.3}" in exports.to_latex(table)
+    assert r"65.2 $\pm$ 1.3$^{=}$" in exports.to_latex(table)
+    lines = exports.to_text(table).splitlines()
     assert re.search(r"^cluster.* 65.2 ± 1.3\* ", lines[3])
     assert re.search(r"^center.* 65.2 ± 1.3⁼ ", lines[2])
     assert lines[-1] == "* best of its column, ⁼ not shown to be worse"
@@ -226,7 +226,7 @@ def test_the_best_is_bold_and_those_not_shown_to_be_worse_are_marked(tmp_path):
 
 def test_where_all_are_as_good_it_is_said(tmp_path):
     table = shown(tmp_path, {PLAIN: LOW, CLUSTER: LOW[::-1]})
-    text = report.to_markdown(table)
+    text = exports.to_markdown(table)
     assert text.count("61.2 ± 1.3**") == text.count("61.2 ± 1.3⁼") == 1
     assert "No row is shown to be worse than the best in: Accuracy, Macro recall, Macro F1" in text
 
@@ -256,9 +256,9 @@ def test_html_has_scopes_classes_and_what_it_is_sorted_by(tmp_path):
     fill(tmp_path, {PLAIN: LOW, CLUSTER: HIGH})
     rows = [('a <b> & "c"', *PLAIN), ("cluster", *CLUSTER), ("missing", "center", "none")]
     declare(tmp_path, rows[:2], seeds=[*range(5)])
-    full = Structure(report.to_html(load(tmp_path)))
+    full = Structure(exports.to_html(load(tmp_path)))
     declare(tmp_path, rows, seeds=[*range(5)])
-    partial = Structure(report.to_html(load(tmp_path)))
+    partial = Structure(exports.to_html(load(tmp_path)))
     assert full.tags[:4] == ["table", "thead", "tr", "th"]
     assert {"script", "style", "b"}.isdisjoint(full.tags)
     assert all(attributes == {"scope": "col"} for _, attributes, _ in full.rows[0])
@@ -276,12 +276,12 @@ def test_html_has_scopes_classes_and_what_it_is_sorted_by(tmp_path):
 def test_a_published_number_has_a_column_and_its_source_at_the_foot(tmp_path):
     fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.6, 0.61, 0.62]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
-    assert "Published" not in report.to_markdown(load(tmp_path))
+    assert "Published" not in exports.to_markdown(load(tmp_path))
     told = json.loads((tmp_path / "table.json").read_text())
     source = "A et al. 2020, p. 7, Table 3"
     told["rows"][1]["published"] = {"value": 0.637, "metric": "macro_recall", "source": source}
     (tmp_path / "table.json").write_text(json.dumps(told))
-    text = report.to_markdown(load(tmp_path))
+    text = exports.to_markdown(load(tmp_path))
     assert "| Published | Seeds |" in text
     assert "| 63.7 (macro recall) | 3 |" in text
     assert f"not by this protocol: cluster, 63.7 (macro recall): {source}." in text
@@ -299,11 +299,11 @@ def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
         put(tmp_path, f"a{seed}", result(tested, config("softmax", "none", seed), stages=stages))
     table = load(tmp_path)
     told = "3.5 points more macro recall than the one chosen by the minival (2.0 to 5.0 over 2 cells)"
-    assert told in report.to_markdown(table)
+    assert told in exports.to_markdown(table)
     line = read_csv(table)[0]
     gap = [float(line[f"optimism_gap_{part}"]) for part in ("mean", "low", "high")]
     assert gap == pytest.approx([0.035, 0.02, 0.05])
-    cells = list(csv.DictReader(io.StringIO(report.to_cells_csv(table))))
+    cells = list(csv.DictReader(io.StringIO(exports.to_cells_csv(table))))
     assert [cell["optimism_gap"][:4] for cell in cells] == ["0.05", "0.02", ""]
 
 
@@ -317,7 +317,7 @@ def test_the_search_is_told_at_the_foot(tmp_path):
         "Search: 3 values a row with seed 7, 8, chosen by the minival's macro recall; no trial saw the test set. "
         "Chosen: softmax: optimizer.lr=0.2; cluster: loss.weight=0.3, at the edge of its range."
     )
-    assert told in report.to_markdown(load(tmp_path))
+    assert told in exports.to_markdown(load(tmp_path))
 
 
 def test_a_correction_may_be_a_column(tmp_path):
@@ -328,7 +328,7 @@ def test_a_correction_may_be_a_column(tmp_path):
     rows = [("softmax", *PLAIN), ("cluster", "cluster", "none")]
     declare(tmp_path, rows, metrics=["macro_recall", "logit_adjustment.macro_recall", "tau_norm.ece"])
     table = load(tmp_path)
-    text = report.to_markdown(table)
+    text = exports.to_markdown(table)
     assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau norm |" in text
     assert "| softmax | 52.0 ± 2.0 | 57.0 ± 2.0 | 0.580 ± 0.020 |" in text
     assert "| cluster † | 52.0 ± 2.0 | 57.0 ± 2.0 | – |" in text
@@ -345,7 +345,7 @@ def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
     declare(
         tmp_path, [("50% {a_b} & ~#$^\\ [x]", *CLUSTER)], seeds=[0, 1], title="T & U", substitute="Stand-in_set."
     )
-    text = report.to_latex(load(tmp_path))
+    text = exports.to_latex(load(tmp_path))
     escaped = r"50\% \{a\_b\} \& \textasciitilde{}\#\$\textasciicircum{}\textbackslash{} {[}x{]} \textdagger{}"
     interval = "{[}54.1, 66.9{]}"  # t of one degree of freedom times 0.5 points
     numbers = r"59.5 $\pm$ 0.7 & 60.5 $\pm$ 0.7 & 61.5 $\pm$ 0.7 & 0.625 $\pm$ 0.007"
@@ -359,7 +359,7 @@ def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
 def test_markdown_escapes_what_would_break_the_table(tmp_path):
     fill(tmp_path, {CLUSTER: [0.6]})
     declare(tmp_path, [("a|b*", *CLUSTER)], substitute="Stands in for AffectNet.")
-    text = report.to_markdown(load(tmp_path))
+    text = exports.to_markdown(load(tmp_path))
     assert r"| a\|b\* †" in text
     assert "\n\nStands in for AffectNet.\n\n" in text
 
@@ -367,7 +367,7 @@ def test_markdown_escapes_what_would_break_the_table(tmp_path):
 def test_text_is_aligned_and_narrow(tmp_path):
     fill(tmp_path, {CLUSTER: [0.6, 0.61], PLAIN: [0.5]})
     declare(tmp_path, [("a method with a name " * 5, *CLUSTER), ("softmax", *PLAIN)])
-    lines = report.to_text(load(tmp_path)).splitlines()
+    lines = exports.to_text(load(tmp_path)).splitlines()
     assert max(map(len, lines)) <= 100
     assert len(lines[0]) == len(lines[1]) == len(lines[-1])
     assert lines[0].split() == ["method", "seeds", "accuracy", "macro", "recall", "macro", "f1", "kappa"]
@@ -387,27 +387,28 @@ def test_numbers():
 
 def test_write_and_picture(tmp_path):
     seven_rows(tmp_path)
-    paths = report.write(load(tmp_path), tmp_path / "out")
+    paths = exports.write(load(tmp_path), tmp_path / "out")
     assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "cells.csv", "table.svg"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
     texts = [node.text for node in ET.parse(paths[-1]).iter("{http://www.w3.org/2000/svg}text")]
     assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
     before = [path.read_bytes() for path in paths]
-    assert [path.read_bytes() for path in report.write(load(tmp_path), tmp_path / "out")] == before
+    assert [path.read_bytes() for path in exports.write(load(tmp_path), tmp_path / "out")] == before
 
 
 def test_nan_metric_is_a_dash(tmp_path):
     made = result(0.5, config())
     made["metrics"]["krippendorff_alpha"] = float("nan")
     put(tmp_path, "a", json.loads(json.dumps(made)))
-    assert " | – | " in report.to_markdown(load(tmp_path))
+    assert " | – | " in exports.to_markdown(load(tmp_path))
 
 
 def test_nothing_heavy_is_imported(tmp_path):
     seven_rows(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from fer_lightning.table import report, rows;"
-        "report.write(rows.load(Path(sys.argv[1])), Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; from fer_lightning.tables.analysis import rows;"
+        "from fer_lightning.tables.output import exports;"
+        "exports.write(rows.load(Path(sys.argv[1])), Path(sys.argv[1]));"
         "print({'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'matplotlib.pyplot'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
@@ -418,7 +419,7 @@ def test_contrasts_are_in_every_format_that_has_words(tmp_path):
     fill(tmp_path, {PLAIN: [0.50, 0.51, 0.52], CLUSTER: [0.60, 0.61, 0.62]})
     rows = [("softmax", *PLAIN), ("cluster", *CLUSTER)]
     declare(tmp_path, rows, contrasts=[["cluster", "softmax"], ["cluster", "not run"]])
-    for text in (report.to_markdown(load(tmp_path)), report.to_latex(load(tmp_path))):
+    for text in (exports.to_markdown(load(tmp_path)), exports.to_latex(load(tmp_path))):
         assert text.count("cluster: 10.0 points above softmax. Not decided with 3 seeds, it takes 5") == 1
 
 
@@ -426,7 +427,7 @@ def test_cells_csv_has_a_line_a_cell(tmp_path):
     drift = {"neutral": 0.1, "happy": 0.2, "fear": 0.3}
     put(tmp_path, "a", result(0.5, config("center", "none", 1), center_drift=drift))
     put(tmp_path, "b", result(0.6, config("softmax", "none", 0)))
-    lines = list(csv.DictReader(io.StringIO(report.to_cells_csv(load(tmp_path)))))
+    lines = list(csv.DictReader(io.StringIO(exports.to_cells_csv(load(tmp_path)))))
     softmax, center = lines
     assert (center["method"], center["seed"], center["center_drift_fear"]) == ("center", "1", "0.3")
     assert (softmax["method"], softmax["seed"], softmax["center_drift_fear"]) == ("softmax", "0", "")
@@ -438,29 +439,29 @@ def test_corrections_after_training_are_shown_beside_what_was_trained(tmp_path):
     for seed, value in enumerate([0.50, 0.52]):
         put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed), posthoc=corrected(value)))
     table = load(tmp_path)
-    text = report.to_markdown(table)
+    text = exports.to_markdown(table)
     assert "| softmax | 51.0 | 56.0 | 51.0 | 0.570 | 0.570 |" in text
     assert "| softmax + logit adjustment | 55.0 ± 1.4 | 56.0 ± 1.4 |" in text
     assert text.count("fitted on the minival") == 1
-    line = next(csv.DictReader(io.StringIO(report.to_cells_csv(table))))
+    line = next(csv.DictReader(io.StringIO(exports.to_cells_csv(table))))
     assert float(line["logit_adjustment_macro_recall"]) == pytest.approx(0.55)
     assert float(line["temperature_ece"]) == pytest.approx(0.56)
 
 
 def test_results_without_corrections_have_no_such_lines(seven):
-    assert "fitted on the minival" not in report.to_markdown(seven)
+    assert "fitted on the minival" not in exports.to_markdown(seven)
 
 
 def test_a_row_with_fewer_seeds_by_plan_is_complete_and_the_foot_says_so(tmp_path):
     fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.7, 0.71]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     told = json.loads((tmp_path / "table.json").read_text())
-    assert "1 of 6 cells are missing: cluster has 0, 1." in report.to_markdown(load(tmp_path))
+    assert "1 of 6 cells are missing: cluster has 0, 1." in exports.to_markdown(load(tmp_path))
     told["rows"][1]["seeds"] = [0, 1]
     (tmp_path / "table.json").write_text(json.dumps(told))
     table = load(tmp_path)
     assert table.cells == (5, 5)
-    text = report.to_markdown(table)
+    text = exports.to_markdown(table)
     assert "missing" not in text
     assert "Planned with fewer: cluster with 2." in text
     assert "| 2 |" in text

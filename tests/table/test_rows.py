@@ -7,8 +7,8 @@ import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
 
 from fer_lightning.errors import UserError
-from fer_lightning.table.comparing import difference
-from fer_lightning.table.rows import load
+from fer_lightning.tables.analysis.comparisons import difference
+from fer_lightning.tables.analysis.rows import load
 
 
 def test_row_worked_by_hand(tmp_path):

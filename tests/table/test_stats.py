@@ -9,7 +9,7 @@ from scipy.special import ndtr
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
-from fer_lightning.table.stats import (
+from fer_lightning.tables.analysis.statistics import (
     Estimate,
     estimate,
     holm,

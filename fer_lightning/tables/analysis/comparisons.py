@@ -1,0 +1,107 @@
+"""Rows held against one another: paired over seeds and test images, corrected for how many are compared."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from fer_lightning.tables.analysis.rows import Row, Table
+from fer_lightning.tables.analysis.statistics import LEVEL, Estimate, estimate, holm, simultaneous
+
+SEEDS_TO_DECIDE = 5
+"""With fewer there are intervals, but no marks, and no difference is called decided."""
+
+LOWER_IS_BETTER = {"ece"}
+
+
+class Comparison(NamedTuple):
+    """Two rows, one of several pairs that are compared together.
+
+    Attributes:
+        row: the one that is spoken of.
+        other: what it is held against.
+        gap: ``row`` minus ``other``.
+        p: corrected for the number of comparisons.
+        level: of the gap's interval; all intervals together hold with 95 %.
+    """
+
+    row: Row
+    other: Row
+    gap: Estimate
+    p: float
+    level: float
+
+    @property
+    def decided(self) -> bool:
+        """Whether the rows differ, as far as enough seeds tell."""
+        return self.gap.seeds >= SEEDS_TO_DECIDE and self.p < 1 - LEVEL
+
+
+def own(row: Row, metric: str = "macro_recall") -> Estimate:
+    """A row's mean; its interval holds the draw of the test images where that is known for the metric."""
+    if row.pictures is None:
+        return estimate(row.values[metric])
+    return estimate(
+        row.values[metric], row.pictures.influences(metric, range(len(row.seeds))), row.pictures.labels
+    )
+
+
+def difference(row: Row, other: Row, metric: str = "macro_recall") -> Estimate:
+    """``row`` minus ``other``, paired over the seeds that both have and over the test images.
+
+    Without a seed in common it is the difference of the means, of no seed.
+    """
+    shared = sorted(set(row.seeds) & set(other.seeds))
+    if not shared:
+        return Estimate(row.mean(metric) - other.mean(metric), 0, math.nan)
+    places = [[side.seeds.index(seed) for seed in shared] for side in (row, other)]
+    values = row.values[metric][places[0]] - other.values[metric][places[1]]
+    if row.pictures is None or other.pictures is None:
+        return estimate(values)
+    first, second = row.pictures.influences(metric, places[0]), other.pictures.influences(metric, places[1])
+    return estimate(values, None if first is None or second is None else first - second, row.pictures.labels)
+
+
+def together(pairs: list[tuple[Row, Row]], metric: str = "macro_recall") -> list[Comparison]:
+    """Comparisons as one family: p-values after Holm, intervals after Bonferroni."""
+    gaps = [difference(row, other, metric) for row, other in pairs]
+    corrected = holm(np.nan_to_num([gap.p for gap in gaps], nan=1.0))
+    level = simultaneous(len(pairs))
+    return [Comparison(*pair, gap, p, level) for pair, gap, p in zip(pairs, gaps, corrected, strict=True)]
+
+
+def contrasts(table: Table) -> list[Comparison]:
+    """The comparisons that the table was made for, of rows that have a result."""
+    rows = {row.method: row for row in table.present}
+    return together([(rows[a], rows[b]) for a, b in table.contrasts if a in rows and b in rows])
+
+
+def has_marks(table: Table) -> bool:
+    """Whether every row has seeds enough for its values to be marked."""
+    return all(len(row.seeds) >= SEEDS_TO_DECIDE for row in table.rows)
+
+
+class Standing(NamedTuple):
+    """The row with the best mean of a column, and those that are not shown to be worse.
+
+    With 95 % the row that is truly best is among them: else it was told wrongly from one of the others, for which
+    the correction allows 5 % (Hsu 1984, comparisons with the best).
+    """
+
+    best: Row
+    equal: frozenset[Row]
+
+
+@lru_cache(maxsize=64)  # every format asks for it
+def standing(table: Table, metric: str) -> Standing | None:
+    """Who is best in a column; None where the seeds are too few to say, or there is no second row."""
+    sign = -1 if metric.rpartition(".")[2] in LOWER_IS_BETTER else 1
+    rows = [row for row in table.present if not np.isnan(row.mean(metric))]
+    if len(rows) < 2 or not has_marks(table):
+        return None
+    best = max(rows, key=lambda row: sign * row.mean(metric))
+    compared = together([(best, row) for row in rows if row is not best], metric)
+    return Standing(best, frozenset(one.other for one in compared if not one.decided))

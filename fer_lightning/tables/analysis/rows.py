@@ -1,0 +1,299 @@
+"""Results -> rows: which cells belong to which row of a table, and their numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_lightning import results
+from fer_lightning.contracts import METRICS
+from fer_lightning.errors import UserError
+from fer_lightning.tables.analysis import naming, predictions
+from fer_lightning.tables.analysis.predictions import Answers, Pictures
+from fer_lightning.tables.analysis.read_runs import (
+    Cell,
+    array,
+    corrected_metrics,
+    read_cells,
+    refuse_mixed_protocols,
+    shown_of,
+)
+from fer_lightning.tables.analysis.statistics import FloatArray, standard_error_over_images
+from fer_lightning.tables.analysis.table_json import TABLE as TABLE
+from fer_lightning.tables.analysis.table_json import outline
+
+PAPERS_BACKBONE = "legacy_seresnet50"
+"""SE-ResNet-50's name in a protocol."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One method over its seeds.
+
+    Attributes:
+        method: label.
+        loss: option chosen of the group; empty where the row has no result and does not say it.
+        class_weights: likewise.
+        stage: likewise.
+        seeds: of the results that are there, ascending.
+        planned: how many there should be.
+        abstract: one of the three methods that the paper's abstract compares.
+        posthoc: the correction after training that the numbers are of; None: as trained.
+        plain: softmax on one label an image, without class weights and with an ordinary sampler.
+        values: of each metric and each column of the table, in the order of ``seeds``; NaN in the column of a
+            correction that the row has not.
+        class_recall: of each class, in the order of ``seeds``; NaN where the class has no test image.
+        center_drift: likewise; empty where the head has no centers.
+        corrected: of each correction after training, each metric, in the order of ``seeds``; of rows as trained,
+            and of corrections that all their results have.
+        optimism: what choosing the epoch by the test set would have added to macro recall, in the order of
+            ``seeds``; NaN where that was not measured, empty for a correction after training.
+        published: a number of others: ``value``, ``metric`` and ``source``.
+        pictures: what was predicted of each test picture; None where a cell did not keep it.
+        cells: the results themselves, in the order of ``seeds``.
+    """
+
+    method: str
+    loss: str
+    class_weights: str
+    stage: str
+    seeds: tuple[int, ...]
+    planned: int
+    abstract: bool
+    posthoc: str | None
+    plain: bool
+    values: dict[str, FloatArray]
+    class_recall: dict[str, FloatArray]
+    center_drift: dict[str, FloatArray]
+    corrected: dict[str, dict[str, FloatArray]]
+    optimism: FloatArray
+    published: dict[str, Any] | None
+    pictures: Pictures | None
+    cells: tuple[Cell, ...]
+
+    def mean(self, metric: str) -> float:
+        """Mean over the seeds; NaN without any."""
+        return float(self.values[metric].mean()) if self.seeds else math.nan
+
+    def std(self, metric: str) -> float:
+        """Standard deviation over the seeds with n - 1 in the denominator; NaN for fewer than two."""
+        return float(self.values[metric].std(ddof=1)) if len(self.seeds) > 1 else math.nan
+
+    def mean_class_recall(self) -> dict[str, float]:
+        """Mean recall over the seeds by class."""
+        return {
+            name: float(values.mean()) if len(values) else math.nan for name, values in self.class_recall.items()
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows that may be compared, and what a reader has to know about them.
+
+    Attributes:
+        directory: the folder of its cells.
+        title: heading; says which backbone stands in for the paper's, if one does.
+        notes: sentences for the foot.
+        substitute: what the data stand in for; None where they are the ones meant.
+        rows: in the order of the table's file, else plain rows first.
+        metrics: columns.
+        contrasts: pairs of methods whose comparison the table is made for.
+        seeds: those that every row should have.
+        protocol: what all results share.
+        provenance: ``versions`` and ``machine`` of each result.
+        train_counts: training images by class; empty where the results do not say.
+        left_out: number of training images dropped as copies of test images, left out by data.exclude, and of
+            files set aside.
+        images: size of the test set.
+        image_error: standard error of macro recall from the test images alone, mean over the results.
+        seconds: run time of all results.
+        strays: number of results in the folder that belong to no row.
+        search: what was tried for each row before, an item of table.json's ``search`` each.
+        search_seeds: what it was tried with.
+        command: that ran it; None where that was not written down.
+    """
+
+    directory: Path
+    title: str
+    notes: tuple[str, ...]
+    substitute: str | None
+    rows: tuple[Row, ...]
+    metrics: tuple[str, ...]
+    contrasts: tuple[tuple[str, str], ...]
+    seeds: tuple[int, ...]
+    protocol: dict[str, Any]
+    provenance: list[dict[str, Any]]
+    train_counts: dict[str, int]
+    left_out: tuple[int, int, int]
+    images: int
+    image_error: float
+    seconds: float
+    strays: int
+    search: tuple[dict[str, Any], ...] = ()
+    search_seeds: tuple[int, ...] = ()
+    command: str | None = None
+
+    @property
+    def present(self) -> list[Row]:
+        """The rows that have a result."""
+        return [row for row in self.rows if row.seeds]
+
+    @property
+    def baseline(self) -> Row | None:
+        """The plain row with the highest mean macro recall."""
+        plain = [row for row in self.present if row.plain]
+        return max(plain, key=lambda row: row.mean("macro_recall"), default=None)
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """How many results are there, and how many there should be."""
+        return sum(len(row.seeds) for row in self.rows), sum(row.planned for row in self.rows)
+
+    @property
+    def missing(self) -> str:
+        """Which cells are missing, in words; empty where none is."""
+        done, planned = self.cells
+        gaps = [
+            f"{row.method} has {', '.join(map(str, row.seeds)) or 'none'}"
+            for row in self.rows
+            if len(row.seeds) < row.planned
+        ]
+        if not gaps:
+            return ""
+        more = f"; and {len(gaps) - 5} rows more" if len(gaps) > 5 else ""
+        return f"{planned - done} of {planned} cells are missing: {'; '.join(gaps[:5])}{more}"
+
+
+def load(directory: Path) -> Table:
+    """The table of a folder of cell folders; rows may lack seeds, as they do while a sweep runs.
+
+    Raises:
+        UserError: no results, results of different protocols or test pictures, or two of the same row and seed.
+    """
+    by_setting: dict[str, list[Cell]] = {}
+    for cell in read_cells(directory):
+        by_setting.setdefault(results.setting(cell.result), []).append(cell)
+    plan = outline(directory, by_setting)
+    chosen = [
+        [cell for key in spec["settings"] for cell in by_setting.get(key, []) if cell.result["seed"] in plan.seeds]
+        for spec in plan.rows
+    ]
+    cells = list({cell.folder: cell for group in chosen for cell in group}.values())
+    if not cells:
+        raise UserError(f"{directory}: no results of this table; train its cells first, or name another folder")
+    refuse_mixed_protocols(directory, cells)
+    answers = {cell.folder: predictions.read(directory, cell) for cell in cells}
+    predictions.refuse_other_pictures(directory, answers)
+    one = cells[0].result
+    data = one.get("data", {})
+    return Table(
+        directory=directory,
+        title=_title(plan.title, one["protocol"].get("backbone")),
+        notes=tuple(plan.notes),
+        substitute=plan.substitute,
+        rows=tuple(
+            _row(directory, spec, group, len(spec.get("seeds", plan.seeds)), plan.metrics, answers)
+            for spec, group in zip(plan.rows, chosen, strict=True)
+        ),
+        metrics=tuple(plan.metrics),
+        contrasts=tuple((first, second) for first, second in plan.contrasts),
+        seeds=tuple(plan.seeds),
+        protocol=one["protocol"],
+        provenance=[cell.result["provenance"] for cell in cells],
+        train_counts=data.get("train", {}),
+        left_out=(
+            sum(data.get("dropped_leaks", {}).values()),
+            data.get("excluded", 0),
+            data.get("set_aside", 0),
+        ),
+        images=int(np.sum(one["confusion"])),
+        image_error=_mean_image_error([cell.result for cell in cells]),
+        seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),
+        strays=sum(map(len, by_setting.values())) - len(cells),
+        search=tuple(plan.search),
+        search_seeds=tuple(plan.search_seeds),
+        command=plan.command,
+    )
+
+
+def _title(title: str, backbone: str | None) -> str:
+    """A table's title, with the backbone that stands in for the paper's where it does not say so itself."""
+    if backbone in (None, PAPERS_BACKBONE) or "SE-ResNet-50" in title:
+        return title
+    return f"{title} ({backbone} in place of SE-ResNet-50)"
+
+
+def _row(
+    directory: Path,
+    spec: dict[str, Any],
+    cells: list[Cell],
+    planned: int,
+    metrics: Sequence[str],
+    answers: dict[str, Answers | None],
+) -> Row:
+    found = sorted(cells, key=lambda cell: cell.result["seed"])
+    for cell, following in pairwise(found):
+        if cell.result["seed"] == following.result["seed"]:
+            raise UserError(
+                f"{directory}: {cell.folder} and {following.folder} both hold seed {cell.result['seed']} "
+                f"of {spec['method']}; delete one of them"
+            )
+    said = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
+    soft = {"soft_labels": said.get("data.soft_labels") == "true"}
+    config = found[0].result["config"] if found else {"choices": said, "data": soft}
+    choices = config["choices"]
+    posthoc = spec.get("posthoc")
+    shown = [shown_of(directory, cell, posthoc) for cell in found]
+    corrected = corrected_metrics(found) if posthoc is None else {}
+    classes = found[0].result["classes"] if found else []
+    drift = found[0].result.get("center_drift", ()) if found and posthoc is None else ()
+    return Row(
+        method=spec["method"],
+        loss=choices.get("loss", ""),
+        class_weights=choices.get("class_weights", ""),
+        stage=choices.get("stage", ""),
+        seeds=tuple(cell.result["seed"] for cell in found),
+        planned=planned,
+        abstract=spec["abstract"],
+        posthoc=posthoc,
+        plain=naming.is_plain(config) and posthoc is None,
+        values=array("metrics", shown, METRICS) | _columns(directory, found, posthoc, corrected, metrics),
+        class_recall=array("per_class_recall", shown, classes),
+        center_drift=array("center_drift", [cell.result for cell in found], drift),
+        corrected=corrected,
+        optimism=np.array([results.optimism(cell.result) for cell in found if posthoc is None], dtype=np.float64),
+        published=spec.get("published"),
+        pictures=predictions.pictures([answers[cell.folder] for cell in found], len(classes), posthoc),
+        cells=tuple(found),
+    )
+
+
+def _columns(
+    directory: Path,
+    cells: Sequence[Cell],
+    posthoc: str | None,
+    corrected: dict[str, dict[str, FloatArray]],
+    metrics: Sequence[str],
+) -> dict[str, FloatArray]:
+    """The table's columns of a correction; NaN in rows that show one, and for heads that do not allow it."""
+    found = {}
+    for metric in metrics:
+        correction, name = naming.parts(metric)
+        if not correction:
+            continue
+        for cell in cells:
+            if posthoc is None and "posthoc" not in cell.result:
+                shown_of(directory, cell, correction)
+        found[metric] = corrected[correction][name] if correction in corrected else np.full(len(cells), math.nan)
+    return found
+
+
+def _mean_image_error(results_: Sequence[dict[str, Any]]) -> float:
+    errors = [standard_error_over_images(one["confusion"]) for one in results_]
+    return float(np.mean(errors)) if errors else math.nan

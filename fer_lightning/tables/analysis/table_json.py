@@ -1,0 +1,72 @@
+"""What a table should hold: what its file said before anything was trained, or what the results suggest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from fer_lightning.contracts import METRICS
+from fer_lightning.errors import UserError
+from fer_lightning.tables.analysis import naming
+from fer_lightning.tables.analysis.read_runs import Cell
+
+TABLE = "table.json"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A table's rows, as table.json has them, its columns, and what is said of it; see ``rows.Table``."""
+
+    title: str
+    rows: list[dict[str, Any]]
+    seeds: list[int]
+    metrics: Sequence[str] = METRICS
+    contrasts: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = ()
+    substitute: str | None = None
+    search: Sequence[dict[str, Any]] = ()
+    search_seeds: Sequence[int] = ()
+    command: str | None = None
+
+
+def outline(directory: Path, by_setting: dict[str, list[Cell]]) -> Outline:
+    """That of a folder of cells, which are given by their settings.
+
+    Raises:
+        UserError: its table.json is broken, or names an unknown metric.
+    """
+    return _declared(directory / TABLE) or _suggested(directory, by_setting)
+
+
+def _declared(path: Path) -> Outline | None:
+    """What was kept beside the cells; None where the folder was not made from a table file."""
+    if not path.exists():
+        return None
+    try:
+        words = json.loads(path.read_text())
+        found = Outline(**{name: words[name] for name in (item.name for item in fields(Outline)) if name in words})
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(
+            f"{path}: not a table.json of fer: {error}; delete it to show the results as they are"
+        ) from error
+    naming.refuse_unknown_metrics(str(path), found.metrics)
+    return found
+
+
+def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> Outline:
+    """A row for every setting, plain ones first."""
+    configs = [cells[0].result["config"] for cells in by_setting.values()]
+    named = zip(naming.labels(configs), configs, by_setting, strict=True)
+    ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]), item[0]))
+    rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
+    rivals = [
+        {**row, "method": f"{row['method']} + logit adjustment", "posthoc": "logit_adjustment"}
+        for row, (_, config, key) in zip(rows, ordered, strict=True)
+        if naming.is_plain(config) and all(c.result.get("posthoc") for c in by_setting[key])
+    ]
+    rows[len(rivals) : len(rivals)] = rivals  # behind the plain rows
+    seeds = sorted({cell.result["seed"] for cells in by_setting.values() for cell in cells})
+    return Outline(f"Results in {directory.resolve().name}", rows, seeds)

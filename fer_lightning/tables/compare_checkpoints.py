@@ -1,0 +1,57 @@
+"""Two checkpoints on the same test pictures: ``fer table compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fer_lightning import results
+from fer_lightning.errors import UserError
+from fer_lightning.tables.analysis.predictions import AS_TRAINED, Answers, read
+from fer_lightning.tables.analysis.read_runs import Cell, describe_difference
+from fer_lightning.tables.analysis.statistics import mcnemar
+from fer_lightning.tables.output.formats import percent
+
+
+def compare(first: Path, second: Path) -> str:
+    """What McNemar's test says of the checkpoints of two cells' folders.
+
+    Raises:
+        UserError: one has no result or no predictions, or they were tested by different protocols.
+    """
+    cells = [_cell(folder) for folder in (first, second)]
+    if differs := describe_difference(cells):
+        raise UserError(f"{first} and {second}: tested by different protocols: {differs}")
+    answers = [_answers(folder, cell) for folder, cell in zip((first, second), cells, strict=True)]
+    if not answers[0].ids.equals(answers[1].ids):
+        raise UserError(f"{first} and {second}: not tested on the same pictures")
+    right = [one.predictions[AS_TRAINED] == one.labels for one in answers]
+    found = mcnemar(*right)
+    lines = [
+        f"{percent(float(np.mean(one)))} % accuracy: {cell.folder}" for one, cell in zip(right, cells, strict=True)
+    ]
+    return "\n".join(
+        [
+            *lines,
+            f"Of {len(right[0]):,} test pictures {found.both:,} are right in both, {found.first:,} in the first "
+            f"only, {found.second:,} in the second only, {found.neither:,} in neither.",
+            f"McNemar's exact test, two-sided: p = {found.p:.3g}.",
+            "This compares two checkpoints, not methods: two seeds of one method may differ as much. Methods are "
+            "compared over seeds, by a table's contrasts.",
+        ]
+    )
+
+
+def _cell(folder: Path) -> Cell:
+    result = results.read(folder)
+    if result is None:
+        raise UserError(f"{folder}: no result.json there; give the folder of a complete cell")
+    return Cell(folder.resolve().name, result)
+
+
+def _answers(folder: Path, cell: Cell) -> Answers:
+    found = read(folder.resolve().parent, cell)
+    if found is None:
+        raise UserError(f"{folder}: no {results.PREDICTIONS} there; run the cell again to have it")
+    return found

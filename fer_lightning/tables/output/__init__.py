@@ -1,0 +1,1 @@
+"""How a table is shown: as text, CSV, Markdown, LaTeX, a figure and a page."""

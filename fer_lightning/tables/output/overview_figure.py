@@ -1,0 +1,97 @@
+"""A table as a picture: every seed, the mean and its interval over seeds and test images, a line a row."""
+
+from __future__ import annotations
+
+import io
+import math
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fer_lightning.cache import write_atomic
+from fer_lightning.tables.analysis.comparisons import own
+from fer_lightning.tables.analysis.rows import Row, Table
+from fer_lightning.tables.output.formats import DAGGER, method, percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by the colour-blind too.
+MEAN, SEED, BASELINE = "#0072B2", "#E69F00", "#D55E00"
+_LABEL_WIDTH = 28
+_LINE_INCHES = 0.19
+_STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fer",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
+    "font.size": 10,
+}
+
+
+def picture(table: Table, path: Path) -> None:
+    """Write macro recall and accuracy of all rows as an SVG on white, its text as text."""
+    import matplotlib as mpl
+
+    stream = io.BytesIO()
+    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]
+        draw(table).savefig(stream, format="svg", metadata={"Date": None})
+    write_atomic(path, stream.getvalue())
+
+
+def draw(table: Table) -> Figure:
+    """The figure, without pyplot: two panels side by side that share their rows."""
+    from matplotlib.figure import Figure
+
+    labels = [_label(row, table) for row in table.rows]
+    heights = [max(2, label.count("\n") + 1) for label in labels]
+    figure = Figure(figsize=(9, 1.9 + _LINE_INCHES * sum(heights)), layout="constrained", facecolor="white")
+    panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
+    middles = np.cumsum(heights) - np.array(heights) / 2
+    for panel, metric, name in zip(
+        panels, ("macro_recall", "accuracy"), ("Macro recall", "Accuracy"), strict=True
+    ):
+        _plot(panel, table, metric, middles)
+        panel.set_title(f"{name}, percent", fontsize=11, loc="left")
+    panels[0].set_yticks(middles, labels)
+    panels[0].set_ylim(sum(heights) + 0.2, -0.2)
+    panels[0].set_xlabel(
+        f"From the {table.images:,} test images alone:\nstandard error {percent(table.image_error)} points",
+        fontsize=9,
+    )
+    if any(row.abstract for row in table.rows):
+        panels[1].set_xlabel(f"{DAGGER} compared in the paper's abstract", fontsize=9)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False, fontsize=9)
+    return figure
+
+
+def _plot(panel: Axes, table: Table, metric: str, middles: np.ndarray) -> None:
+    """Dots of the seeds below a line with the mean and its interval; the baseline's mean as a dashed line."""
+    shown = [(row, y) for row, y in zip(table.rows, middles, strict=True) if row.seeds]
+    means = [100 * row.mean(metric) for row, _ in shown]
+    halves = [_half_width(row, metric) for row, _ in shown]
+    heights = [y - 0.15 for _, y in shown]
+    panel.errorbar(means, heights, xerr=halves, fmt="none", color=MEAN, capsize=3, label="95 % interval")
+    panel.plot(means, heights, "o", color=MEAN, markersize=6, label="mean", zorder=3)
+    single = [(100 * value, y + 0.4) for row, y in shown for value in row.values[metric]]
+    panel.plot(*zip(*single, strict=True), "o", color=SEED, markersize=3.5, label="single seed", zorder=3)
+    if base := table.baseline:
+        panel.axvline(100 * base.mean(metric), color=BASELINE, linestyle="--", linewidth=1, label="plain baseline")
+    panel.grid(axis="x", color="#DDDDDD", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.tick_params(axis="y", length=0)
+    panel.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _half_width(row: Row, metric: str) -> float:
+    half = own(row, metric).half_width()
+    return 0.0 if math.isnan(half) else 100 * half
+
+
+def _label(row: Row, table: Table) -> str:
+    missing = f" ({len(row.seeds)} of {len(table.seeds)} seeds)" if len(row.seeds) < len(table.seeds) else ""
+    return textwrap.fill(f"{method(row)}{missing}", _LABEL_WIDTH)

@@ -1,0 +1,248 @@
+"""A table's file: which cells it has, where they lie, and which are missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, Field, ValidationError, field_validator
+
+from fer_lightning.cache import write_atomic
+from fer_lightning.contracts import Correction, Metric
+from fer_lightning.errors import UserError
+from fer_lightning.layout import shipped, tables
+from fer_lightning.sweep.cells import Planned
+from fer_lightning.sweep.planner import Planner
+from fer_lightning.tables.analysis import naming
+
+Space = dict[str, list[float]]
+"""A number's key and what is tried of it: the ends of a range, or as many values as there are trials."""
+
+
+class SearchPlan(BaseModel, frozen=True, extra="forbid"):
+    """The search before a table, see table/tuning.py.
+
+    Attributes:
+        trials: values that every row tries.
+        seeds: what they are tried with: none of the table's.
+        space: by loss, what its rows try; ``others``: the rows of all other losses.
+    """
+
+    trials: int = Field(ge=2)
+    seeds: list[int] = Field(min_length=1)
+    space: dict[str, Space]
+
+
+class Published(BaseModel, frozen=True, extra="forbid"):
+    """A number that others published.
+
+    Attributes:
+        value: as a share, where it is one.
+        metric: one of METRICS.
+        source: who, when, and where it can be looked up.
+    """
+
+    value: float
+    metric: Metric
+    source: str
+
+    @field_validator("source")
+    @classmethod
+    def _can_be_looked_up(cls, source: str) -> str:
+        if not re.search(r"\bp(p|ages?)?\.? *\d", source) or not re.search(
+            r"\btable *[\dIVX]", source, re.IGNORECASE
+        ):
+            raise ValueError(f"{source!r} does not name page and table, e.g. 'Author et al. 2020, p. 7, Table 3'")
+        return source
+
+
+class RowPlan(BaseModel, frozen=True, extra="forbid"):
+    """A row.
+
+    Attributes:
+        method: its name.
+        overrides: what makes it different.
+        abstract: whether the paper's abstract compares it.
+        posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
+        tune: what is tried for it; none: what the table's search says of its loss.
+        seeds: those of the table's that it is run with, where not all can be afforded; none: all of them.
+        published: a number of others, shown in a column of its own.
+    """
+
+    method: str
+    overrides: list[str]
+    abstract: bool = False
+    posthoc: Correction | None = None
+    tune: Space = {}
+    seeds: list[int] = []
+    published: Published | None = None
+
+    @property
+    def loss(self) -> str:
+        """The option of its loss."""
+        said = [word.removeprefix("loss=") for word in self.overrides if word.startswith("loss=")]
+        return said[-1] if said else "softmax"
+
+
+class TablePlan(BaseModel, frozen=True, extra="forbid"):
+    """What a file of experiments/ says.
+
+    Attributes:
+        name: of the file.
+        title: of the table.
+        rows: in their order.
+        seeds: every row is run with each.
+        metrics: columns of the printed table; ``logit_adjustment.macro_recall`` is one after that correction.
+        overrides: of all cells.
+        notes: printed at its foot.
+        contrasts: pairs of methods whose comparison the table is made for.
+        tune: the search before it; none: the numbers are those of the overrides.
+    """
+
+    title: str
+    rows: list[RowPlan]
+    seeds: list[int]
+    metrics: list[str]
+    overrides: list[str] = []
+    notes: list[str] = []
+    contrasts: list[tuple[str, str]] = []
+    tune: SearchPlan | None = None
+    name: str = ""
+
+    def seeds_of(self, row: RowPlan) -> list[int]:
+        """What a row is run with."""
+        return [seed for seed in self.seeds if not row.seeds or seed in row.seeds]
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a table, or a trial of the search before it."""
+
+    row: RowPlan
+    seed: int
+    cell: Planned
+    option: str | None = None
+    """The value that a trial tries; None for a cell of the table."""
+
+
+def label(row: RowPlan, seed: int, option: str | None = None) -> str:
+    """Of a cell, for the lines a person reads."""
+    return ", ".join(filter(None, (row.method, option, f"seed {seed}")))
+
+
+def load(name: str) -> TablePlan:
+    """Read a table's file: a name from experiments/, or a path.
+
+    Raises:
+        UserError: there is no such file, or something in it is wrong.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else shipped("experiments") / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"table {name}: no such file {path}; there is {', '.join(tables())}, or give a path")
+    try:
+        said = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        plan = TablePlan.model_validate(said)
+    except OmegaConfBaseException as error:
+        raise UserError(f"table {path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"table {path}: {where}: {first['msg']}") from error
+    naming.refuse_unknown_metrics(f"table {path}", plan.metrics)
+    methods = {row.method for row in plan.rows}
+    if strange := [row.method for row in plan.rows if set(row.seeds) - set(plan.seeds)]:
+        raise UserError(f"table {path}: {strange[0]}: its seeds must be some of the table's {plan.seeds}")
+    if unknown := {method for pair in plan.contrasts for method in pair} - methods:
+        raise UserError(f"table {path}: contrasts: there is no row {', '.join(sorted(unknown))}")
+    return plan.model_copy(update={"name": path.stem})
+
+
+class Twin(NamedTuple):
+    """A row that is an earlier one in other words, but for a constant factor of the loss."""
+
+    method: str
+    first: RowPlan
+    factor: float
+
+    def __str__(self) -> str:
+        constant = "" if self.factor == 1 else f" up to a constant, {self.factor:.3g} times the loss"
+        trained = "; trained once, shown twice" if self.factor == 1 else ""
+        return f"{self.method} is the same experiment as {self.first.method}{constant}{trained}."
+
+
+def twins(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> list[Twin]:
+    """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
+    from fer_lightning.objective import Distinct  # torch, which a table that is shown needs not
+
+    found: list[Twin] = []
+    seen: Distinct[tuple[RowPlan, str]] = Distinct()
+    for row in plan.rows:
+        words = [*plan.overrides, *row.overrides, *overrides]
+        setting = planner.setting(words)
+        if same := seen.add((row, setting), planner.objective(words)):
+            (first, its), factor = same
+            if its != setting:
+                found.append(Twin(row.method, first, factor))
+    return found
+
+
+def cells(
+    plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, same: Sequence[Twin] = ()
+) -> list[PlannedCell]:
+    """All cells, seed by seed; rows that are exactly the ``same`` share theirs.
+
+    Raises:
+        UserError: an override does not fit the configuration.
+    """
+    trained = {twin.method: twin.first for twin in same if twin.factor == 1}
+    planned = []
+    for seed in plan.seeds:
+        for row in (row for row in plan.rows if seed in plan.seeds_of(row)):
+            own = trained.get(row.method, row).overrides
+            words = (*plan.overrides, *own, *overrides, f"seed={seed}")
+            planned.append(PlannedCell(row, seed, planner.planned(words, base, label(row, seed))))
+    return planned
+
+
+def note_down(
+    plan: TablePlan,
+    planned: Sequence[PlannedCell],
+    same: Sequence[Twin],
+    planner: Planner,
+    base: Path,
+    **more: Any,
+) -> None:
+    """Write table.json: what the table consists of, and ``more``, for whoever shows it later."""
+    rows = []
+    for row in plan.rows:
+        mine = [cell for cell in planned if cell.row is row]
+        settings = {planner.setting(cell.cell.words) for cell in mine}
+        dumped = row.model_dump(exclude={"tune"})
+        rows.append({**dumped, "seeds": plan.seeds_of(row), "settings": [*settings]})
+    told = {
+        "name": plan.name,
+        "title": plan.title,
+        "notes": [*plan.notes, *map(str, same)],
+        "rows": rows,
+        "seeds": plan.seeds,
+        "metrics": plan.metrics,
+        "contrasts": plan.contrasts,
+        **more,
+    }
+    write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
+
+
+def validate(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> None:
+    """Compose every row once, so that a misspelt one is found before anything is done.
+
+    Raises:
+        UserError: one does not fit the configuration.
+    """
+    for row in plan.rows:
+        planner.compose([*plan.overrides, *row.overrides, *overrides])

@@ -1,0 +1,112 @@
+"""A table being run: its search, its missing cells, and what it then shows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fer_lightning.errors import UserError
+from fer_lightning.overrides import apart
+from fer_lightning.results import LOG, TRIALS
+from fer_lightning.sweep.cells import Planned
+from fer_lightning.sweep.planner import Planner
+from fer_lightning.sweep.running import Sweep
+from fer_lightning.tables import plan as planning
+from fer_lightning.tables import tune
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output import exports, verdicts
+from fer_lightning.tables.output.page import page
+from fer_lightning.tables.plan import PlannedCell, TablePlan
+
+log = logging.getLogger(__name__)
+
+
+def jobs_at_a_time(config: dict[str, dict[str, int | str]]) -> int:
+    """Cells at a time: what the cores allow where one cell is one CPU process, else one."""
+    trainer = config["trainer"]
+    if trainer["accelerator"] != "cpu" or int(trainer["devices"]) > 1:
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(8, cores // int(trainer["threads"])))
+
+
+class Run:
+    """A table being run.
+
+    Args:
+        plan: what it consists of.
+        overrides: for every cell; those that begin with ``hydra`` say how cells are launched.
+        planner: knows the cells.
+        base: folder of its cells.
+        jobs: cells at a time; None: what the machine allows, or the launcher says.
+        retry_failed: train those anew that an earlier run saw fail.
+    """
+
+    def __init__(
+        self,
+        plan: TablePlan,
+        overrides: Sequence[str],
+        planner: Planner,
+        base: Path,
+        jobs: int | None = None,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self.plan = plan
+        self.overrides, self.hydra_words = apart(overrides)
+        self.base = base
+        self.planner = planner
+        self.retry_failed = retry_failed
+        if not any(word.startswith("hydra/launcher") for word in self.hydra_words):
+            jobs = jobs or jobs_at_a_time(planner.compose([*plan.overrides, *self.overrides]))
+            if jobs > 1:
+                self.hydra_words += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]
+        elif jobs:
+            raise UserError("fer table: --jobs is for this machine; say the launcher's own setting instead")
+
+    def run(self) -> int:
+        """Run what is missing and write the table's files. Returns 1 where a cell is not complete."""
+        told: dict[str, Any] = {"command": self._command()}
+        if self.plan.tune:
+            tried = tune.trials(self.plan, self.overrides, self.planner, self.base)
+            self._do(tried, self.base / TRIALS, "trials")
+            self.plan, told["search"] = tune.chosen(self.plan, tried)
+            told["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
+        same = planning.twins(self.plan, self.overrides, self.planner)
+        for twin in same:
+            log.warning("note: %s", twin)
+        planned = planning.cells(self.plan, self.overrides, self.planner, self.base, same)
+        planning.note_down(self.plan, planned, same, self.planner, self.base, **told)
+        missing = self._do(planned, self.base, "cells")
+        table = load(self.base)
+        print(f"\n{table.title}\n{exports.to_text(table)}\n{verdicts.verdict(table)}")
+        for line in verdicts.contrasts(table):
+            print(f"- {line}")
+        for path in exports.write(table, self.base):
+            print(path)
+        print(page.write(table, self.base)[-1])
+        return 1 if missing else 0
+
+    def _command(self) -> str:
+        """What makes the table again; of paths, which are this machine's, only the last part."""
+        words = []
+        for word in self.overrides:
+            key, _, value = word.partition("=")
+            verdicts.append(f"{key}={Path(value).name}" if Path(value).is_absolute() else word)
+        untuned = ["--untuned"] if tune.UNTUNED in self.plan.notes else []
+        seeds = ",".join(map(str, self.plan.seeds))
+        return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds, *untuned])
+
+    def _do(self, planned: Sequence[PlannedCell], base: Path, what: str) -> list[Planned]:
+        """Run those of the cells that are missing. Returns those that still are."""
+        cells = [cell.cell for cell in planned]
+        config_dir = self.planner.config_dir
+        sweep = Sweep(cells, base, self.hydra_words, config_dir, what=what, retry_failed=self.retry_failed)
+        missing = sweep.run()
+        if len(missing) == len(sweep.cells):
+            raise UserError(f"all {what} failed; the first one's log is {missing[0].directory / LOG}")
+        return missing

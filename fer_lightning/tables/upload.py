@@ -1,0 +1,94 @@
+"""``fer table upload``: every finished cell whole, and the table, as runs at Weights & Biases."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fer_lightning import dashboard, results, wandb_board
+from fer_lightning.cache import content_hash
+from fer_lightning.contracts import METRICS
+from fer_lightning.dashboard import About
+from fer_lightning.progress import track
+from fer_lightning.tables.analysis.read_runs import read_cells
+from fer_lightning.tables.analysis.rows import Table, load
+from fer_lightning.tables.output import exports
+
+log = logging.getLogger(__name__)
+
+REPORT = "report.html"
+"""A table's page; it may show faces."""
+
+
+def upload(directory: Path, project: str, *, offline: bool) -> int:
+    """Send a folder's cells, its trials and its table. A run that is there is overwritten, not doubled.
+
+    Args:
+        directory: of cells.
+        project: at Weights & Biases.
+        offline: write the runs into ``directory/wandb``, for ``wandb sync``.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        UserError: there are no results, they do not belong in one table, or the server does not answer.
+    """
+    table = load(directory)
+    runs = [*_cells(directory), *_trials(directory, table.protocol)]
+    for folder, about, result in track(runs, "cells"):
+        board = wandb_board.start(about, directory, project, offline=offline)
+        dashboard.catch_up(board, result["stages"], set())
+        dashboard.finish(board, folder, result)
+    _send_table(table, project, offline=offline)
+    if old := sum("history" not in stage for _, _, result in runs for stage in result["stages"][-1:]):
+        log.warning("note: %d of %d have no history: they were trained by an earlier version", old, len(runs))
+    tried = sum(about.job == dashboard.TUNE for _, about, _ in runs)
+    log.info("%d cells, %d trials and the table, project %s", len(runs) - tried, tried, project)
+    if offline:
+        log.info("nothing was sent; to send it: wandb sync %s/offline-run-*", directory / "wandb")
+    return 0
+
+
+def _cells(directory: Path) -> Iterator[tuple[Path, About, dict[str, Any]]]:
+    for folder, result in read_cells(directory):
+        about = dashboard.about(result["config"], result["protocol"], directory / folder)
+        yield directory / folder, about, result
+
+
+def _trials(directory: Path, protocol: dict[str, Any]) -> Iterator[tuple[Path, About, dict[str, Any]]]:
+    for path in sorted((directory / results.TRIALS).glob(f"*/{results.TRIAL}")):
+        told = json.loads(path.read_text())
+        yield path.parent, dashboard.about(told["config"], protocol, path.parent, trial=True), told
+
+
+def _send_table(table: Table, project: str, *, offline: bool) -> None:
+    """The table as a run: its numbers, its text as notes, its page where nobody's face may be in it."""
+    name, group = table.directory.resolve().name, dashboard.group_of(table.directory, table.protocol)
+    identity = content_hash([group, "table"])[:16]
+    config = {"title": table.title, "protocol": table.protocol}
+    about = About(identity, name, group, "table", (), config)
+    board = wandb_board.start(about, table.directory, project, offline=offline, notes=exports.to_markdown(table))
+    page = table.directory / REPORT
+    board.table(*_numbers(table), page if page.exists() and _is_free(table) else None)
+
+
+def _numbers(table: Table) -> tuple[list[str], list[list[Any]]]:
+    """Columns and rows: of each metric the mean over the seeds and its standard deviation."""
+    parts = [f"{metric} {part}" for metric in METRICS for part in ("mean", "std")]
+    rows = []
+    for row in table.rows:
+        numbers = [number for metric in METRICS for number in (row.mean(metric), row.std(metric))]
+        shown = [None if math.isnan(number) else number for number in numbers]
+        rows.append([row.method, row.loss, row.class_weights, row.stage, len(row.seeds), *shown])
+    return ["method", "loss", "class weights", "stage", "seeds", *parts], rows
+
+
+def _is_free(table: Table) -> bool:
+    """Whether all pictures, and their names, may be shown to others."""
+    data = [cell.result.get("data", {}) for row in table.rows for cell in row.cells]
+    return all(one.get("redistributable", False) for one in data)
