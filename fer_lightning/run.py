@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning import build, faces, objective, ranks, results
+from fer_lightning import build, faces, ranks, results
 from fer_lightning.cache import write_atomic
 from fer_lightning.checking import check
 from fer_lightning.config import compose
@@ -62,7 +62,7 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> Cell:
         ranks.take_gpu()
     build.sampler(config)  # these refuse what makes no sense before the data is touched
     build.augmentation(config)
-    objective.try_out(config)
+    build.try_out(config)
     fits = build.fits(config)
     backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from fer_lightning import build, guards, objective, results
+from fer_lightning import build, guards, results
 from fer_lightning.cache import content_hash
 from fer_lightning.callbacks import CenterMonitor
 from fer_lightning.contracts import ClassStats
@@ -81,7 +81,7 @@ class Training:
         self.directory = directory
         self.watch_test = watch_test
         self.settings = build.trainer(cell.config)
-        self.weights = objective.class_weights(cell.config, cell.stats)
+        self.weights = build.class_weights(cell.config, cell.stats)
         self.card = build.card(cell.config, cell.backbone, cell.stats, cell.protocol)
         self.results: list[FitResult] = []
         self.notices: list[str] = []

@@ -19,8 +19,8 @@ import pytest
 from processes import is_there, tree, until_gone
 
 from fer_lightning import results
-from fer_lightning.sweep import cells
-from fer_lightning.sweep.cells import State
+from fer_lightning.sweeps import planned_run
+from fer_lightning.sweeps.planned_run import State
 
 SWEEP = [
     *("data.rows=803", "data.minival=0.3", "data.batch_size=32", "backbone.people=20", "backbone.pictures=10"),
@@ -133,7 +133,7 @@ def torment(
                 for path in folder.glob("*/result.json"):
                     json.loads(path.read_text())  # whole
         code = sweep.returncode
-        assert not [cell.label for cell in cells.read(folder) if cell.state() == State.FAILED]
+        assert not [cell.label for cell in planned_run.read(folder) if cell.state() == State.FAILED]
         now = whole_files(folder)
         assert complete.items() <= now.items(), "a complete cell was trained again"
         complete = now
@@ -153,7 +153,7 @@ def same_in_the_end(undisturbed: Path, folder: Path) -> None:
     assert len(digits(folder)) == 6
     assert digits(folder) == digits(undisturbed)
     assert table(folder) == table(undisturbed)
-    assert {cell.state() for cell in cells.read(folder)} == {State.DONE}
+    assert {cell.state() for cell in planned_run.read(folder)} == {State.DONE}
     left = {path.name for path in folder.glob("*-*/*")} | {path.name for path in folder.glob("*-*/.*")}
     kept = {"result.json", "predictions.parquet", "embeddings.npz", "embedding2d.npz", "best.ckpt", "logs"}
     assert left <= {*kept, "log.txt", ".lock"}

@@ -7,11 +7,11 @@ from itertools import product
 import pytest
 import torch
 
-from fer_lightning import objective as objectives
 from fer_lightning.config import Composer, compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
-from fer_lightning.objective import Distinct, Objective, objective
+from fer_lightning.sweeps import same_experiment
+from fer_lightning.sweeps.same_experiment import Distinct, Objective, objective
 
 STATS = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)
 FROZEN = "neck=identity stage=feature_extraction"
@@ -131,9 +131,9 @@ def test_a_cell_that_is_another_one_is_not_another_ones_factor() -> None:
 
 
 def test_cells_with_other_seeds_are_compared_by_the_same_answers() -> None:
-    before = objectives._answers.cache_info().misses
+    before = same_experiment._answers.cache_info().misses
     cells = [of(f"loss=focal loss.gamma=1.75 seed={seed} optimizer.lr=0.0{seed}1") for seed in range(5)]
-    assert objectives._answers.cache_info().misses - before <= 2  # a softmax stage, and the cell's
+    assert same_experiment._answers.cache_info().misses - before <= 2  # a softmax stage, and the cell's
     assert all(torch.equal(cell.answers, cells[0].answers) for cell in cells)
     assert len({cell.rest for cell in cells}) == 5
 
@@ -144,5 +144,5 @@ def test_cells_with_other_seeds_are_compared_by_the_same_answers() -> None:
 def test_what_is_remembered_is_not_taken_for_another_cells(word: str) -> None:
     base, other = of("loss=focal"), of(f"loss=focal {word}")
     assert base.factor_to(other) is None
-    objectives._answers.cache_clear()
+    same_experiment._answers.cache_clear()
     assert torch.equal(of(f"loss=focal {word}").answers, other.answers)

@@ -27,9 +27,9 @@ from telling import tell
 
 from fer_lightning import metrics, results
 from fer_lightning.cache import write_atomic
-from fer_lightning.sweep import cells, grid, hydra_app
-from fer_lightning.sweep.cells import Planned
-from fer_lightning.sweep.planner import Planner
+from fer_lightning.sweeps import grid, hydra_launchers, planned_run
+from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planner import Planner
 
 SEEDS = 5
 LOSSES = ("center", "cluster", "island", "contrastive_center")
@@ -96,8 +96,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         base, planner, random = Path(folder), MadeUp(), torch.Generator().manual_seed(0)
         begin = time.perf_counter()
-        planned = grid.plan(hydra_app.grid(words), planner, base)
-        cells.note_down(planned, base)
+        planned = grid.plan(hydra_launchers.grid(words), planner, base)
+        planned_run.note_down(planned, base)
         told["cells"] = len(planned)
         told["seconds"]["planning"] = time.perf_counter() - begin
         for cell in planned[:-10]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.errors import UserError
-from fer_lightning.sweep import cells
-from fer_lightning.sweep.cells import Planned, State
+from fer_lightning.sweeps import planned_run
+from fer_lightning.sweeps.planned_run import Planned, State
 
 
 def sweep(arguments: Sequence[str]) -> int:
@@ -24,7 +24,7 @@ def sweep(arguments: Sequence[str]) -> int:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give that of a sweep or table, e.g. runs/adhoc")
     states: dict[State, list[Planned]] = {state: [] for state in State}
-    for cell in cells.read(folder):
+    for cell in planned_run.read(folder):
         states[cell.state()].append(cell)
     total = sum(map(len, states.values()))
     if not total:

@@ -10,7 +10,7 @@ from fer_lightning.errors import UserError, did_you_mean
 from fer_lightning.layout import tables
 from fer_lightning.overrides import apart
 from fer_lightning.progress import duration
-from fer_lightning.sweep.planner import Planner
+from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables import plan as planning
 from fer_lightning.tables import tune
 from fer_lightning.tables.analysis.rows import load

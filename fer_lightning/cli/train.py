@@ -15,9 +15,9 @@ from fer_lightning.config import compose, is_own
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped
 from fer_lightning.overrides import apart
-from fer_lightning.sweep import grid, hydra_app
-from fer_lightning.sweep.planner import Planner
-from fer_lightning.sweep.running import Sweep
+from fer_lightning.sweeps import grid, hydra_launchers
+from fer_lightning.sweeps.planner import Planner
+from fer_lightning.sweeps.run_sweep import Sweep
 
 HYDRA_ONLY = (
     "--help",
@@ -78,20 +78,20 @@ def _split(words: Sequence[str]) -> tuple[str | None, set[str], list[str]]:
 
 
 def _sweep(own: Sequence[str], of_hydra: Sequence[str], config_dir: str | None, *, retry_failed: bool) -> int:
-    settings = hydra_app.settings(of_hydra, config_dir)
+    settings = hydra_launchers.settings(of_hydra, config_dir)
     base = Path(settings.sweep.dir)
     planner = Planner(config_dir)
     sweeper = settings.runtime.choices["hydra/sweeper"]
     if sweeper == "optuna":
         try:
-            from fer_lightning.sweep.search import Search
+            from fer_lightning.sweeps.optuna_search import Search
         except ModuleNotFoundError as error:
             raise UserError("hydra/sweeper=optuna: pip install 'fer-lightning[optuna]' first") from error
         numbers = {key: value for key, value in settings.sweeper.items() if key != "_target_"}
         return Search(own, planner, base, **numbers).run(of_hydra, config_dir, retry_failed=retry_failed)
     if sweeper != "basic":
         raise UserError(f"hydra/sweeper={sweeper}: there is basic, a grid, and optuna, a search")
-    combinations = hydra_app.grid(own)
+    combinations = hydra_launchers.grid(own)
     try_out_own([planner.compose(words) for words in combinations])
     planned = grid.plan(combinations, planner, base)
     return 1 if Sweep(planned, base, of_hydra, config_dir, retry_failed=retry_failed).run() else 0
@@ -108,11 +108,11 @@ def try_out_own(configs: Sequence[dict[str, Any]]) -> None:
         nodes = [node for node in config.values() if is_own(node)]
         if not nodes or repr(nodes) in tried:
             continue
-        from fer_lightning import objective  # torch, which a sweep without code of the user's own needs not yet
+        from fer_lightning import build  # torch, which a sweep without code of the user's own needs not yet
 
         tried.add(repr(nodes))
         check(config)
-        objective.try_out(config)
+        build.try_out(config)
 
 
 def _hydra_only(words: Sequence[str]) -> int:

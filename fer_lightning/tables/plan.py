@@ -17,8 +17,8 @@ from fer_lightning.cache import write_atomic
 from fer_lightning.contracts import Correction, Metric
 from fer_lightning.errors import UserError
 from fer_lightning.layout import shipped, tables
-from fer_lightning.sweep.cells import Planned
-from fer_lightning.sweep.planner import Planner
+from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.analysis import naming
 
 Space = dict[str, list[float]]
@@ -178,7 +178,7 @@ class Twin(NamedTuple):
 
 def twins(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> list[Twin]:
     """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
-    from fer_lightning.objective import Distinct  # torch, which a table that is shown needs not
+    from fer_lightning.sweeps.same_experiment import Distinct  # torch, which a table that is shown needs not
 
     found: list[Twin] = []
     seen: Distinct[tuple[RowPlan, str]] = Distinct()

@@ -12,9 +12,9 @@ from typing import Any
 from fer_lightning.errors import UserError
 from fer_lightning.overrides import apart
 from fer_lightning.results import LOG, TRIALS
-from fer_lightning.sweep.cells import Planned
-from fer_lightning.sweep.planner import Planner
-from fer_lightning.sweep.running import Sweep
+from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planner import Planner
+from fer_lightning.sweeps.run_sweep import Sweep
 from fer_lightning.tables import plan as planning
 from fer_lightning.tables import tune
 from fer_lightning.tables.analysis.rows import load

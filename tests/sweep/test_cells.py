@@ -8,8 +8,8 @@ import pytest
 from fer_lightning import results
 from fer_lightning.cli import main
 from fer_lightning.errors import Stopped, stopped_by_a_full_disk
-from fer_lightning.sweep import cells
-from fer_lightning.sweep.cells import Planned, State
+from fer_lightning.sweeps import planned_run
+from fer_lightning.sweeps.planned_run import Planned, State
 
 
 def planned(base: Path, name: str, *, trial: bool = False, error: str = "") -> Planned:
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
     """A cell in each state, a trial, one that was never planned, and one that cannot be."""
     made = {name: planned(tmp_path, name) for name in ("done", "running", "failed", "stopped", "missing")}
     trial = planned(tmp_path, "trial", trial=True)
-    cells.note_down([*made.values(), trial, planned(tmp_path, "odd", error="loss: no")], tmp_path)
+    planned_run.note_down([*made.values(), trial, planned(tmp_path, "odd", error="loss: no")], tmp_path)
     done(made["done"], 0.6)
     done(trial, 0.7)
     done(planned(tmp_path, "unplanned"), 0.5)
@@ -68,14 +68,14 @@ def test_nothing_to_tell_of_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_plans_of_several_sweeps_are_joined_and_the_same_one_replaced(tmp_path: Path) -> None:
     first, second = planned(tmp_path, "a"), planned(tmp_path, "b")
-    cells.note_down([first], tmp_path)
-    cells.note_down([first, second], tmp_path)
-    assert cells.read(tmp_path) == [first, second]
+    planned_run.note_down([first], tmp_path)
+    planned_run.note_down([first, second], tmp_path)
+    assert planned_run.read(tmp_path) == [first, second]
     bad = planned(tmp_path, "a", error="data: not there")
     other = tmp_path / "other"
-    cells.note_down([bad], other)
-    cells.note_down([planned(other, "a")], other)  # mended: planned by the same words
-    assert [cell.state() for cell in cells.read(other)] == [State.MISSING]
+    planned_run.note_down([bad], other)
+    planned_run.note_down([planned(other, "a")], other)  # mended: planned by the same words
+    assert [cell.state() for cell in planned_run.read(other)] == [State.MISSING]
 
 
 def test_a_cell_that_is_complete_is_unlocked_for_good(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning.sweep import gpus
+from fer_lightning.sweeps import gpu_leases
 
 
 @pytest.fixture(autouse=True)
@@ -15,18 +15,18 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_cells_have_different_ones_and_a_third_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(gpus.VISIBLE, "3,5,6")
+    monkeypatch.setenv(gpu_leases.VISIBLE, "3,5,6")
     order: list[str] = []
 
     def third() -> None:
-        with gpus.leased(2) as environment:
-            order.append(environment[gpus.VISIBLE])
+        with gpu_leases.leased(2) as environment:
+            order.append(environment[gpu_leases.VISIBLE])
 
     waiting = threading.Thread(target=third)
-    with gpus.leased(1) as first:
-        assert first == {gpus.VISIBLE: "3"}
-        with gpus.leased(1) as second:
-            assert second == {gpus.VISIBLE: "5"}
+    with gpu_leases.leased(1) as first:
+        assert first == {gpu_leases.VISIBLE: "3"}
+        with gpu_leases.leased(1) as second:
+            assert second == {gpu_leases.VISIBLE: "5"}
             waiting.start()
             waiting.join(0.5)
             order.append("the first two end")
@@ -35,14 +35,14 @@ def test_two_cells_have_different_ones_and_a_third_waits(monkeypatch: pytest.Mon
 
 
 def test_a_cell_of_several_gpus_holds_none_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(gpus.VISIBLE, "0,1")
-    with gpus.leased(1):
-        waiting = threading.Thread(target=lambda: gpus.leased(2).__enter__(), daemon=True)
+    monkeypatch.setenv(gpu_leases.VISIBLE, "0,1")
+    with gpu_leases.leased(1):
+        waiting = threading.Thread(target=lambda: gpu_leases.leased(2).__enter__(), daemon=True)
         waiting.start()
         waiting.join(0.3)
         assert waiting.is_alive()
-        with gpus.leased(1) as other:
-            assert other == {gpus.VISIBLE: "1"}
+        with gpu_leases.leased(1) as other:
+            assert other == {gpu_leases.VISIBLE: "1"}
     waiting.join(10)
     assert not waiting.is_alive()
 
@@ -50,25 +50,25 @@ def test_a_cell_of_several_gpus_holds_none_while_it_waits(monkeypatch: pytest.Mo
 def test_nothing_is_held_where_slurm_has_given_some_or_none_are_asked_for_or_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(gpus.VISIBLE, "0")
+    monkeypatch.setenv(gpu_leases.VISIBLE, "0")
     for number in (0, 2):
-        with gpus.leased(number) as environment:
+        with gpu_leases.leased(number) as environment:
             assert environment == {}
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    with gpus.leased(1) as environment:
+    with gpu_leases.leased(1) as environment:
         assert environment == {}
 
 
 def test_without_a_driver_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.delenv(gpu_leases.VISIBLE, raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    assert gpus.visible() == []
+    assert gpu_leases.visible() == []
 
 
 def test_the_driver_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho 'GPU 0: A (UUID: x)'\necho '  MIG 1g.5gb'\necho 'GPU 1: A (UUID: y)'\n")
     program.chmod(0o755)
-    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.delenv(gpu_leases.VISIBLE, raising=False)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert gpus.visible() == ["0", "1"]
+    assert gpu_leases.visible() == ["0", "1"]

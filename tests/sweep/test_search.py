@@ -11,9 +11,9 @@ from fer_lightning import results
 from fer_lightning.cache import content_hash
 from fer_lightning.cli.train import train
 from fer_lightning.errors import Busy, UserError
-from fer_lightning.sweep import search as search_module
-from fer_lightning.sweep.cells import Planned
-from fer_lightning.sweep.search import Search
+from fer_lightning.sweeps import optuna_search as search_module
+from fer_lightning.sweeps.optuna_search import Search
+from fer_lightning.sweeps.planned_run import Planned
 
 WORDS = ["optimizer.lr=tag(log, interval(1e-4, 1.0))", "loss=softmax,cluster", "seed=3"]
 
@@ -170,7 +170,7 @@ def test_the_command_line_chooses_it_and_its_numbers(tmp_path: Path, monkeypatch
             seen.append((hydra_words, config_dir, retry_failed))
             return 0
 
-    monkeypatch.setattr("fer_lightning.sweep.search.Search", Seen)
+    monkeypatch.setattr("fer_lightning.sweeps.optuna_search.Search", Seen)
     hydra_words = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=9", f"hydra.sweep.dir={tmp_path}"]
     assert train(["-m", *hydra_words, *WORDS]) == 0
     assert seen == [

@@ -6,13 +6,6 @@ from fer_lightning.tables.analysis import comparisons
 from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, Comparison
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.analysis.statistics import LEVEL
-from fer_lightning.tables.output.formats import DAGGER as DAGGER
-from fer_lightning.tables.output.formats import IN_PERCENT as IN_PERCENT
-from fer_lightning.tables.output.formats import MISSING as MISSING
-from fer_lightning.tables.output.formats import cell as cell
-from fer_lightning.tables.output.formats import decimal as decimal
-from fer_lightning.tables.output.formats import percent as percent
-from fer_lightning.tables.output.notes import foot as foot
 
 
 def verdict(table: Table) -> str:

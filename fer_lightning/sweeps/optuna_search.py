@@ -17,10 +17,10 @@ from optuna.storages.journal import JournalFileBackend
 from fer_lightning.cache import content_hash
 from fer_lightning.errors import Busy, UserError
 from fer_lightning.overrides import parse
-from fer_lightning.sweep.cells import Planned
-from fer_lightning.sweep.planner import Planner
-from fer_lightning.sweep.progress import Progress
-from fer_lightning.sweep.running import Sweep
+from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planner import Planner
+from fer_lightning.sweeps.progress_lines import Progress
+from fer_lightning.sweeps.run_sweep import Sweep
 
 log = logging.getLogger(__name__)
 

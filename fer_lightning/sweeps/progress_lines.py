@@ -10,7 +10,7 @@ from types import TracebackType
 
 from fer_lightning import results
 from fer_lightning.progress import duration
-from fer_lightning.sweep.cells import Planned
+from fer_lightning.sweeps.planned_run import Planned
 
 
 class Progress:

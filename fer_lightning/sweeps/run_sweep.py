@@ -18,10 +18,10 @@ from fer_lightning import launch, results
 from fer_lightning.errors import Busy
 from fer_lightning.overrides import quoted
 from fer_lightning.processes import end_with_parent
-from fer_lightning.sweep import cells as planned_cells
-from fer_lightning.sweep import gpus, hydra_app
-from fer_lightning.sweep.cells import Planned, State
-from fer_lightning.sweep.progress import Progress
+from fer_lightning.sweeps import gpu_leases, hydra_launchers
+from fer_lightning.sweeps import planned_run as planned_cells
+from fer_lightning.sweeps.planned_run import Planned, State
+from fer_lightning.sweeps.progress_lines import Progress
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Task:
         cell.directory.mkdir(parents=True, exist_ok=True)
         kind = ["--trial"] if cell.trial else []
         words = ["--directory", str(cell.directory.resolve()), *kind, *self.options, *cell.words]
-        with gpus.leased(cell.gpus) as environment:
+        with gpu_leases.leased(cell.gpus) as environment:
             return launch.wait(launch.fork(words, cell.directory / results.LOG, **environment))
 
 
@@ -135,7 +135,7 @@ class Sweep:
         options = ["--config-dir", self.config_dir] if self.config_dir else []
         task = Task(to_do, options, os.getpid())
         words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
-        return hydra_app.launch(task, [cell.words for cell in to_do], words, self.config_dir)
+        return hydra_launchers.launch(task, [cell.words for cell in to_do], words, self.config_dir)
 
     def _epitaph(self, cell: Planned) -> str:
         """Why a cell is not complete."""

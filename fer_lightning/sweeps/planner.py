@@ -12,10 +12,10 @@ from fer_lightning import launch, results
 from fer_lightning.config import Composer
 from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
-from fer_lightning.sweep.cells import Planned
+from fer_lightning.sweeps.planned_run import Planned
 
 if TYPE_CHECKING:
-    from fer_lightning.objective import Objective
+    from fer_lightning.sweeps.same_experiment import Objective
 
 _DECIDES = ("data", "backbone", "stage", "trainer")
 
@@ -69,7 +69,9 @@ class Planner:
 
     def objective(self, overrides: Sequence[str]) -> Objective:
         """What a cell minimises, to compare it with others before anything is trained."""
-        from fer_lightning.objective import objective  # torch, which a sweep that is complete needs not
+        from fer_lightning.sweeps.same_experiment import (
+            objective,  # torch, which a sweep that is complete needs not
+        )
 
         key = tuple(overrides)
         if key not in self._objectives:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fer_lightning.errors import UserError
-from fer_lightning.sweep.cells import Planned
-from fer_lightning.sweep.planner import Planner
+from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planner import Planner
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def _labels(combinations: Sequence[Sequence[str]]) -> list[str]:
 
 def _without_twins(planned: Sequence[Planned], planner: Planner) -> list[Planned]:
     """All cells but those that would train what an earlier one does; says which, also up to a factor."""
-    from fer_lightning.objective import Distinct  # torch, which a sweep that is complete needs not
+    from fer_lightning.sweeps.same_experiment import Distinct  # torch, which a sweep that is complete needs not
 
     kept, seen = [], Distinct[Planned]()
     for cell in planned:
