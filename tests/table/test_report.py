@@ -21,7 +21,8 @@ from fer_lightning.progress import duration
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output import exports
-from fer_lightning.tables.output.verdicts import percent, verdict
+from fer_lightning.tables.output.formats import percent
+from fer_lightning.tables.output.verdicts import verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
 

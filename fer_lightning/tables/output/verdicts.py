@@ -6,6 +6,7 @@ from fer_lightning.tables.analysis import comparisons
 from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, Comparison
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.analysis.statistics import LEVEL
+from fer_lightning.tables.output.formats import percent
 
 
 def verdict(table: Table) -> str:
