@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning import figures, results
+from fer_lightning import figures
 from fer_lightning.cache import content_hash
+from fer_lightning.config import identity
+from fer_lightning.evaluation import results
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,10 +65,10 @@ def about(config: Config, protocol: Config, directory: Path, *, trial: bool = Fa
     table = around.parent if trial and around.name == results.TRIALS else around
     group = group_of(table, protocol)
     job = TUNE if trial else [name for name, node in config["stage"].items() if isinstance(node, dict)][-1]
-    identity = content_hash(results.identity(config, protocol))[:8]
+    run_hash = content_hash(identity.identity(config, protocol))[:8]
     tags = [f"{key}={choices[key]}" for key in _TAGS if key in choices]
     return About(
-        id=f"{identity}-{content_hash([group, job])[:8]}",
+        id=f"{run_hash}-{content_hash([group, job])[:8]}",
         name=f"{choices['loss']}-{choices['class_weights']}-s{config['seed']}",
         group=group,
         job=job,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -14,14 +15,14 @@ import pyarrow.compute as pc
 import yaml
 
 from fer_lightning.cache import home
-from fer_lightning.config import make, preparing, reading
+from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
+from fer_lightning.config.shipped import shipped
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.reading import SPLITS
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store import Store
 from fer_lightning.errors import UserError
-from fer_lightning.layout import shipped
 
 log = logging.getLogger(__name__)
 
@@ -111,3 +112,33 @@ def missing_bytes(config: Config, found: Manifest) -> int:
 
 def _stores(config: Config) -> Path:
     return Path(config["data"]["store"] or home() / "stores").expanduser()
+
+
+def reading(node: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``data`` that its reader takes."""
+    taken = inspect.signature(target("data", node)).parameters
+    return {key: value for key, value in arguments(node).items() if key in taken}
+
+
+def preparing(node: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``data`` that ``prepare`` takes."""
+    return {key: node[key] for key in keys_of_prepare() if key in node}
+
+
+def batching(node: dict[str, Any]) -> dict[str, Any]:
+    """The keys of ``data`` that the datamodule takes."""
+    return {key: node[key] for key in keys_of_batches() if key in node}
+
+
+def keys_of_prepare() -> dict[str, Key]:
+    """The keys of ``data`` that ``prepare`` takes."""
+    from fer_lightning.data.prepare import prepare
+
+    return keys_of(prepare, {"manifest", "base", "processes", "progress"})
+
+
+def keys_of_batches() -> dict[str, Key]:
+    """The keys of ``data`` that the datamodule takes."""
+    from fer_lightning.data.datamodule import FaceDataModule
+
+    return keys_of(FaceDataModule, {"store", "draw", "augment", "seed"})

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from fer_lightning.cache import ABOUT, atomic_path, content_hash, home, locked, write_atomic
+from fer_lightning.core.versions import versions
 from fer_lightning.data.datamodule import Batch, FaceDataModule, as_it_is
 from fer_lightning.data.samplers import Pick, Views
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.progress import track
-from fer_lightning.results import versions
 
 _EMBEDDINGS = "embeddings.npy"
 

@@ -13,9 +13,10 @@ import numpy.typing as npt
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from fer_lightning import dashboard, ranks, wandb_board
+from fer_lightning import dashboard, wandb_board
 from fer_lightning.dashboard import About, Board, Stages
 from fer_lightning.errors import UserError, in_words
+from fer_lightning.training import distributed
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class OnBoard(CellLogger):
 
     def of(self, fit: str) -> bool:
         """Begin the run, if that was not done: who has no account shall not hear of it at the end."""
-        if self.start is not None and ranks.is_first():
+        if self.start is not None and distributed.is_first():
             begin, self.start = self.start, None
             self._without_harm(lambda: setattr(self, "board", begin()))
         return False

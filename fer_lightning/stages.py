@@ -19,13 +19,13 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from fer_lightning import ranks
 from fer_lightning.cache import home, lock_of, write_atomic
 from fer_lightning.callbacks import EndAtOnce, EpochLine, FiniteLoss, Reseed
 from fer_lightning.errors import UserError
 from fer_lightning.freeze import BatchNorm
 from fer_lightning.history import Epoch, History, Pace, Steepness
 from fer_lightning.module import MONITOR, FERModule
+from fer_lightning.training import distributed
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ class TrainerSettings:
                 *callbacks,
                 *(History(tell), best, last),
             ],
-            plugins=[AtomicCheckpoints(), ranks.environment()],
+            plugins=[AtomicCheckpoints(), distributed.environment()],
             logger=logger,
             use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded
             num_sanity_val_steps=0,
@@ -220,7 +220,7 @@ def run_fit(
     assert isinstance(best, ModelCheckpoint)
     assert isinstance(last, ModelCheckpoint)
     half_done = Path(last.dirpath or "") / LAST
-    if there := ranks.agree(half_done.exists()):
+    if there := distributed.agree(half_done.exists()):
         log.info("%s: goes on from %s", name, half_done)
     seed_everything(seed, workers=True, verbose=False)
     trainer.fit(module, datamodule=data, ckpt_path=half_done if there else None, weights_only=True)
@@ -251,7 +251,7 @@ def shared_fit(
     lock = lock_of(entry)
     told = False
     try:
-        while (answer := ranks.agree(_look_for(entry, lock) if ranks.is_first() else "")) == "busy":
+        while (answer := distributed.agree(_look_for(entry, lock) if distributed.is_first() else "")) == "busy":
             if not told:
                 log.info("waiting: another cell trains the stage that this one starts with")
             told = True
@@ -259,7 +259,7 @@ def shared_fit(
             log.info("stage found: another cell with the same choices has trained it")
             return _found_fit(entry)
         state, result = train(entry)
-        if ranks.is_first():
+        if distributed.is_first():
             write_atomic(entry / _FIT, json.dumps({**asdict(result), "shared": True}))
             (entry / LAST).unlink(missing_ok=True)
         return state, result

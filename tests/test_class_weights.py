@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fer_lightning import class_weights
-from fer_lightning.layout import groups
+from fer_lightning.config.shipped import groups
 
 AFFECTNET = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 SCHEMES: dict[str, Callable[[Any], Tensor]] = {

@@ -13,9 +13,9 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 
-from fer_lightning.config import Composer, compose
+from fer_lightning.config.compose import Composer, compose
+from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.errors import UserError
-from fer_lightning.layout import groups, shipped
 
 OWN = {
     "loss/mine": r"""
@@ -183,7 +183,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         lists.append(words)
         return hydra_compose(name, words, **options)
 
-    monkeypatch.setattr("fer_lightning.config.hydra_compose", noted)
+    monkeypatch.setattr("fer_lightning.config.compose.hydra_compose", noted)
     return lists
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
+from fer_lightning.config.shipped import groups
 from fer_lightning.errors import UserError
-from fer_lightning.layout import groups
+from fer_lightning.run.check_config import check
 
 WRONG_WORDS = ("loss", "loss=", "=cluster", "loss=a=b=[", "loss=cluster,softmax", "~seed", "~loss")
 OPTIONS = [f"{group}={option}" for group, options in groups().items() for option in options]

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from fer_lightning import run as run_module
 from fer_lightning.cli import main
+from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.inference import load_model
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.layout import groups, shipped
 from fer_lightning.metrics import METRICS
+from fer_lightning.run.__main__ import main as run_main
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 SWEEP = [
@@ -200,7 +200,7 @@ def test_what_a_user_should_know_is_kept(single: Path) -> None:
 
 
 def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: Path, tmp_path: Path) -> None:
-    assert run_module.main(["--trial", "--directory", str(tmp_path), *CELL]) == 0
+    assert run_main(["--trial", "--directory", str(tmp_path), *CELL]) == 0
     told = json.loads((tmp_path / "trial.json").read_text())
     assert told["minival_macro_recall"] == result(single)["stages"][-1]["minival_macro_recall"]
     assert {path.name for path in tmp_path.iterdir()} == {"trial.json", "logs"}
@@ -210,7 +210,7 @@ def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: P
 
 
 def test_watching_the_test_set_changes_nothing_else(single: Path, tmp_path: Path) -> None:
-    assert run_module.main(["--directory", str(tmp_path), *CELL, "optimism=false"]) == 0
+    assert run_main(["--directory", str(tmp_path), *CELL, "optimism=false"]) == 0
     assert numbers(tmp_path) == numbers(single)
     first, second = (result(folder)["stages"][-1]["history"] for folder in (single, tmp_path))
     clock = ("images_per_second", "waiting_share")
@@ -224,7 +224,7 @@ def test_a_folder_with_another_cells_result_is_not_overwritten(
     single: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (single / "result.json").read_bytes()
-    assert run_module.main(["--directory", str(single), *CELL, "loss.weight=0.5"]) == 2
+    assert run_main(["--directory", str(single), *CELL, "loss.weight=0.5"]) == 2
     assert "holds the result of another cell" in capsys.readouterr().err
     assert (single / "result.json").read_bytes() == before
 

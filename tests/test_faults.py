@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from processes import is_there, tree, until_gone
 
-from fer_lightning import results
+from fer_lightning.evaluation import results
 from fer_lightning.sweeps import planned_run
 from fer_lightning.sweeps.planned_run import State
 

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fer_lightning import build, features
-from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning import features
+from fer_lightning.config.compose import compose
 from fer_lightning.data.samplers import Pick, Views
 from fer_lightning.features import Pass, backbone_embeddings, embeddings_key
-from fer_lightning.run import set_up
-from fer_lightning.training import Cell, Training
+from fer_lightning.run import build
+from fer_lightning.run.check_config import check
+from fer_lightning.run.set_up import Cell, set_up
+from fer_lightning.run.train_stages import Training
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1"]
 FROZEN = [*SMALL, "stage=feature_extraction", "stage.epochs=3", "trainer.precision=64-true", "loss=cluster"]

@@ -18,10 +18,12 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from fer_lightning import build, faces, results, run, stages
+from fer_lightning import faces, stages
 from fer_lightning.callbacks import EpochLine, FiniteLoss, _Batch
-from fer_lightning.config import compose
-from fer_lightning.results import CHECKPOINT
+from fer_lightning.config.compose import compose
+from fer_lightning.evaluation.results import CHECKPOINT
+from fer_lightning.run import build, claim
+from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.stages import LAST
 
 CODE = """
@@ -163,7 +165,7 @@ def fail(
         monkeypatch.setattr(EpochLine, "on_train_epoch_start", note)
         monkeypatch.setattr(stages, "FiniteLoss", lambda stage, last, **_: FiniteLoss(stage, last, late))
         how = [f"loss.start={start}", f"loss.spoilt={spoilt}"]
-        assert run.main(["--directory", str(tmp_path), *WORDS, *how, *words]) == 1
+        assert run_main(["--directory", str(tmp_path), *WORDS, *how, *words]) == 1
         (line,) = capsys.readouterr().err.splitlines()
         assert {path.name: path.read_bytes() for path in tmp_path.glob("*.ckpt")} == kept
         assert not (tmp_path / "result.json").exists()
@@ -287,7 +289,7 @@ def test_all_ranks_end_and_the_one_with_the_sample_names_it(tmp_path: Path) -> N
     assert named(line) == in_store([31])
     assert f"not finite for 1 of {BATCH // 2} samples" in line
     assert re.search(r", rank \d of 2: ", line)
-    assert line == f"fer: {results.read_failure(tmp_path)}"
+    assert line == f"fer: {claim.read_failure(tmp_path)}"
     check_kept(tmp_path)
 
 

@@ -9,7 +9,6 @@ from torch import nn
 from fer_lightning import class_weights
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, balanced, shown, shuffle
-from fer_lightning.guards import Imbalance, about_the_head, about_the_imbalance
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.losses.affinity import AffinityHead
 from fer_lightning.losses.balanced_softmax import BalancedSoftmaxHead
@@ -20,6 +19,7 @@ from fer_lightning.losses.ldam import LDAMHead
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity, LinearPReLU
 from fer_lightning.models.network import Network
+from fer_lightning.run.notices import Imbalance, about_the_head, about_the_imbalance
 from fer_lightning.stages import Fit
 
 STATS = ClassStats(("a", "b"), (5, 5))

@@ -18,10 +18,12 @@ import torch
 from processes import rest, start, until
 from pytorch_lightning import LightningModule, Trainer
 
-from fer_lightning import results, run
 from fer_lightning.callbacks import EpochLine
-from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
+from fer_lightning.evaluation import results
+from fer_lightning.run import train_and_test
+from fer_lightning.run.__main__ import main as run_main
+from fer_lightning.run.check_config import check
 from fer_lightning.stages import LAST
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=5"]
@@ -61,7 +63,7 @@ def forget_stages() -> None:
 
 
 def train(words: list[str], directory: Path) -> None:
-    run.train(config(words), directory, directory)
+    train_and_test.train(config(words), directory, directory)
 
 
 def digits(directory: Path) -> dict[str, Any]:
@@ -129,7 +131,7 @@ def test_cut_between_training_and_test_it_is_only_tested(monkeypatch: pytest.Mon
         raise CutError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "finish", fail)
+        patch.setattr(train_and_test, "finish", fail)
         with pytest.raises(CutError):
             train(words, tmp_path / "cut")
     trained: list[int] = []
@@ -153,14 +155,14 @@ def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def trial(directory: Path) -> float:
-        run.train(config(CELLS["fine-tuning"]), directory, directory, trial=True)
+        train_and_test.train(config(CELLS["fine-tuning"]), directory, directory, trial=True)
         return float(json.loads((directory / results.TRIAL).read_text())["minival_macro_recall"])
 
     def fail(*_: Any) -> None:
         raise CutError
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_atomic", fail)
+        patch.setattr(train_and_test, "write_atomic", fail)
         with pytest.raises(CutError):
             trial(tmp_path / "cut")
     assert trial(tmp_path / "cut") == trial(tmp_path / "alone")
@@ -180,12 +182,12 @@ def test_another_cells_half_trained_folder_is_refused(
 ) -> None:
     words = CELLS["fine-tuning"]
     with monkeypatch.context() as patch:
-        patch.setattr(run, "finish", lambda *_: (_ for _ in ()).throw(CutError()))
+        patch.setattr(train_and_test, "finish", lambda *_: (_ for _ in ()).throw(CutError()))
         with pytest.raises(CutError):
             train(words, tmp_path)
     before = (tmp_path / LAST).read_bytes()
     other = [*SMALL, *words, f"stage.epochs={EPOCHS}", "loss.weight=0.3"]
-    assert run.main(["--directory", str(tmp_path), *other]) == 2
+    assert run_main(["--directory", str(tmp_path), *other]) == 2
     assert "holds another cell, half trained" in capsys.readouterr().err
     assert (tmp_path / LAST).read_bytes() == before
 
@@ -194,7 +196,7 @@ def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(tmp_path: P
     words = [*SMALL, "stage=two_stage", "loss=cluster", "class_weights=min_over_count", "stage.epochs=3"]
     plain = compose(words)
     forget_stages()
-    run.train(plain, tmp_path / "alone", tmp_path)
+    train_and_test.train(plain, tmp_path / "alone", tmp_path)
     forget_stages()
     chance = random.Random(0)
     for sign in ("feature_extraction: epoch 1 of 3", "fine_tuning: epoch 1 of 3", "fine_tuning: epoch 2 of 3"):
@@ -235,6 +237,6 @@ def test_a_fit_that_ends_before_its_first_epoch_is_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*SMALL, *CELLS["fine-tuning"], "trainer.max_steps=1"]
-    assert run.main(["--directory", str(tmp_path), *words]) == 2
+    assert run_main(["--directory", str(tmp_path), *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == "fer: trainer.max_steps=1: fine_tuning ended before an epoch did; raise it"

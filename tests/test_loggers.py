@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from fer_lightning import dashboard, figures
-from fer_lightning import run as run_module
 from fer_lightning.dashboard import About
 from fer_lightning.loggers import OnBoard, TensorBoard
+from fer_lightning.run.__main__ import main as run_main
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 ABOUT = About("0123", "cluster-none-s0", "t-0123", "fine_tuning", (), {"choices": {"loss": "cluster"}, "seed": 0})
@@ -24,7 +24,7 @@ ABOUT = About("0123", "cluster-none-s0", "t-0123", "fine_tuning", (), {"choices"
 def test_csv_is_a_file_a_stage_and_none_is_nothing(logger: str, files: str, count: int, tmp_path: Path) -> None:
     # a seed of its own: a shared first stage would be logged by the first cell only
     seed = f"seed={40 + ['csv', 'none'].index(logger)}"
-    assert run_module.main(["--directory", str(tmp_path / "cell"), *SMALL, seed, f"logger={logger}"]) == 0
+    assert run_main(["--directory", str(tmp_path / "cell"), *SMALL, seed, f"logger={logger}"]) == 0
     assert len(list((tmp_path / "cell").glob(files))) == count
 
 
@@ -32,7 +32,7 @@ def test_tensorboard_has_one_axis_of_epochs_with_pictures_and_the_result(tmp_pat
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     words = [*SMALL, "stage.epochs=2", "seed=42", "loss=cluster", "logger=tensorboard"]
-    assert run_module.main(["--directory", str(tmp_path / "cell"), *words]) == 0
+    assert run_main(["--directory", str(tmp_path / "cell"), *words]) == 0
     result = json.loads((tmp_path / "cell" / "result.json").read_text())
     events = EventAccumulator(str(tmp_path / "cell" / "logs")).Reload()
     first, second = result["stages"]

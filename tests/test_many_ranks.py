@@ -17,8 +17,9 @@ import pytest
 import torch
 from processes import tree, until_gone
 
-from fer_lightning import launch, results
+from fer_lightning.evaluation import results
 from fer_lightning.processes import GRACE
+from fer_lightning.run import claim, launch
 
 CELL = [
     *("data.rows=803", "data.minival=0.3", "data.batch_size=32", "backbone.people=20", "backbone.pictures=10"),
@@ -200,7 +201,7 @@ def test_a_hung_rank_ends_the_cell_in_the_time_that_was_set(
     assert process.wait(60) == 1
     assert time.monotonic() - begin < 4 + 3 * GRACE
     until_gone([second])
-    assert "had no answer from the others for trainer.timeout=4 s" in (results.read_failure(directory) or "")
+    assert "had no answer from the others for trainer.timeout=4 s" in (claim.read_failure(directory) or "")
 
 
 @pytest.mark.parametrize(("rank", "sign"), [(0, signal.SIGTERM), (1, signal.SIGTERM), (0, signal.SIGINT)])
@@ -214,4 +215,4 @@ def test_a_rank_that_is_asked_to_end_does_so_at_once_and_the_others_with_it(
     assert process.wait(60) == 74
     assert time.monotonic() - begin < 3 * GRACE
     until_gone(ranks)
-    assert results.read_failure(directory) is None
+    assert claim.read_failure(directory) is None

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_lightning import run as run_module
 from fer_lightning.cli import main
 from fer_lightning.models.backbone import TimmBackbone
+from fer_lightning.run.__main__ import main as run_main
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 
@@ -27,7 +27,7 @@ class Mistake:
         def no_child(*_: object, **__: object) -> subprocess.Popen[str]:
             raise AssertionError("a child process was started")
 
-        monkeypatch.setattr("fer_lightning.launch.child", no_child)
+        monkeypatch.setattr("fer_lightning.run.launch.child", no_child)
 
     def line(self, code: int) -> str:
         """The one line, after checking that there is just one and that nothing was written."""
@@ -46,7 +46,7 @@ class Mistake:
 
     def cell(self, *words: str) -> str:
         """What the child says that a cell is trained in."""
-        return self.line(run_module.main(words))
+        return self.line(run_main(words))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from fer_lightning.config import Composer, compose
+from fer_lightning.config.compose import Composer, compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.sweeps import same_experiment

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from fer_lightning.build import recipe as build_recipe
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.freeze import freeze
 from fer_lightning.losses.center import CenterHead
@@ -17,6 +16,7 @@ from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.optim import Recipe, adamw, sgd
+from fer_lightning.run.build import recipe as build_recipe
 from fer_lightning.stages import Fit
 
 STATS = ClassStats(("a", "b"), (5, 5))

@@ -17,17 +17,17 @@ import pytest
 import torch
 from torch import nn
 
-from fer_lightning import build
-from fer_lightning import run as run_module
-from fer_lightning.checking import check
 from fer_lightning.cli import main
 from fer_lightning.cli.evaluate import merged
 from fer_lightning.cli.train import try_out_own
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
 from fer_lightning.inference import load_model
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.network import Network
+from fer_lightning.run import build
+from fer_lightning.run.__main__ import main as run_main
+from fer_lightning.run.check_config import check
 
 README = Path(__file__).parents[1] / "README.md"
 CLASSES = {"happy": 24, "sad": 16, "fear": 12}
@@ -415,7 +415,7 @@ def test_a_mistake_is_one_line_and_nothing_is_trained(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fer_lightning.faces.prepare", lambda *_, **__: pytest.fail("faces were prepared"))
     monkeypatch.setattr("fer_lightning.data.synthetic.generate", lambda *_, **__: pytest.fail("faces were drawn"))
-    assert run_module.main(["--config-dir", "conf", f"{group}=wrong"]) == 2
+    assert run_main(["--config-dir", "conf", f"{group}=wrong"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fer: {group}:")
     assert said in line

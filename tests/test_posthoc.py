@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning import posthoc, testing
+from fer_lightning import posthoc
 from fer_lightning.contracts import ClassStats, HeadOutput
 from fer_lightning.losses.softmax import SoftmaxHead
+from fer_lightning.run import final_test
 
 COUNTS = (600, 300, 80, 20)
 PRIOR = torch.tensor(COUNTS, dtype=torch.float64) / sum(COUNTS)
@@ -223,9 +224,11 @@ def cell(labels: list[int], protocol: dict[str, str]) -> Any:
 def test_no_columns_but_a_notice_where_there_is_nothing_to_fit_on() -> None:
     made = {"faces": "f", "minival": "m"}
     model: Any = SimpleNamespace(card={"protocol": made})
-    columns, (notice,) = testing.corrected(model, cell([0, 1, 2], made), torch.zeros(3, 4))
+    columns, (notice,) = final_test.corrected(model, cell([0, 1, 2], made), torch.zeros(3, 4))
     assert not columns
     assert "no picture of d" in notice
-    columns, (notice,) = testing.corrected(model, cell([0, 1, 2, 3], {**made, "minival": "n"}), torch.zeros(3, 4))
+    columns, (notice,) = final_test.corrected(
+        model, cell([0, 1, 2, 3], {**made, "minival": "n"}), torch.zeros(3, 4)
+    )
     assert not columns
     assert "not the one that the checkpoint was chosen by" in notice

@@ -8,8 +8,9 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR
 
-from fer_lightning.config import arguments, compose, target
-from fer_lightning.layout import groups
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import arguments, target
+from fer_lightning.config.shipped import groups
 from fer_lightning.schedules import Schedule, constant, cosine, exponential, over_steps, step
 
 

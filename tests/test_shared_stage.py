@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import rest, start, until
 
-from fer_lightning import results
+from fer_lightning.evaluation import results
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=6"]
 WORDS = [*SMALL, "stage=two_stage", "stage.fine_tuning.epochs=1"]
@@ -83,10 +83,10 @@ def test_what_enters_the_first_stage_decides_whether_it_is_shared(
 @pytest.fixture(scope="module")
 def keys(request: pytest.FixtureRequest) -> dict[str, str]:
     """Of the first stage of a cell, by what is different in it."""
-    from fer_lightning import build
-    from fer_lightning.config import compose
-    from fer_lightning.run import set_up
-    from fer_lightning.training import Training
+    from fer_lightning.config.compose import compose
+    from fer_lightning.run import build
+    from fer_lightning.run.set_up import set_up
+    from fer_lightning.run.train_stages import Training
 
     marks = test_what_enters_the_first_stage_decides_whether_it_is_shared.pytestmark
     words = ["loss=cluster", *(word for word, _ in marks[0].args[1])]

@@ -11,16 +11,17 @@ import pytest
 from processes import tree
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from fer_lightning import ranks
 from fer_lightning.errors import CellFailed, Stopped, UserError
+from fer_lightning.run import start_ranks
+from fer_lightning.training import distributed
 
 Work = Callable[[int], None]
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ranks, "GRACE", 1.0)
-    monkeypatch.setattr(ranks, "end_with_parent", lambda *_: None)  # the parent here is pytest, for long
+    monkeypatch.setattr(start_ranks, "GRACE", 1.0)
+    monkeypatch.setattr(start_ranks, "end_with_parent", lambda *_: None)  # the parent here is pytest, for long
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,7 @@ def none_left() -> Iterator[None]:
 
 
 def start(work: Work, number: int = 2) -> None:
-    ranks.start(lambda: work(int(os.environ["RANK"])), number)
+    start_ranks.start(lambda: work(int(os.environ["RANK"])), number)
 
 
 def fails(error: Exception, on: int, others: Work, rank: int) -> None:
@@ -60,15 +61,15 @@ def echo(rank: int) -> None:
 
 def test_every_rank_knows_who_it_is_and_they_meet(tmp_path: Path) -> None:
     def work(rank: int) -> None:
-        assert ranks.is_first() == (rank == 0)
-        assert ranks.are_there()
+        assert distributed.is_first() == (rank == 0)
+        assert distributed.are_there()
         assert rank_zero_only.rank == rank
-        with ranks.together("cpu", 30):
-            (tmp_path / str(rank)).write_text(ranks.agree(f"said by {rank}"))
+        with distributed.together("cpu", 30):
+            (tmp_path / str(rank)).write_text(distributed.agree(f"said by {rank}"))
 
-    assert ranks.is_first()
-    assert not ranks.are_there()
-    assert ranks.agree("alone") == "alone"
+    assert distributed.is_first()
+    assert not distributed.are_there()
+    assert distributed.agree("alone") == "alone"
     start(work, 3)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("012", "said by 0")
 
@@ -110,20 +111,20 @@ def test_a_rank_that_was_ended_has_not_failed(sign: signal.Signals, others: Work
 
 def test_a_lost_rank_and_a_silent_one_are_told_apart(tmp_path: Path) -> None:
     def lose(rank: int) -> None:
-        with ranks.together("cpu", 30):
+        with distributed.together("cpu", 30):
             if rank == 1:
                 os._exit(7)
-            ranks.agree(0)
-            ranks.agree(1)
+            distributed.agree(0)
+            distributed.agree(1)
 
     with pytest.raises(Stopped, match=r"lost another rank"):
         start(lose)
 
     def hang(rank: int) -> None:
-        with ranks.together("cpu", 2):
+        with distributed.together("cpu", 2):
             if rank == 0:
                 time.sleep(30)
-            ranks.agree(0)
+            distributed.agree(0)
 
     with pytest.raises(CellFailed, match=r"rank 1 had no answer from the others for trainer.timeout=2 s"):
         start(hang)

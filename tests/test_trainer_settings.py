@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
 from fer_lightning.inference import load_model
-from fer_lightning.run import set_up
-from fer_lightning.training import Training
+from fer_lightning.run.check_config import check
+from fer_lightning.run.set_up import set_up
+from fer_lightning.run.train_stages import Training
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "optimizer=sgd"]
 

@@ -18,12 +18,14 @@ import pytest
 import wandb
 import wandb_file
 
-from fer_lightning import dashboard, loggers, results, wandb_board
-from fer_lightning import run as run_module
+from fer_lightning import dashboard, loggers, wandb_board
 from fer_lightning.cache import content_hash
 from fer_lightning.cli.table import table as table_command
+from fer_lightning.config import identity
 from fer_lightning.dashboard import About
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation import results
+from fer_lightning.run.__main__ import main as run_main
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 WORDS = [*SMALL, "stage.epochs=2", "stage.fine_tuning.epochs=3", "loss=cluster", "class_weights=min_over_count"]
@@ -38,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.delenv("WANDB_API_KEY", raising=False)
         for where, seed, also in (("cell", 43, ()), ("trials/one", 44, ("--trial",))):
             words = [*also, "--directory", str(base / where), *WORDS, f"seed={seed}", "logger=wandb"]
-            assert run_module.main(words) == 0
+            assert run_main(words) == 0
     return base
 
 
@@ -59,7 +61,7 @@ def test_a_cell_is_one_run_that_says_what_it_is(folder: Path) -> None:
     assert run.about.project == "fer_lightning"
     tags = {"loss=cluster", "class_weights=min_over_count", "stage=two_stage", "backbone=tiny"}
     assert set(run.about.tags) == tags
-    assert run.about.run_id.startswith(results.cell_name(result["config"], result["protocol"])[-8:])
+    assert run.about.run_id.startswith(identity.cell_name(result["config"], result["protocol"])[-8:])
     assert run.config["protocol"] == result["protocol"]
     assert run.config["loss"] == result["config"]["loss"]
     assert run.config["data"] == {**result["config"]["data"], "root": None, "store": None}

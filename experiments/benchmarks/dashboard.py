@@ -20,8 +20,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from fer_lightning import dashboard, results
+from fer_lightning import dashboard
 from fer_lightning.cache import write_atomic
+from fer_lightning.evaluation import results
 from fer_lightning.figures import COLOURS, MARKERS
 
 RARE = "contempt"

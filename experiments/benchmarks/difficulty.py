@@ -20,7 +20,7 @@ from sklearn.metrics import recall_score
 
 from fer_lightning import faces
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.data.store import StoreSplit
 from fer_lightning.tables import plan
 

@@ -19,10 +19,10 @@ from typing import Any
 
 from telling import tell
 
-from fer_lightning.checking import check
-from fer_lightning.config import compose
-from fer_lightning.run import hush, set_up
-from fer_lightning.training import Training
+from fer_lightning.config.compose import compose
+from fer_lightning.run.check_config import check
+from fer_lightning.run.set_up import hush, set_up
+from fer_lightning.run.train_stages import Training
 
 STAGE = ["stage=feature_extraction", "logger=none"]
 

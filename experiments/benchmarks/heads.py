@@ -18,10 +18,11 @@ import timm
 import torch
 from torch import Tensor
 
-from fer_lightning.config import arguments, compose, target
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import arguments, target
+from fer_lightning.config.shipped import groups
 from fer_lightning.contracts import ClassStats
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
-from fer_lightning.layout import groups
 from fer_lightning.losses.center_term import CenterTermHead
 
 MOBILENET_BATCH = 32

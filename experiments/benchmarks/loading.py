@@ -41,7 +41,7 @@ from fer_lightning.data.samplers import shuffle
 from fer_lightning.data.store import Store
 from fer_lightning.data.synthetic import identities
 from fer_lightning.data.transforms import paper
-from fer_lightning.testing import processor
+from fer_lightning.run.final_test import processor
 
 SIZE, SEEN = 256, 224
 FLIP, ROTATE, SCALE, TRANSLATE = 0.5, 10.0, 0.1, 0.05

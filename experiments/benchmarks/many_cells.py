@@ -25,8 +25,10 @@ import numpy as np
 import torch
 from telling import tell
 
-from fer_lightning import metrics, results
+from fer_lightning import metrics
 from fer_lightning.cache import write_atomic
+from fer_lightning.core import versions
+from fer_lightning.evaluation import results
 from fer_lightning.sweeps import grid, hydra_launchers, planned_run
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.planner import Planner
@@ -60,7 +62,7 @@ def result(planner: MadeUp, cell: Planned, random: torch.Generator) -> dict[str,
         "posthoc": dict.fromkeys(("logit_adjustment", "tau_normalisation", "temperature"), own),
         "classes": classes,
         "protocol": planner._ask("", cell.words, None)["protocol"],
-        "provenance": {"versions": results.versions(), "machine": {"processor": "made up", "threads": 1}},
+        "provenance": {"versions": versions.versions(), "machine": {"processor": "made up", "threads": 1}},
         "stages": [
             {"name": "fine_tuning", "minival_macro_recall": minival, "seconds": 9.0, "shared": False},
         ],

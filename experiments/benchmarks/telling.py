@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fer_lightning.cache import write_atomic
-from fer_lightning.testing import processor
+from fer_lightning.run.final_test import processor
 
 
 def tell(told: dict[str, Any], out: Path | None) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from fer_lightning import faces
 from fer_lightning.cache import write_atomic
-from fer_lightning.config import compose, is_own
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import is_own
 from fer_lightning.data.crop import Recipe
 from fer_lightning.doctor.examination import examine
 from fer_lightning.doctor.page import SIDE, page

@@ -12,18 +12,20 @@ from typing import Any
 
 import torch
 
-from fer_lightning import build, faces, results
+from fer_lightning import faces
 from fer_lightning.cache import content_hash
-from fer_lightning.checking import check
-from fer_lightning.config import arguments, compose
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import arguments
+from fer_lightning.config.shipped import groups
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation import results
 from fer_lightning.features import Pass
 from fer_lightning.inference import Model, Own, load_model, read_checkpoint
-from fer_lightning.layout import groups
 from fer_lightning.progress import Line
-from fer_lightning.run import hush, minival_hash, tell_data
-from fer_lightning.testing import finish
-from fer_lightning.training import Cell
+from fer_lightning.run import build
+from fer_lightning.run.check_config import check
+from fer_lightning.run.final_test import finish
+from fer_lightning.run.set_up import Cell, hush, minival_hash, tell_data
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ def _train(words: list[str]) -> int:
 
 
 def _prepare(words: list[str]) -> int:
-    from fer_lightning import launch
+    from fer_lightning.run import launch
 
     return launch.wait(launch.child(["--faces", *words]))
 
@@ -75,7 +75,7 @@ COMMANDS: dict[str, tuple[Command, str]] = {
 
 def usage() -> str:
     """The text of ``fer --help``: the commands, and every group with its choices."""
-    from fer_lightning.layout import groups, tables
+    from fer_lightning.config.shipped import groups, tables
 
     lines = ["usage: fer COMMAND ...", "", "commands:"]
     lines += [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]

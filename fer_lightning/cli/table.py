@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fer_lightning.config.overrides import apart
+from fer_lightning.config.shipped import tables
 from fer_lightning.errors import UserError, did_you_mean
-from fer_lightning.layout import tables
-from fer_lightning.overrides import apart
 from fer_lightning.progress import duration
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables import plan as planning

@@ -9,12 +9,13 @@ from typing import Any
 
 import hydra
 
-from fer_lightning import launch
-from fer_lightning.checking import check
-from fer_lightning.config import compose, is_own
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import is_own
+from fer_lightning.config.overrides import apart
+from fer_lightning.config.shipped import shipped
 from fer_lightning.errors import UserError
-from fer_lightning.layout import shipped
-from fer_lightning.overrides import apart
+from fer_lightning.run import launch
+from fer_lightning.run.check_config import check
 from fer_lightning.sweeps import grid, hydra_launchers
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.sweeps.run_sweep import Sweep
@@ -108,7 +109,7 @@ def try_out_own(configs: Sequence[dict[str, Any]]) -> None:
         nodes = [node for node in config.values() if is_own(node)]
         if not nodes or repr(nodes) in tried:
             continue
-        from fer_lightning import build  # torch, which a sweep without code of the user's own needs not yet
+        from fer_lightning.run import build  # torch, which a sweep without code of the user's own needs not yet
 
         tried.add(repr(nodes))
         check(config)

@@ -20,9 +20,9 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fer_lightning.config.overrides import parse, search_path
+from fer_lightning.config.shipped import shipped
 from fer_lightning.errors import UserError
-from fer_lightning.layout import shipped
-from fer_lightning.overrides import parse, search_path
 
 log = logging.getLogger(__name__)
 

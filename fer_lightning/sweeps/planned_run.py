@@ -9,8 +9,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fer_lightning import results
 from fer_lightning.cache import content_hash, write_atomic
+from fer_lightning.evaluation import results
+from fer_lightning.run import claim
 
 _PLANS = ".plans"
 
@@ -59,15 +60,15 @@ class Planned:
             return State.FAILED
         if self.is_done():
             return State.DONE
-        if results.is_claimed(self.directory):
+        if claim.is_claimed(self.directory):
             return State.RUNNING
-        if (self.directory / results.FAILURE).exists():
+        if (self.directory / claim.FAILURE).exists():
             return State.FAILED
         return State.STOPPED if (self.directory / results.LOG).exists() else State.MISSING
 
     def failure(self) -> str | None:
         """Why it ended by itself without a result; None where it did not."""
-        return self.error or results.read_failure(self.directory)
+        return self.error or claim.read_failure(self.directory)
 
     def score(self) -> tuple[float | None, float]:
         """Macro recall on the test set, None for a trial, and on the minival."""
@@ -109,6 +110,6 @@ def read(base: Path) -> list[Planned]:
 
 
 def _unplanned(base: Path, planned: Iterable[str]) -> set[str]:
-    signs = (results.RESULT, results.TRIAL, results.FAILURE, results.LOG, "last.ckpt")
+    signs = (results.RESULT, results.TRIAL, claim.FAILURE, results.LOG, "last.ckpt")
     there = {entry.name for entry in base.iterdir() if entry.is_dir()} - {*planned, _PLANS}
     return {name for name in there if any((base / name / sign).exists() for sign in signs)}

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fer_lightning import launch, results
-from fer_lightning.config import Composer
+from fer_lightning.config import identity
+from fer_lightning.config.compose import Composer
 from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation import results
+from fer_lightning.run import launch
 from fer_lightning.sweeps.planned_run import Planned
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class Planner:
             UserError: the configuration is wrong, or the child that sets up said so and ended.
         """
         config, known = self._cell(overrides)
-        directory = base / results.cell_name(config, known["protocol"])
+        directory = base / identity.cell_name(config, known["protocol"])
         trainer = config["trainer"]
         here = trainer["accelerator"] == "gpu" and trainer["started_by"] == "fer"
         gpus = trainer["devices"] if here else 0
@@ -65,7 +67,7 @@ class Planner:
     def setting(self, overrides: Sequence[str]) -> str:
         """``results.setting`` of the result that a cell will have."""
         config, known = self._cell(overrides)
-        return results.setting({"config": config, "protocol": known["protocol"]})
+        return identity.setting({"config": config, "protocol": known["protocol"]})
 
     def objective(self, overrides: Sequence[str]) -> Objective:
         """What a cell minimises, to compare it with others before anything is trained."""
@@ -81,7 +83,7 @@ class Planner:
         return self._objectives[key]
 
     def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """What a cell costs, see fer_lightning.measure; measured once for each data, backbone and stage."""
+        """What a cell costs, see run/estimate_cost.py; measured once for each data, backbone and stage."""
         config = self.compose(overrides)
         return self._ask("--measure", overrides, [config[group] for group in _DECIDES])
 
@@ -90,7 +92,7 @@ class Planner:
         known = self.measure(overrides)
         if "protocol" not in known:
             return False
-        return results.read(base / results.cell_name(self.compose(overrides), known["protocol"])) is not None
+        return results.read(base / identity.cell_name(self.compose(overrides), known["protocol"])) is not None
 
     def _cell(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """A cell's config, and what only a child can find out: its protocol and class counts."""

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from fer_lightning import results
 from fer_lightning.progress import duration
+from fer_lightning.run import claim
 from fer_lightning.sweeps.planned_run import Planned
 
 
@@ -66,7 +66,7 @@ class Progress:
             if cell.is_done():
                 self._close(cell)
                 self._tell(cell, self._numbers(cell))
-            elif (failure := results.read_failure(cell.directory)) is not None:
+            elif (failure := claim.read_failure(cell.directory)) is not None:
                 self._close(cell)
                 self._tell(cell, f"failed: {failure}")
 
@@ -94,7 +94,7 @@ class Progress:
             self.best = minival, cell.label
 
     def _running(self) -> list[Planned]:
-        return [cell for cell in self.open if results.is_claimed(cell.directory)]
+        return [cell for cell in self.open if claim.is_claimed(cell.directory)]
 
     def _left(self) -> float:
         """Seconds left: what has ended took its time, a running cell counts for one half."""

@@ -14,10 +14,11 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fer_lightning import launch, results
+from fer_lightning.config.overrides import quoted
 from fer_lightning.errors import Busy
-from fer_lightning.overrides import quoted
+from fer_lightning.evaluation import results
 from fer_lightning.processes import end_with_parent
+from fer_lightning.run import claim, launch
 from fer_lightning.sweeps import gpu_leases, hydra_launchers
 from fer_lightning.sweeps import planned_run as planned_cells
 from fer_lightning.sweeps.planned_run import Planned, State
@@ -46,7 +47,7 @@ class Task:
             end_with_parent()
             set_start_method("forkserver", force=True)  # a forked cell would not know joblib's own
         cell = self.cells[HydraConfig.get().job.num]
-        if int(os.environ.get("SLURM_NTASKS", "1")) == 1 and results.is_claimed(cell.directory):
+        if int(os.environ.get("SLURM_NTASKS", "1")) == 1 and claim.is_claimed(cell.directory):
             return Busy.code  # among several tasks, the first rank may have it already
         cell.directory.mkdir(parents=True, exist_ok=True)
         kind = ["--trial"] if cell.trial else []
@@ -113,7 +114,7 @@ class Sweep:
         planned_cells.note_down(self.cells, self.base)
         to_do = self._to_do()
         for cell in to_do:
-            (cell.directory / results.FAILURE).unlink(missing_ok=True)
+            (cell.directory / claim.FAILURE).unlink(missing_ok=True)
         while to_do:
             to_do = self._once(to_do)
 
@@ -126,7 +127,7 @@ class Sweep:
         codes = self._launch(to_do)
         busy = [cell for cell, code in zip(to_do, codes, strict=False) if code == Busy.code]
         for cell in busy:
-            while results.is_claimed(cell.directory):
+            while claim.is_claimed(cell.directory):
                 time.sleep(0.5)
         return [cell for cell in busy if cell.state() in (State.STOPPED, State.MISSING)]
 

@@ -18,12 +18,12 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from fer_lightning import results
-from fer_lightning.build import class_weights, head
 from fer_lightning.cache import content_hash
-from fer_lightning.config import make
+from fer_lightning.config import identity
+from fer_lightning.config.instantiate import make
 from fer_lightning.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead
+from fer_lightning.run.build import class_weights, head
 
 Config = dict[str, Any]
 Label = TypeVar("Label")
@@ -118,7 +118,7 @@ def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
         answers |= {f"{number} {epochs} {name}": value for name, value in found.items()}
     others = {key: value for key, value in config.items() if key not in ("loss", "class_weights")}
     others["choices"] = {k: v for k, v in config["choices"].items() if k not in ("loss", "class_weights")}
-    rest = content_hash([results.identity(others, protocol), [[name, len(v)] for name, v in answers.items()]])
+    rest = content_hash([identity.identity(others, protocol), [[name, len(v)] for name, v in answers.items()]])
     return Objective(rest, torch.cat([*answers.values(), torch.zeros(1, dtype=torch.float64)]))
 
 

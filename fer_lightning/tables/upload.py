@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fer_lightning import dashboard, results, wandb_board
+from fer_lightning import dashboard, wandb_board
 from fer_lightning.cache import content_hash
 from fer_lightning.contracts import METRICS
 from fer_lightning.dashboard import About
+from fer_lightning.evaluation import results
 from fer_lightning.progress import track
 from fer_lightning.tables.analysis.read_runs import read_cells
 from fer_lightning.tables.analysis.rows import Table, load

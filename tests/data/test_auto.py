@@ -6,7 +6,7 @@ import pytest
 from layouts import EMOTIONS, PUT, SEVEN, put_fer2013, put_ferplus, put_rafdb_folders, text
 
 from fer_lightning import faces
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.data.readers import auto
 from fer_lightning.errors import UserError
 

@@ -17,8 +17,7 @@ from stores import make, small
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, get_worker_info
 
-from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_by_default
 from fer_lightning.data.manifest import Manifest, make_rows
@@ -33,8 +32,9 @@ from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
-from fer_lightning.testing import see
-from fer_lightning.training import Cell
+from fer_lightning.run.check_config import check
+from fer_lightning.run.final_test import see
+from fer_lightning.run.set_up import Cell
 
 SIZE, SEEN, TRAIN, TEST = 40, 32, 30, 6
 CLASSES = ("happy", "fear")

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fer_lightning.config import compose, make
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import make
+from fer_lightning.config.shipped import groups
 from fer_lightning.data.transforms import Augmentation, Geometry, middle, none, paper, strong
 from fer_lightning.errors import UserError
-from fer_lightning.layout import groups
 
 SIZE = 48
 PAPER = {"flip": 0.5, "rotate": 10.0, "scale": 0.1, "translate": 0.05}

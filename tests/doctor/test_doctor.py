@@ -16,7 +16,7 @@ from layouts import PUT, picture, put_affectnet, put_ferplus, put_rafdb_folders
 import fer_lightning
 from fer_lightning import faces
 from fer_lightning.cli import main
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.data.readers import folder
 from fer_lightning.doctor.kinds import HARMLESS, MEANING
 from fer_lightning.errors import UserError

@@ -17,11 +17,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, multiprocessing, nn
 
 from fer_lightning import class_weights
-from fer_lightning.config import arguments, compose, target
+from fer_lightning.config.compose import compose
+from fer_lightning.config.instantiate import arguments, target
+from fer_lightning.config.shipped import groups
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import shuffle
-from fer_lightning.layout import groups
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network

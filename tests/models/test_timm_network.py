@@ -11,12 +11,13 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from fer_lightning import build, run
 from fer_lightning.cache import file_hash
-from fer_lightning.checking import check
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
 from fer_lightning.models.backbone import Backbone, TimmBackbone
+from fer_lightning.run import build
+from fer_lightning.run.__main__ import main as run_main
+from fer_lightning.run.check_config import check
 
 SMALL = {
     "resnet10t": 176,
@@ -181,7 +182,7 @@ def test_a_mistake_is_found_before_faces_are_prepared(
 ) -> None:
     monkeypatch.setattr("fer_lightning.faces.store", lambda *_: pytest.fail("data was prepared"))
     words = ["backbone=timm", "backbone.name=resnet10t", "+backbone.arguments.in_chans=1", "stage=from_scratch"]
-    assert run.main(words) == 2
+    assert run_main(words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "backbone.name=resnet10t" in line
 

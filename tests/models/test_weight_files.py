@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fer_lightning import build
 from fer_lightning.cache import file_hash
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
 from fer_lightning.models.weight_files import load_weights
+from fer_lightning.run import build
 
 NETWORKS = {
     "resnet10t": "fc",

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning import results
 from fer_lightning.cli import main
 from fer_lightning.errors import Stopped, stopped_by_a_full_disk
+from fer_lightning.evaluation import results
+from fer_lightning.run import claim
 from fer_lightning.sweeps import planned_run
 from fer_lightning.sweeps.planned_run import Planned, State
 
@@ -35,13 +36,13 @@ def folder(tmp_path: Path) -> Path:
     for name in ("running", "failed", "stopped"):
         made[name].directory.mkdir()
         (made[name].directory / results.LOG).write_text("first line\nepoch 3 of 10, 5 s left\n\n")
-    with pytest.raises(ZeroDivisionError), results.failure_noted(made["failed"].directory):
+    with pytest.raises(ZeroDivisionError), claim.failure_noted(made["failed"].directory):
         raise ZeroDivisionError("by\nnothing")
     return tmp_path
 
 
 def test_each_state_is_told_with_what_matters_of_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with results.claimed(folder / "running"):
+    with claim.claimed(folder / "running"):
         assert main.main(["sweep", "status", str(folder)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "done     the done one: macro recall 50.0, minival 60.0",
@@ -79,21 +80,21 @@ def test_plans_of_several_sweeps_are_joined_and_the_same_one_replaced(tmp_path: 
 
 
 def test_a_cell_that_is_complete_is_unlocked_for_good(tmp_path: Path) -> None:
-    with results.claimed(tmp_path):
-        assert results.is_claimed(tmp_path)
-    assert not results.is_claimed(tmp_path)
+    with claim.claimed(tmp_path):
+        assert claim.is_claimed(tmp_path)
+    assert not claim.is_claimed(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_attempt_takes_an_earlier_failure_away(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="once"), results.failure_noted(tmp_path):
+    with pytest.raises(ValueError, match="once"), claim.failure_noted(tmp_path):
         raise ValueError("once")
-    assert results.read_failure(tmp_path) == "ValueError: once"
-    with results.claimed(tmp_path):
-        assert results.read_failure(tmp_path) is None
+    assert claim.read_failure(tmp_path) == "ValueError: once"
+    with claim.claimed(tmp_path):
+        assert claim.read_failure(tmp_path) is None
 
 
 def test_a_full_disk_is_no_failure_of_the_cell(tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="No space"), results.failure_noted(tmp_path), stopped_by_a_full_disk():
+    with pytest.raises(Stopped, match="No space"), claim.failure_noted(tmp_path), stopped_by_a_full_disk():
         raise OSError(28, "No space left on device")
-    assert results.read_failure(tmp_path) is None
+    assert claim.read_failure(tmp_path) is None

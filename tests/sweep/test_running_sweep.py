@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fer_lightning import results
+from fer_lightning.run import claim
 
 SMALL = [
     *("data.rows=803", "data.minival=0.3", "data.batch_size=32", "backbone.people=20", "backbone.pictures=10"),
@@ -164,7 +164,7 @@ def test_what_failed_is_tried_anew_when_asked(basic: Path) -> None:
     folder = basic.parent / "tried anew"
     (cell,) = basic.glob("softmax-none-feature_extraction-s0-*")
     (folder / cell.name).mkdir(parents=True)
-    (folder / cell.name / results.FAILURE).write_text(json.dumps({"said": "out of memory", "when": 0.0}))
+    (folder / cell.name / claim.FAILURE).write_text(json.dumps({"said": "out of memory", "when": 0.0}))
     code, said = sweep(folder, "loss=softmax", "seed=0")
     assert code == 1
     assert re.search("failed: data.rows=803.* seed=0: out of memory", said)
@@ -172,17 +172,17 @@ def test_what_failed_is_tried_anew_when_asked(basic: Path) -> None:
     code, said = sweep(folder, "loss=softmax", "seed=0", "--retry-failed")
     assert code == 0, said
     assert numbers(folder)[cell.name] == numbers(basic)[cell.name]
-    assert not (folder / cell.name / results.FAILURE).exists()
+    assert not (folder / cell.name / claim.FAILURE).exists()
 
 
 def test_a_cell_that_somebody_trains_is_not_trained_beside_it(basic: Path) -> None:
     folder = basic.parent / "claimed"
-    with results.claimed(folder):
+    with claim.claimed(folder):
         process = fer("train", *SMALL, "loss=softmax", f"hydra.run.dir={folder}")
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 75
     assert "another process trains this cell at the moment" in said
-    assert not (folder / results.FAILURE).exists()
+    assert not (folder / claim.FAILURE).exists()
 
 
 def test_a_launcher_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning import results
 from fer_lightning.cache import content_hash
 from fer_lightning.cli.train import train
 from fer_lightning.errors import Busy, UserError
+from fer_lightning.evaluation import results
+from fer_lightning.run import claim
 from fer_lightning.sweeps import optuna_search as search_module
 from fer_lightning.sweeps.optuna_search import Search
 from fer_lightning.sweeps.planned_run import Planned
@@ -53,7 +54,7 @@ class Training:
             Training.trained.append(cell.label)
             cell.directory.mkdir(exist_ok=True)
             if len(Training.trained) - 1 == Training.fails:
-                (cell.directory / results.FAILURE).write_text(json.dumps({"said": "diverged"}))
+                (cell.directory / claim.FAILURE).write_text(json.dumps({"said": "diverged"}))
             else:
                 told = {"stages": [{"minival_macro_recall": score(cell)}], "seconds": 1.0}
                 (cell.directory / results.TRIAL).write_text(json.dumps(told))

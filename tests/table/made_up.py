@@ -11,8 +11,9 @@ import pyarrow as pa
 from pyarrow import parquet
 from scipy.special import ndtri
 
-from fer_lightning import results
+from fer_lightning.config import identity
 from fer_lightning.contracts import METRICS
+from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
 
 CLASSES = ["neutral", "happy", "fear"]
@@ -102,7 +103,7 @@ def declare(
     folder: Path, rows: list[tuple[str, str, str]], protocol: dict[str, Any] = PROTOCOL, /, **other: Any
 ) -> None:
     """Write table.json for rows of (method, loss, class weights)."""
-    settings = [results.setting(result(0.0, config(*row[1:]), protocol=protocol)) for row in rows]
+    settings = [identity.setting(result(0.0, config(*row[1:]), protocol=protocol)) for row in rows]
     told = {
         "title": "A made-up table",
         "notes": ["Lambda is untuned."],

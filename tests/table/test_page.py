@@ -18,11 +18,11 @@ from made_up import PROTOCOL, config, declare, fill, put, result, seven_rows
 from pyarrow import parquet
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from fer_lightning import results
 from fer_lightning.cli.table import table as fer_table
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.prepare import prepare
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.read_runs import Cell
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output.page import (

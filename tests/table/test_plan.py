@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from fer_lightning.cache import content_hash
-from fer_lightning.config import compose
+from fer_lightning.config.compose import compose
 from fer_lightning.contracts import ClassStats
 from fer_lightning.errors import UserError
-from fer_lightning.results import TRIAL
+from fer_lightning.evaluation.results import TRIAL
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.same_experiment import Objective, objective
 from fer_lightning.tables import plan as planning

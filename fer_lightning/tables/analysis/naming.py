@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fer_lightning import results
+from fer_lightning.config import identity
 from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.errors import UserError
 
@@ -63,7 +63,7 @@ def labels(configs: Sequence[Config]) -> list[str]:
 
 def _distinct(group: Sequence[Config]) -> list[list[str]]:
     """For each config, ``key=value`` for every key in which they differ; an option stands for its own keys."""
-    flat = [_flatten(results.identity({k: v for k, v in c.items() if k != "seed"}, {})["config"]) for c in group]
+    flat = [_flatten(identity.identity({k: v for k, v in c.items() if k != "seed"}, {})["config"]) for c in group]
     keys = dict.fromkeys(key for values in flat for key in values)
     columns = {key: [values.get(key) for values in flat] for key in keys}
     differing = {key: column for key, column in columns.items() if any(value != column[0] for value in column)}

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from fer_lightning.errors import UserError
-from fer_lightning.results import PREDICTIONS
+from fer_lightning.evaluation.results import PREDICTIONS
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
 from fer_lightning.tables.analysis.read_runs import Cell
 from fer_lightning.tables.analysis.statistics import FloatArray, IntArray

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from fer_lightning import results
+from fer_lightning.config import identity
 from fer_lightning.contracts import METRICS
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis import naming, predictions
 from fer_lightning.tables.analysis.predictions import Answers, Pictures
 from fer_lightning.tables.analysis.read_runs import (
@@ -178,7 +179,7 @@ def load(directory: Path) -> Table:
     """
     by_setting: dict[str, list[Cell]] = {}
     for cell in read_cells(directory):
-        by_setting.setdefault(results.setting(cell.result), []).append(cell)
+        by_setting.setdefault(identity.setting(cell.result), []).append(cell)
     plan = outline(directory, by_setting)
     chosen = [
         [cell for key in spec["settings"] for cell in by_setting.get(key, []) if cell.result["seed"] in plan.seeds]

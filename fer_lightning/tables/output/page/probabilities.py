@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fer_lightning.errors import UserError, in_words
-from fer_lightning.results import PREDICTIONS
+from fer_lightning.evaluation.results import PREDICTIONS
 from fer_lightning.tables.analysis.statistics import FloatArray
 
 

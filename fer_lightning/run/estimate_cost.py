@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_lightning import build, faces
+from fer_lightning import faces
 from fer_lightning.contracts import ClassStats
 from fer_lightning.features import Pass
 from fer_lightning.freeze import freeze, keep_frozen_in_eval
 from fer_lightning.models.network import Network
+from fer_lightning.run import build
 from fer_lightning.stages import Fit
 
 SECONDS = 2.0

@@ -9,52 +9,24 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
-    ClusterEnvironment,
-    LightningEnvironment,
     SLURMEnvironment,
-    TorchElasticEnvironment,
 )
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
-from torch import distributed
 
 from fer_lightning.errors import Busy, CellFailed, Stopped, UserError, in_words
 from fer_lightning.processes import GRACE, end_with_parent
-
-T = TypeVar("T")
+from fer_lightning.training.distributed import MEETING
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a process that was asked to end."""
-
-_MEETING = "FER_MEETING"  # the file through which ranks that were started here find each other
-_LOST = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "connection refused")
-_SILENT = ("timed out", "timeout")
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
-
-
-def is_first() -> bool:
-    """Whether this process is the one that writes files: rank 0, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def are_there() -> bool:
-    """Whether this process is one of several ranks, or the only one that torchrun or SLURM started."""
-    return "RANK" in os.environ
-
-
-def environment() -> ClusterEnvironment:
-    """For a Trainer: said, so that a lone process in a SLURM job is not taken for one of several ranks."""
-    made: ClusterEnvironment = TorchElasticEnvironment() if are_there() else LightningEnvironment()
-    return made
 
 
 def adopt_slurm() -> None:
@@ -106,7 +78,7 @@ def _be(work: Callable[[], object], rank: int, number: int, parent: int, folder:
     """Be one rank."""
     world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "GROUP_RANK": 0}
     os.environ.update({name: str(value) for name, value in world.items()})
-    os.environ[_MEETING] = f"file://{folder}/meeting"
+    os.environ[MEETING] = f"file://{folder}/meeting"
     vars(rank_zero_only)["rank"] = rank  # Lightning looked it up when it was imported, before the fork
     end_with_parent(parent)
     code, told = 0, ""
@@ -158,55 +130,3 @@ def _judge(codes: Sequence[int | None], folder: Path) -> None:
         raise kinds.get(code, CellFailed)(told)
     if any(codes):
         raise CellFailed(f"a rank ended with exit code {next(filter(None, codes))}")
-
-
-def take_gpu() -> None:
-    """Let this rank's work be done on its own GPU of the machine."""
-    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-
-
-@contextmanager
-def together(device: str, timeout: float) -> Iterator[None]:
-    """Join the process group of the ranks; a lone process has none.
-
-    Lightning finds the group and uses it. Rank 0 can so decide for all before there is a Trainer, see ``agree``.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        timeout: seconds after which a rank that waits for another gives up.
-
-    Raises:
-        CellFailed: another rank gave no answer in that time.
-        Stopped: another rank is gone.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    try:
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-            init_method=os.environ.get(_MEETING, "env://"),
-            timeout=timedelta(seconds=timeout),
-            rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
-        )
-        yield
-    except RuntimeError as error:
-        rank, said = os.environ["RANK"], str(error).lower()
-        if any(sign in said for sign in _LOST):
-            raise Stopped(f"rank {rank} lost another rank: {in_words(error)}") from error
-        if any(sign in said for sign in _SILENT):
-            raise CellFailed(
-                f"rank {rank} had no answer from the others for trainer.timeout={timeout:g} s: {in_words(error)}"
-            ) from error
-        raise
-    distributed.destroy_process_group()
-
-
-def agree(value: T) -> T:
-    """What rank 0 says, on all ranks."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    said = [value]
-    distributed.broadcast_object_list(said, 0)
-    return said[0]

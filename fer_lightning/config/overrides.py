@@ -13,8 +13,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from fer_lightning.config.shipped import groups
 from fer_lightning.errors import UserError
-from fer_lightning.layout import groups
 
 _REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 """An interpolation that is the value of another key, and nothing else."""

@@ -1,15 +1,13 @@
-"""The configuration: composed by Hydra from conf/ and resolved to plain values; what its nodes name, and call."""
+"""The configuration: composed by Hydra from conf/ and resolved to plain values."""
 
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import re
 import sys
-import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -19,12 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fer_lightning.cache import file_hash
-from fer_lightning.errors import UserError, did_you_mean, in_one_line
-from fer_lightning.layout import shipped
-from fer_lightning.overrides import Composed, EntangledError, Parts, Reader, search_path
+from fer_lightning.config.instantiate import arguments, is_own
+from fer_lightning.config.overrides import Composed, EntangledError, Parts, Reader, search_path
+from fer_lightning.config.shipped import shipped
+from fer_lightning.errors import UserError, did_you_mean
 
-_OURS = f"{__package__}."
-_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
 
@@ -112,11 +109,6 @@ class Composer:
             return Composed.of(hydra_compose("config", [*words, *search], return_hydra_config=True))
 
 
-def is_own(node: Any) -> bool:
-    """Whether a config node names code that is not ours."""
-    return isinstance(node, dict) and not str(node.get("_target_", _OURS)).startswith(_OURS)
-
-
 def _source(group: str, name: str, config_dir: str | None) -> str:
     """A short hash of the file that a class or function is in; it is found without being imported."""
     module = name.rpartition(".")[0]
@@ -153,88 +145,3 @@ def _similar_key(key: str, overrides: Sequence[str], composer: Composer) -> str:
         node = node.get(name) if isinstance(node, dict) else None
     keys = list(arguments(node)) if isinstance(node, dict) else []
     return f"{did_you_mean(last, keys)}; {'.'.join(above) or 'the config'} has {', '.join(keys) or 'none'}"
-
-
-def target(group: str, node: Any) -> Callable[..., Any]:
-    """The class or function that a config node's ``_target_`` names.
-
-    Raises:
-        UserError: the node has none, or it cannot be imported or called.
-    """
-    if not isinstance(node, dict) or "_target_" not in node:
-        raise UserError(f"{group}: the config says no _target_; choose one of {group}'s options")
-    module, _, name = str(node["_target_"]).rpartition(".")
-    with in_one_line(f"{group}: {node['_target_']!r} cannot be used", own=True):
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        inspect.signature(found)
-    return found
-
-
-def make(group: str, node: dict[str, Any], *positional: Any, **offered: Any) -> Any:
-    """Call what a node configures; of what is ``offered`` by name it gets what it takes.
-
-    Raises:
-        UserError: it refuses a value, or is a user's own and fails.
-    """
-    function = target(group, node)
-    taken = {key: value for key, value in offered.items() if key in inspect.signature(function).parameters}
-    with in_one_line(group, own=is_own(node)):
-        return function(*positional, **taken, **arguments(node))
-
-
-def arguments(node: dict[str, Any]) -> dict[str, Any]:
-    """A config node's own keys."""
-    return {key: value for key, value in node.items() if key not in ("_target_", "_source_")}
-
-
-def reading(node: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``data`` that its reader takes."""
-    taken = inspect.signature(target("data", node)).parameters
-    return {key: value for key, value in arguments(node).items() if key in taken}
-
-
-def preparing(node: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``data`` that ``prepare`` takes."""
-    return {key: node[key] for key in keys_of_prepare() if key in node}
-
-
-def batching(node: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``data`` that the datamodule takes."""
-    return {key: node[key] for key in keys_of_batches() if key in node}
-
-
-class Key(NamedTuple):
-    """What the value of a key must be, and whether there must be one."""
-
-    hint: Any
-    required: bool
-
-
-def keys_of(function: Callable[..., Any], without: Iterable[str]) -> dict[str, Key]:
-    """The parameters that a class or function has, but for some."""
-    try:
-        typed = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except NameError:  # a name that is imported for type checkers only
-        typed = {}
-    named = {
-        key: value for key, value in inspect.signature(function).parameters.items() if value.kind not in _REST
-    }
-    return {
-        name: Key(typed.get(name, Any), parameter.default is inspect.Parameter.empty)
-        for name, parameter in named.items()
-        if name not in set(without)
-    }
-
-
-def keys_of_prepare() -> dict[str, Key]:
-    """The keys of ``data`` that ``prepare`` takes."""
-    from fer_lightning.data.prepare import prepare
-
-    return keys_of(prepare, {"manifest", "base", "processes", "progress"})
-
-
-def keys_of_batches() -> dict[str, Key]:
-    """The keys of ``data`` that the datamodule takes."""
-    from fer_lightning.data.datamodule import FaceDataModule
-
-    return keys_of(FaceDataModule, {"store", "draw", "augment", "seed"})

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from fer_lightning import class_weights as weighting
-from fer_lightning import results
 from fer_lightning.cache import content_hash
-from fer_lightning.config import arguments, batching, is_own, make, target
+from fer_lightning.config.instantiate import arguments, is_own, make, target
 from fer_lightning.contracts import ClassStats, HeadOutput
+from fer_lightning.core import versions
 from fer_lightning.dashboard import about
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import Draw, Views
 from fer_lightning.data.store import Store
 from fer_lightning.data.transforms import Augmentation
 from fer_lightning.errors import UserError, in_one_line
+from fer_lightning.faces import batching
 from fer_lightning.features import fixed_hash
 from fer_lightning.loggers import CellLogger
 from fer_lightning.losses.softmax import SoftmaxHead
@@ -188,7 +189,7 @@ def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) ->
         "head": {"class": head["_target_"], "arguments": arguments(head)},
         "class_stats": {"names": list(stats.names), "counts": list(stats.counts)},
         "protocol": protocol,
-        "versions": results.versions(),
+        "versions": versions.versions(),
         "config": config,
     }
 

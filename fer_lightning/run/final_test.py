@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fer_lightning import metrics, posthoc, results
+from fer_lightning import metrics, posthoc
 from fer_lightning.cache import atomic_path
 from fer_lightning.contracts import Correction
+from fer_lightning.core import versions
 from fer_lightning.data.store import StoreSplit
+from fer_lightning.evaluation import results
 from fer_lightning.features import (
     Pass,
     apply,
@@ -33,7 +35,8 @@ from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.network import Network
-from fer_lightning.training import Cell, Training
+from fer_lightning.run.set_up import Cell
+from fer_lightning.run.train_stages import Training
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +126,7 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
         "classes": list(meta.classes),
         "protocol": cell.protocol,
         "provenance": {
-            "versions": results.versions(),
+            "versions": versions.versions(),
             "machine": {
                 "processor": processor(),
                 "device": _device(cell.how),

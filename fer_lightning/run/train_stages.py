@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from fer_lightning import build, guards, results
 from fer_lightning.cache import content_hash
 from fer_lightning.callbacks import CenterMonitor
-from fer_lightning.contracts import ClassStats
+from fer_lightning.config import identity
+from fer_lightning.core import versions
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
-from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings, class_means, state_hash, through
+from fer_lightning.features import EmbeddingDataModule, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import freeze
 from fer_lightning.history import Epoch
 from fer_lightning.inference import read_checkpoint
@@ -29,37 +28,13 @@ from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
 from fer_lightning.module import FERModule
+from fer_lightning.run import build, notices
+from fer_lightning.run.set_up import Cell
 from fer_lightning.stages import LAST, Fit, FitResult, run_fit, shared_fit
 
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
-
-
-@dataclass
-class Cell:
-    """What a cell needs before anything is trained.
-
-    Attributes:
-        config: resolved and checked.
-        backbone: with the weights that the first stage starts from.
-        pretrained: hash of those weights.
-        data: the faces and their split.
-        protocol: what must be equal for numbers to be comparable.
-        how: device and precision of passes outside a Trainer.
-    """
-
-    config: dict[str, Any]
-    backbone: Backbone
-    pretrained: str
-    data: FaceDataModule
-    protocol: dict[str, Any]
-    how: Pass
-
-    @property
-    def stats(self) -> ClassStats:
-        """The classes and their counts."""
-        return self.data.class_stats
 
 
 class Training:
@@ -108,12 +83,12 @@ class Training:
         if not half_done.exists():
             return
         card = read_checkpoint(half_done)["fer_lightning"]
-        own = results.identity(self.config, self.cell.protocol)
-        if results.identity(card["config"], card["protocol"]) != own:
+        own = identity.identity(self.config, self.cell.protocol)
+        if identity.identity(card["config"], card["protocol"]) != own:
             raise UserError(
                 f"{half_done.parent} holds another cell, half trained; choose another folder or delete it"
             )
-        now, then = results.versions(), card["versions"]
+        now, then = versions.versions(), card["versions"]
         if other := [f"{name} {then.get(name)}" for name in now if now[name] != then.get(name)]:
             self._notice([f"its first epochs were trained with {', '.join(other)}: last digits may differ"])
 
@@ -127,8 +102,8 @@ class Training:
         if fit.loss == "softmax":
             del config["loss"]
         before = [asdict(earlier) for _, earlier in build.fits(self.config)[: number + 1]]
-        version = results.versions()
-        return content_hash([name, before, results.identity(config, self.cell.protocol), version])
+        version = versions.versions()
+        return content_hash([name, before, identity.identity(config, self.cell.protocol), version])
 
     def _fit(self, name: str, fit: Fit, directory: Path) -> tuple[Network, State, FitResult]:
         cell = self.cell
@@ -140,9 +115,9 @@ class Training:
         network = build.network(self.config, fit, base, backbone.num_features, cell.stats)
         start = Network(backbone, network.neck, network.head)
         _load_what_fits(start, self.state)
-        self._notice(guards.about_the_head(network, fit))
+        self._notice(notices.about_the_head(network, fit))
         if fit.loss == "cell":
-            self._notice(guards.about_the_imbalance(network.head, cell.stats, self._imbalance()))
+            self._notice(notices.about_the_imbalance(network.head, cell.stats, self._imbalance()))
         callbacks: list[Callback] = []
         if isinstance(network.head, CenterTermHead):
             network.head.init_centers(class_means(*self.train_embeddings(start), cell.stats.num_classes))
@@ -195,9 +170,9 @@ class Training:
         embeddings = through(network.neck, self._raw(network.backbone, "train"), self.cell.how)
         return embeddings, torch.from_numpy(self.cell.data.labels("train"))
 
-    def _imbalance(self) -> guards.Imbalance:
+    def _imbalance(self) -> notices.Imbalance:
         choices, draw, labels = self.config["choices"], self.cell.data.draw, self.cell.data.labels("train")
-        return guards.Imbalance(
+        return notices.Imbalance(
             scheme=choices["class_weights"],
             weights=self.weights,
             from_epoch=self.config["class_weights"]["from_epoch"],

@@ -99,7 +99,7 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
         with log.open("a") as output:
             return child(words, output, output, **variables)
     context = get_context("forkserver")
-    context.set_forkserver_preload([_CELL])
+    context.set_forkserver_preload([f"{_CELL}.__main__"])
     with _set(_ONE_THREAD):  # a process with threads must not be forked; a cell sets its own number
         forkserver.ensure_running()
     process = context.Process(target=_be_a_cell, args=(list(words), str(log), _environment(variables)))
@@ -119,7 +119,7 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _be_a_cell(words: list[str], log: str, environment: dict[str, str]) -> None:
-    from fer_lightning.run import main
+    from fer_lightning.run.__main__ import main
 
     os.environ.clear()
     os.environ.update(environment)

@@ -1,0 +1,1 @@
+"""conf/ composed by Hydra; from the config to objects, and to what identifies a run."""

@@ -1,0 +1,1 @@
+"""What every room needs: errors, files, processes, progress, and the objects that rooms hand to one another."""
