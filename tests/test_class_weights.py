@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_lightning import class_weights
 from fer_lightning.config.shipped import groups
+from fer_lightning.training import class_weights
 
 AFFECTNET = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 SCHEMES: dict[str, Callable[[Any], Tensor]] = {

@@ -30,7 +30,8 @@ OWN = {
         escaped: a\${b}
         pictures: ${backbone.mean}""",
     "loss/unresolved": "_target_: fer_lightning.losses.cluster.ClusterHead\nweight: ${no.such}",
-    "optimizer/both": "# @package _global_\nseed: 9\noptimizer: {_target_: fer_lightning.optim.sgd, lr: 0.5}",
+    "optimizer/both": "# @package _global_\nseed: 9\n"
+    "optimizer: {_target_: fer_lightning.training.optimizers.sgd, lr: 0.5}",
     "data/more": "defaults: [synthetic, /extra: few, _self_]\nroot: ${oc.env:PATH}",
     "extra/few": "number: 1",
     "trainer/alone": "# Of its own group only.\ndefaults: [ddp, _self_]\nthreads: 7",

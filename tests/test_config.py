@@ -196,7 +196,9 @@ def test_a_wrong_type_in_a_users_yaml_is_named(tmp_path: Path) -> None:
 
 
 def test_a_number_that_is_needed_and_missing_is_named(tmp_path: Path) -> None:
-    folder = own_option(tmp_path, "optimizer", "mine", "_target_: fer_lightning.optim.sgd\nlr: 0.1\n")
+    folder = own_option(
+        tmp_path, "optimizer", "mine", "_target_: fer_lightning.training.optimizers.sgd\nlr: 0.1\n"
+    )
     assert "optimizer.momentum" in mistake(["optimizer=mine"], folder)
 
 

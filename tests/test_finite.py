@@ -18,13 +18,15 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from fer_lightning import faces, stages
-from fer_lightning.callbacks import EpochLine, FiniteLoss, _Batch
+from fer_lightning import faces
 from fer_lightning.config.compose import compose
 from fer_lightning.evaluation.results import CHECKPOINT
 from fer_lightning.run import build, claim
 from fer_lightning.run.__main__ import main as run_main
-from fer_lightning.stages import LAST
+from fer_lightning.training import trainer as trainer_module
+from fer_lightning.training.callbacks.epoch_log import EpochLine
+from fer_lightning.training.callbacks.finite_loss import FiniteLoss, _Batch
+from fer_lightning.training.trainer import LAST
 
 CODE = """
 from pathlib import Path
@@ -163,7 +165,7 @@ def fail(
 
     def fail(*words: str, start: int, spoilt: list[int], late: int = 0) -> str:
         monkeypatch.setattr(EpochLine, "on_train_epoch_start", note)
-        monkeypatch.setattr(stages, "FiniteLoss", lambda stage, last, **_: FiniteLoss(stage, last, late))
+        monkeypatch.setattr(trainer_module, "FiniteLoss", lambda stage, last, **_: FiniteLoss(stage, last, late))
         how = [f"loss.start={start}", f"loss.spoilt={spoilt}"]
         assert run_main(["--directory", str(tmp_path), *WORDS, *how, *words]) == 1
         (line,) = capsys.readouterr().err.splitlines()
@@ -295,7 +297,7 @@ def test_all_ranks_end_and_the_one_with_the_sample_names_it(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(("trainer", "late"), [("cpu", 0), ("gpu", 1)])
 def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trainer: str, late: int) -> None:
-    monkeypatch.setattr(stages, "Trainer", SimpleNamespace)
+    monkeypatch.setattr(trainer_module, "Trainer", SimpleNamespace)
     config = compose([f"trainer={trainer}"])
     name, fit = build.fits(config)[0]
     made = build.trainer(config).trainer(fit, name, tmp_path, False, [], 0, lambda _: None)

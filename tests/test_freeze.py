@@ -15,8 +15,8 @@ from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
-from fer_lightning.module import FERModule
-from fer_lightning.optim import Recipe, sgd
+from fer_lightning.training.module import FERModule
+from fer_lightning.training.optimizers import Recipe, sgd
 
 STATS = ClassStats(("a", "b"), (5, 5))
 LAYERS = ("layer1", "layer2", "layer3", "layer4")

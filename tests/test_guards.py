@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from torch import nn
 
-from fer_lightning import class_weights
 from fer_lightning.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, balanced, shown, shuffle
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
@@ -20,7 +19,8 @@ from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity, LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.run.notices import Imbalance, about_the_head, about_the_imbalance
-from fer_lightning.stages import Fit
+from fer_lightning.training import class_weights
+from fer_lightning.training.stage import Fit
 
 STATS = ClassStats(("a", "b"), (5, 5))
 AFFECTNET = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)

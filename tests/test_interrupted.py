@@ -18,13 +18,13 @@ import torch
 from processes import rest, start, until
 from pytorch_lightning import LightningModule, Trainer
 
-from fer_lightning.callbacks import EpochLine
 from fer_lightning.config.compose import compose
 from fer_lightning.evaluation import results
 from fer_lightning.run import train_and_test
 from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.run.check_config import check
-from fer_lightning.stages import LAST
+from fer_lightning.training.callbacks.epoch_log import EpochLine
+from fer_lightning.training.trainer import LAST
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=5"]
 EPOCHS = 3

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_lightning import dashboard, figures
-from fer_lightning.dashboard import About
-from fer_lightning.loggers import OnBoard, TensorBoard
 from fer_lightning.run.__main__ import main as run_main
+from fer_lightning.training.loggers import run_figures, run_summary
+from fer_lightning.training.loggers.run_logger import OnBoard, TensorBoard
+from fer_lightning.training.loggers.run_summary import About
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 ABOUT = About("0123", "cluster-none-s0", "t-0123", "fine_tuning", (), {"choices": {"loss": "cluster"}, "seed": 0})
@@ -122,25 +122,25 @@ def test_what_an_interrupted_process_showed_on_tensorboard_goes(tmp_path: Path) 
 def test_the_optimism_is_the_tests_best_epoch_above_the_chosen_one() -> None:
     history = [{"test/macro_recall": value} for value in (0.3, 0.5, 0.4)]
     stage = {"epochs": 3, "history": history, "best_epoch": 2, "minival_macro_recall": 0.6}
-    assert dashboard.summary({"stages": [stage], "seconds": 1})["optimism"] == pytest.approx(0.1)
+    assert run_summary.summary({"stages": [stage], "seconds": 1})["optimism"] == pytest.approx(0.1)
     del history[1]["test/macro_recall"]
-    assert "optimism" not in dashboard.summary({"stages": [stage], "seconds": 1})
+    assert "optimism" not in run_summary.summary({"stages": [stage], "seconds": 1})
 
 
 def test_what_is_no_number_is_not_shown() -> None:
     told = {"epochs": 1, "history": [{"train/loss": float("nan"), "lr/head": 0.1, "grad_norm/head": None}]}
-    assert list(dashboard.epochs([told])) == [(0, {"lr/head": 0.1})]
+    assert list(run_summary.epochs([told])) == [(0, {"lr/head": 0.1})]
 
 
 def test_a_recall_of_no_images_is_said() -> None:
-    figure = figures.class_recall({"happy": 0.5, "fear": float("nan"), "sad": 0.25})
+    figure = run_figures.class_recall({"happy": 0.5, "fear": float("nan"), "sad": 0.25})
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["50.0", "no images", "25.0"]
     assert axes.get_xlabel().endswith("macro recall, 37.5")
 
 
 def test_a_confusion_matrix_is_in_percent_of_its_rows() -> None:
-    (axes,) = figures.confusion([[3, 1], [0, 0]], ["happy", "fear"]).axes
+    (axes,) = run_figures.confusion([[3, 1], [0, 0]], ["happy", "fear"]).axes
     assert [text.get_text() for text in axes.texts] == ["75", "25", "0", "0"]
 
 
@@ -153,7 +153,7 @@ def test_embeddings_are_seen_where_class_means_differ(missing: int) -> None:
     labels = np.repeat(np.arange(3 - missing), 20)
     vectors = (means[labels] + draw.standard_normal((len(labels), 50))).astype(np.float16)
     means[3 - missing :] = np.nan
-    figure = figures.embeddings(vectors, labels, ["a", "b", "c"], means, np.nan_to_num(means))
+    figure = run_figures.embeddings(vectors, labels, ["a", "b", "c"], means, np.nan_to_num(means))
     (axes,) = figure.axes
     dots = [np.asarray(group.get_offsets()) for group in axes.collections]
     assert sum(len(one) for one in dots) == len(labels) + 3
@@ -161,4 +161,4 @@ def test_embeddings_are_seen_where_class_means_differ(missing: int) -> None:
         points = np.stack([one.mean(0) for one in dots[::2]])
         apart = np.linalg.norm(points[:, None] - points[None], axis=2)
         assert np.allclose(apart, np.linalg.norm(means[:, None] - means[None], axis=2), atol=1)
-    assert figures.pixels(figure).shape[2] == 3
+    assert run_figures.pixels(figure).shape[2] == 3

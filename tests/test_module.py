@@ -14,8 +14,8 @@ from fer_lightning.losses.island import IslandHead
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
-from fer_lightning.module import FERModule
-from fer_lightning.optim import Recipe, sgd
+from fer_lightning.training.module import FERModule
+from fer_lightning.training.optimizers import Recipe, sgd
 
 STATS = ClassStats(("a", "b", "c"), (6, 3, 1))
 W = torch.tensor([0.5, 1.0, 4.0])

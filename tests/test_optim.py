@@ -15,9 +15,9 @@ from fer_lightning.losses.center import CenterHead
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
-from fer_lightning.optim import Recipe, adamw, sgd
 from fer_lightning.run.build import recipe as build_recipe
-from fer_lightning.stages import Fit
+from fer_lightning.training.optimizers import Recipe, adamw, sgd
+from fer_lightning.training.stage import Fit
 
 STATS = ClassStats(("a", "b"), (5, 5))
 MAKERS = {"adamw": adamw, "sgd": partial(sgd, momentum=0.9)}

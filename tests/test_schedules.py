@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import ExponentialLR, MultiStepLR
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments, target
 from fer_lightning.config.shipped import groups
-from fer_lightning.schedules import Schedule, constant, cosine, exponential, over_steps, step
+from fer_lightning.training.schedules import Schedule, constant, cosine, exponential, over_steps, step
 
 
 def rates(schedule: Schedule, steps: int, warmup: float = 0.0) -> list[float]:

@@ -18,14 +18,14 @@ import pytest
 import wandb
 import wandb_file
 
-from fer_lightning import dashboard, loggers, wandb_board
 from fer_lightning.cache import content_hash
 from fer_lightning.cli.table import table as table_command
 from fer_lightning.config import identity
-from fer_lightning.dashboard import About
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.run.__main__ import main as run_main
+from fer_lightning.training.loggers import run_logger, run_summary, wandb_run
+from fer_lightning.training.loggers.run_summary import About
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 WORDS = [*SMALL, "stage.epochs=2", "stage.fine_tuning.epochs=3", "loss=cluster", "class_weights=min_over_count"]
@@ -130,7 +130,7 @@ def test_nothing_private_is_in_a_run(folder: Path) -> None:
 
 def test_paths_are_cut_to_a_files_name(tmp_path: Path) -> None:
     config = json.loads(json.dumps(made_up()))
-    shown = dashboard.about(config, {}, tmp_path / "cell").config
+    shown = run_summary.about(config, {}, tmp_path / "cell").config
     assert shown["data"] == {"root": None, "store": None, "exclude": "copies.json", "classes": ["happy"]}
     assert shown["backbone"] == {"weights": "senet.safetensors", "files": ["own.py"]}
     assert config["data"]["root"] == "/data/AffectNet"
@@ -155,22 +155,22 @@ def made_up(**choices: str) -> dict[str, Any]:
 
 def test_a_runs_id_is_its_cells_in_its_table(tmp_path: Path) -> None:
     config = made_up()
-    one = dashboard.about(config, {"size": 48}, tmp_path / "a" / "x")
-    elsewhere = dashboard.about({**config, "logger": 1}, {"size": 48}, tmp_path / "more" / "a" / "y")
+    one = run_summary.about(config, {"size": 48}, tmp_path / "a" / "x")
+    elsewhere = run_summary.about({**config, "logger": 1}, {"size": 48}, tmp_path / "more" / "a" / "y")
     assert one.id == elsewhere.id
     others = [
-        dashboard.about(config, {"size": 48}, tmp_path / "b" / "x"),
-        dashboard.about(config, {"size": 64}, tmp_path / "a" / "x"),
-        dashboard.about({**config, "seed": 2}, {"size": 48}, tmp_path / "a" / "x"),
-        dashboard.about(config, {"size": 48}, tmp_path / "a" / "trials" / "x", trial=True),
+        run_summary.about(config, {"size": 48}, tmp_path / "b" / "x"),
+        run_summary.about(config, {"size": 64}, tmp_path / "a" / "x"),
+        run_summary.about({**config, "seed": 2}, {"size": 48}, tmp_path / "a" / "x"),
+        run_summary.about(config, {"size": 48}, tmp_path / "a" / "trials" / "x", trial=True),
     ]
     assert len({one.id, *(other.id for other in others)}) == 5
     assert others[-1].group == one.group
 
 
 def test_a_sampler_is_a_tag_where_it_is_not_the_usual_one(tmp_path: Path) -> None:
-    assert "sampler=balanced" in dashboard.about(made_up(sampler="balanced"), {}, tmp_path / "x").tags
-    assert not [tag for tag in dashboard.about(made_up(), {}, tmp_path / "x").tags if "sampler" in tag]
+    assert "sampler=balanced" in run_summary.about(made_up(sampler="balanced"), {}, tmp_path / "x").tags
+    assert not [tag for tag in run_summary.about(made_up(), {}, tmp_path / "x").tags if "sampler" in tag]
 
 
 def test_an_upload_sends_cells_trials_and_table_and_the_second_replaces_the_first(folder: Path) -> None:
@@ -262,7 +262,7 @@ def silent() -> Iterator[Silent]:
 def live(directory: Path, *, offline: bool) -> None:
     """A cell's logger from begin to end; training starts when ``of`` returns."""
     about = About("0123-4567", "name", "group", "fine_tuning", (), {})
-    logger = loggers.wandb(directory, about, project="p", offline=offline)
+    logger = run_logger.wandb(directory, about, project="p", offline=offline)
     begin = time.monotonic()
     logger.of("fine_tuning")
     assert time.monotonic() - begin < 20
@@ -295,7 +295,9 @@ def test_without_an_answer_training_starts_in_time_and_goes_on_offline(
     if answers == "nobody":
         monkeypatch.setenv("WANDB_BASE_URL", NOWHERE)
     live(tmp_path / "cell", offline=False)
-    (note,) = [one.getMessage() for one in caplog.records if one.name == "fer_lightning.loggers"]
+    (note,) = [
+        one.getMessage() for one in caplog.records if one.name == "fer_lightning.training.loggers.run_logger"
+    ]
     assert note.startswith("note: wandb: the run could not begin: CommError: ")
     assert note.endswith(f"the run goes on offline in {tmp_path / 'cell' / 'wandb'}")
 
@@ -318,7 +320,7 @@ ALONE = """
 import sys
 from pathlib import Path
 from fer_lightning import wandb_board
-from fer_lightning.dashboard import About
+from fer_lightning.training.loggers.run_summary import About
 from fer_lightning.errors import UserError
 for offline in (False, True):
     try:
@@ -349,13 +351,13 @@ def test_where_the_rest_is_not_sent_in_time_it_says_what_to_do(tmp_path: Path) -
             raise TimeoutError
 
     with pytest.raises(UserError, match=r"not all was sent in 60 s; later: wandb sync --include-online .*/run-1$"):
-        wandb_board.WandbBoard(Slow()).finish(0, {}, {})
+        wandb_run.WandbBoard(Slow()).finish(0, {}, {})
 
 
 def test_an_upload_that_gets_no_answer_says_so(
     folder: Path, server: Silent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wandb_board, "INIT_SECONDS", 1.0)
+    monkeypatch.setattr(wandb_run, "INIT_SECONDS", 1.0)
     with pytest.raises(UserError, match="wandb: the run could not begin"):
         table_command(["upload", str(folder)])
     assert not list((folder / "wandb").glob("run-*"))

@@ -20,10 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from fer_lightning import dashboard
 from fer_lightning.cache import write_atomic
 from fer_lightning.evaluation import results
-from fer_lightning.figures import COLOURS, MARKERS
+from fer_lightning.training.loggers import run_summary
+from fer_lightning.training.loggers.run_figures import COLOURS, MARKERS
 
 RARE = "contempt"
 GREY, LINE, PAPER = "#5A6270", "#D5DAE1", "#F4F6F9"
@@ -74,7 +74,7 @@ def group_of(result: Result) -> str:
 def curve(panel: Axes, groups: Groups, name: str, *, log: bool = False) -> None:
     """A scalar against the epoch: a group's mean and range over its seeds, the stages' border dotted."""
     for k, (group, members) in enumerate(groups.items()):
-        runs = [dict(dashboard.epochs(result["stages"])) for result in members]
+        runs = [dict(run_summary.epochs(result["stages"])) for result in members]
         epochs = [epoch for epoch, values in runs[0].items() if name in values]
         if not epochs:
             continue
@@ -136,7 +136,7 @@ def _unit(values: list[float]) -> np.ndarray:
 def bars(panel: Axes, groups: Groups) -> None:
     """The chosen model's test score by group, and the optimism behind it."""
     for k, members in enumerate(groups.values()):
-        told = [dashboard.summary(result) for result in members]
+        told = [run_summary.summary(result) for result in members]
         score = 100 * float(np.mean([one["test/macro_recall"] for one in told]))
         more = 100 * float(np.mean([one.get("optimism", 0.0) for one in told]))
         panel.barh(k, score, color=COLOURS[k % len(COLOURS)], alpha=0.45, height=0.65)
@@ -154,13 +154,13 @@ def bars(panel: Axes, groups: Groups) -> None:
 
 def embeddings(panel: Axes, cell: Path, classes: list[str]) -> None:
     """A cell's picture, as it stands among its media."""
-    from fer_lightning import figures
+    from fer_lightning.training.loggers import run_figures
 
     with np.load(cell / results.EMBEDDINGS) as arrays:
-        made = figures.embeddings(
+        made = run_figures.embeddings(
             arrays["embeddings"], arrays["labels"], classes, arrays["class_means"], arrays.get("centers")
         )
-    panel.imshow(figures.pixels(made), interpolation="lanczos")
+    panel.imshow(run_figures.pixels(made), interpolation="lanczos")
     panel.axis("off")
     title(panel, "test/embeddings", "a run's media")
 
@@ -215,7 +215,7 @@ def draw(folder: Path) -> Figure:
         low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
         _card(figure, low - 0.034, high + 0.02)
         figure.text(0.014, high + 0.026, name, fontsize=10, weight="bold")
-    figure.text(0.014, 0.972, f"fer_lightning / {dashboard.group_of(folder, one['protocol'])}", fontsize=13)
+    figure.text(0.014, 0.972, f"fer_lightning / {run_summary.group_of(folder, one['protocol'])}", fontsize=13)
     said = "filter: job_type is not tune or table · group by: choices.loss, choices.class_weights · x axis: epoch"
     figure.text(0.014, 0.952, said, fontsize=9, color=GREY)
     handles, names = figure.axes[0].get_legend_handles_labels()

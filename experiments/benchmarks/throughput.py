@@ -28,8 +28,8 @@ from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
-from fer_lightning.module import FERModule
-from fer_lightning.optim import Recipe, adamw
+from fer_lightning.training.module import FERModule
+from fer_lightning.training.optimizers import Recipe, adamw
 
 RECIPE = Recipe(partial(adamw, lr=1e-4, weight_decay=0.01, fused=True))
 

@@ -118,7 +118,7 @@ def _check_value(name: str, value: Any, hint: Any) -> None:
 
 
 def _keys_of_weights() -> dict[str, Key]:
-    from fer_lightning.class_weights import Normalise
+    from fer_lightning.training.class_weights import Normalise
 
     return {"normalise": Key(Normalise, True), "from_epoch": Key(int, True)}
 

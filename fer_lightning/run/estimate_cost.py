@@ -15,7 +15,7 @@ from fer_lightning.features import Pass
 from fer_lightning.freeze import freeze, keep_frozen_in_eval
 from fer_lightning.models.network import Network
 from fer_lightning.run import build
-from fer_lightning.stages import Fit
+from fer_lightning.training.stage import Fit
 
 SECONDS = 2.0
 """How long each kind of step is measured."""

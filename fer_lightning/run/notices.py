@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fer_lightning.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.network import Network
-from fer_lightning.stages import Fit
+from fer_lightning.training.stage import Fit
 
 NO_OP = 1.1
 """Class weights, or showings of a picture, change nothing where largest over smallest is less than this."""

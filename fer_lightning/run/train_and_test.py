@@ -20,8 +20,8 @@ from fer_lightning.run import build, claim
 from fer_lightning.run.final_test import finish, watch_centers
 from fer_lightning.run.set_up import Cell, set_up, tell_data
 from fer_lightning.run.train_stages import Training
-from fer_lightning.stages import LAST
 from fer_lightning.training import distributed
+from fer_lightning.training.trainer import LAST
 
 log = logging.getLogger(__name__)
 

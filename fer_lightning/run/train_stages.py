@@ -13,7 +13,6 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from fer_lightning.cache import content_hash
-from fer_lightning.callbacks import CenterMonitor
 from fer_lightning.config import identity
 from fer_lightning.core import versions
 from fer_lightning.data.datamodule import FaceDataModule
@@ -21,16 +20,19 @@ from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import freeze
-from fer_lightning.history import Epoch
 from fer_lightning.inference import read_checkpoint
-from fer_lightning.loggers import CellLogger
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
-from fer_lightning.module import FERModule
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import Cell
-from fer_lightning.stages import LAST, Fit, FitResult, run_fit, shared_fit
+from fer_lightning.training.callbacks.center_monitor import CenterMonitor
+from fer_lightning.training.callbacks.epoch_log import Epoch
+from fer_lightning.training.fit import run_fit, shared_fit
+from fer_lightning.training.loggers.run_logger import CellLogger
+from fer_lightning.training.module import FERModule
+from fer_lightning.training.stage import Fit, FitResult
+from fer_lightning.training.trainer import LAST
 
 log = logging.getLogger(__name__)
 

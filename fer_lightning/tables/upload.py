@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fer_lightning import dashboard, wandb_board
 from fer_lightning.cache import content_hash
 from fer_lightning.contracts import METRICS
-from fer_lightning.dashboard import About
 from fer_lightning.evaluation import results
 from fer_lightning.progress import track
 from fer_lightning.tables.analysis.read_runs import read_cells
 from fer_lightning.tables.analysis.rows import Table, load
 from fer_lightning.tables.output import exports
+from fer_lightning.training.loggers import run_summary, wandb_run
+from fer_lightning.training.loggers.run_summary import About
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +42,13 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
     table = load(directory)
     runs = [*_cells(directory), *_trials(directory, table.protocol)]
     for folder, about, result in track(runs, "cells"):
-        board = wandb_board.start(about, directory, project, offline=offline)
-        dashboard.catch_up(board, result["stages"], set())
-        dashboard.finish(board, folder, result)
+        board = wandb_run.start(about, directory, project, offline=offline)
+        run_summary.catch_up(board, result["stages"], set())
+        run_summary.finish(board, folder, result)
     _send_table(table, project, offline=offline)
     if old := sum("history" not in stage for _, _, result in runs for stage in result["stages"][-1:]):
         log.warning("note: %d of %d have no history: they were trained by an earlier version", old, len(runs))
-    tried = sum(about.job == dashboard.TUNE for _, about, _ in runs)
+    tried = sum(about.job == run_summary.TUNE for _, about, _ in runs)
     log.info("%d cells, %d trials and the table, project %s", len(runs) - tried, tried, project)
     if offline:
         log.info("nothing was sent; to send it: wandb sync %s/offline-run-*", directory / "wandb")
@@ -57,23 +57,23 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
 
 def _cells(directory: Path) -> Iterator[tuple[Path, About, dict[str, Any]]]:
     for folder, result in read_cells(directory):
-        about = dashboard.about(result["config"], result["protocol"], directory / folder)
+        about = run_summary.about(result["config"], result["protocol"], directory / folder)
         yield directory / folder, about, result
 
 
 def _trials(directory: Path, protocol: dict[str, Any]) -> Iterator[tuple[Path, About, dict[str, Any]]]:
     for path in sorted((directory / results.TRIALS).glob(f"*/{results.TRIAL}")):
         told = json.loads(path.read_text())
-        yield path.parent, dashboard.about(told["config"], protocol, path.parent, trial=True), told
+        yield path.parent, run_summary.about(told["config"], protocol, path.parent, trial=True), told
 
 
 def _send_table(table: Table, project: str, *, offline: bool) -> None:
     """The table as a run: its numbers, its text as notes, its page where nobody's face may be in it."""
-    name, group = table.directory.resolve().name, dashboard.group_of(table.directory, table.protocol)
+    name, group = table.directory.resolve().name, run_summary.group_of(table.directory, table.protocol)
     identity = content_hash([group, "table"])[:16]
     config = {"title": table.title, "protocol": table.protocol}
     about = About(identity, name, group, "table", (), config)
-    board = wandb_board.start(about, table.directory, project, offline=offline, notes=exports.to_markdown(table))
+    board = wandb_run.start(about, table.directory, project, offline=offline, notes=exports.to_markdown(table))
     page = table.directory / REPORT
     board.table(*_numbers(table), page if page.exists() and _is_free(table) else None)
 

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
     LightningEnvironment,
     TorchElasticEnvironment,
 )
-from torch import distributed
+from torch import Tensor, distributed
 
 from fer_lightning.errors import CellFailed, Stopped, in_words
 
@@ -91,3 +91,10 @@ def agree(value: T) -> T:
     said = [value]
     distributed.broadcast_object_list(said, 0)
     return said[0]
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum a tensor over all ranks, in place, without waiting for a GPU."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.all_reduce(values)
+    return values

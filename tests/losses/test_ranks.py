@@ -16,7 +16,6 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, multiprocessing, nn
 
-from fer_lightning import class_weights
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments, target
 from fer_lightning.config.shipped import groups
@@ -26,8 +25,9 @@ from fer_lightning.data.samplers import shuffle
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
-from fer_lightning.module import FERModule
-from fer_lightning.optim import Recipe, sgd
+from fer_lightning.training import class_weights
+from fer_lightning.training.module import FERModule
+from fer_lightning.training.optimizers import Recipe, sgd
 
 RANKS, STEPS, BATCH, SIZE, FEATURES = 2, 3, 32, 8, 5
 LR, LAMBDA, RATE = 0.1, 0.5, 0.4

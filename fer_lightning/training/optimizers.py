@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
-from fer_lightning.schedules import Schedule, constant, over_steps
+from fer_lightning.training.schedules import Schedule, constant, over_steps
 
 PARTS = ("backbone", "neck", "head")
 
@@ -26,7 +26,7 @@ class Recipe:
 
     Args:
         make: from groups to the optimizer.
-        schedule: of the learning rate, see fer_lightning.schedules.
+        schedule: of the learning rate, see fer_lightning.training.schedules.
         warmup: share of the steps before it.
         part_lr: times the learning rate, for backbone, neck and head.
         layer_decay: the backbone's last block learns at this times its rate, the one below at its square, and so

@@ -1,7 +1,8 @@
-"""What is written down of every epoch: its scalars, how steep the loss was, how fast it went."""
+"""What is printed and written down of every epoch: its scalars, how steep the loss was, how fast it went."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -11,6 +12,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from torch.optim import Optimizer
+
+from fer_lightning.training.module import MONITOR
 
 GRADIENT_EVERY = 10
 """Of so many steps one has its gradient looked at: that costs time."""
@@ -102,3 +105,36 @@ class Pace(Callback):
         seconds = self.ready - self.begin
         pl_module.log("images_per_second", trainer.world_size * self.images / seconds)
         pl_module.log("waiting_share", self.waited / seconds)
+
+
+log = logging.getLogger(__name__)
+
+
+class EpochLine(Callback):
+    """One line an epoch: which of how many, the minival's macro recall, the time left in this stage."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.begin = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the fit has taken so far, the time before an interruption included."""
+        return time.monotonic() - self.begin
+
+    def state_dict(self) -> dict[str, Any]:
+        """The time taken."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.begin -= state_dict["seconds"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        done = trainer.current_epoch + 1
+        total = trainer.max_epochs or done
+        left = self.seconds / done * (total - done)
+        score = float(trainer.callback_metrics[MONITOR])
+        if trainer.is_global_zero:
+            log.info("%s: epoch %d of %d, %s %.3f, %.0f s left", self.stage, done, total, MONITOR, score, left)

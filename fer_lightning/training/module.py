@@ -17,7 +17,7 @@ from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
-from fer_lightning.optim import Recipe
+from fer_lightning.training.optimizers import Recipe
 
 MONITOR = "minival/macro_recall"
 """What checkpoints are chosen by."""

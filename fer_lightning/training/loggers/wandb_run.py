@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.dashboard import About
 from fer_lightning.errors import UserError
+from fer_lightning.training.loggers.run_summary import About
 
 INIT_SECONDS = 8.0
 """How long the server may take to answer; what it says later is not waited for."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning import figures
 from fer_lightning.cache import content_hash
 from fer_lightning.config import identity
 from fer_lightning.evaluation import results
+from fer_lightning.training.loggers import run_figures
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,7 +137,7 @@ def catch_up(board: Board, stages: Stages, shown: set[int]) -> None:
 
 def finish(board: Board, directory: Path, result: Mapping[str, Any]) -> None:
     """Show what came out of a cell, or of a trial, and close the board."""
-    drawn = {name: figures.pixels(figure) for name, figure in pictures(directory, result)}
+    drawn = {name: run_figures.pixels(figure) for name, figure in pictures(directory, result)}
     board.finish(sum(stage["epochs"] for stage in result["stages"]) - 1, summary(result), drawn)
 
 
@@ -158,11 +158,11 @@ def summary(result: Mapping[str, Any]) -> dict[str, float]:
 def pictures(directory: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
     """Figures of a result, by name; a trial has none. No face, id or label of a single picture is in them."""
     if "confusion" in result:
-        yield "test/confusion", figures.confusion(result["confusion"], result["classes"])
-        yield "test/class_recall", figures.class_recall(result["per_class_recall"])
+        yield "test/confusion", run_figures.confusion(result["confusion"], result["classes"])
+        yield "test/class_recall", run_figures.class_recall(result["per_class_recall"])
     kept = directory / results.EMBEDDINGS
     if kept.exists():
         with np.load(kept) as arrays:
             points = arrays["embeddings"], arrays["labels"]
             means, centers = arrays["class_means"], arrays.get("centers")
-        yield "test/embeddings", figures.embeddings(*points, result["classes"], means, centers)
+        yield "test/embeddings", run_figures.embeddings(*points, result["classes"], means, centers)

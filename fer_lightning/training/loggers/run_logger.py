@@ -13,10 +13,10 @@ import numpy.typing as npt
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from fer_lightning import dashboard, wandb_board
-from fer_lightning.dashboard import About, Board, Stages
 from fer_lightning.errors import UserError, in_words
 from fer_lightning.training import distributed
+from fer_lightning.training.loggers import run_summary, wandb_run
+from fer_lightning.training.loggers.run_summary import About, Board, Stages
 
 log = logging.getLogger(__name__)
 
@@ -89,13 +89,13 @@ class OnBoard(CellLogger):
     def epochs(self, stages: Stages) -> None:
         """Show those that are not shown yet."""
         if board := self.board:
-            self._without_harm(lambda: dashboard.catch_up(board, stages, self.shown))
+            self._without_harm(lambda: run_summary.catch_up(board, stages, self.shown))
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Show the rest."""
         self.epochs(result["stages"])
         if board := self.board:
-            self._without_harm(lambda: dashboard.finish(board, self.directory, result))
+            self._without_harm(lambda: run_summary.finish(board, self.directory, result))
 
     def _without_harm(self, act: Callable[[], None]) -> None:
         try:
@@ -159,9 +159,9 @@ def wandb(directory: Path, about: About, *, project: str, offline: bool) -> Cell
 
     def start() -> Board:
         try:
-            return wandb_board.start(about, directory, project, offline=offline)
+            return wandb_run.start(about, directory, project, offline=offline)
         except UserError as error:
             log.warning("note: %s; the run goes on offline in %s", error, directory / "wandb")
-            return wandb_board.start(about, directory, project, offline=True)
+            return wandb_run.start(about, directory, project, offline=True)
 
     return OnBoard(directory, start)

@@ -1,0 +1,1 @@
+"""Where the epochs of a run and what came out of it are shown."""

@@ -1,0 +1,69 @@
+"""What a stage is: one fit with its own optimizer; the next one takes weights only. And how it went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fer_lightning.freeze import BatchNorm
+from fer_lightning.training.callbacks.epoch_log import Epoch
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One stage.
+
+    Args:
+        epochs: how many.
+        pretrained: whether the backbone starts from its weights, or from random ones.
+        freeze: what of the backbone is frozen, see ``fer_lightning.freeze.freeze``: none, all, a block's name, -n.
+        batch_norm: ``with_block``, ``only`` or ``never``, see there.
+        loss: ``cell``: the configured head; ``softmax``: softmax, whatever the cell's loss is.
+        lr_scale: times optimizer.lr.
+        cached: with all of the backbone frozen: train from its embeddings, computed once and kept, or (False) run
+            it in every epoch. Both train the same neck and head.
+        views: with all of it frozen: how many augmented views of each picture are shown, one an epoch in turn;
+            0: the picture as it is.
+        views_seed: of their augmentation; not the cell's, so that cells of all seeds share their embeddings.
+
+    Raises:
+        ValueError: a number makes no sense, or is for a frozen backbone and this one is not.
+    """
+
+    epochs: int
+    pretrained: bool
+    freeze: str | int
+    batch_norm: BatchNorm
+    loss: Literal["cell", "softmax"]
+    lr_scale: float
+    cached: bool = True
+    views: int = 0
+    views_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.lr_scale <= 0:
+            raise ValueError(f"lr_scale must be positive, got {self.lr_scale}")
+        if self.views < 0 or self.views_seed < 0:
+            raise ValueError(f"views and views_seed must not be negative, got {self.views} and {self.views_seed}")
+        if not self.frozen and (self.views or not self.cached):
+            raise ValueError(f"views and cached are for freeze=all, and this fit has freeze={self.freeze}")
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing of the backbone is trained."""
+        return self.freeze == "all"
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a fit went: its best epoch (from 0) by the minival, that score, the seconds, every epoch's scalars."""
+
+    name: str
+    epochs: int
+    best_epoch: int
+    minival_macro_recall: float
+    seconds: float
+    history: list[Epoch]
+    shared: bool = False
