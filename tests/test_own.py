@@ -22,7 +22,7 @@ from fer_lightning.cli.evaluate import merged
 from fer_lightning.cli.train import try_out_own
 from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
-from fer_lightning.inference import load_model
+from fer_lightning.inference.load_model import load_model
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.network import Network
 from fer_lightning.run import build

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
-from fer_lightning.inference import load_model
+from fer_lightning.inference.load_model import load_model
 from fer_lightning.run.check_config import check
 from fer_lightning.run.set_up import set_up
 from fer_lightning.run.train_stages import Training

@@ -30,7 +30,7 @@ from fer_lightning.features import (
     state_hash,
     through,
 )
-from fer_lightning.inference import Model
+from fer_lightning.inference.load_model import Model
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.losses.softmax import at_least_float32

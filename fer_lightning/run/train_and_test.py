@@ -14,7 +14,7 @@ from fer_lightning.cache import write_atomic
 from fer_lightning.config import identity
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.inference import load_model
+from fer_lightning.inference.load_model import load_model
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, claim
 from fer_lightning.run.final_test import finish, watch_centers

@@ -20,7 +20,7 @@ from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, backbone_embeddings, class_means, state_hash, through
 from fer_lightning.freeze import freeze
-from fer_lightning.inference import read_checkpoint
+from fer_lightning.inference.load_model import read_checkpoint
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network

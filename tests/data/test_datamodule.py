@@ -27,7 +27,7 @@ from fer_lightning.data.store import Store
 from fer_lightning.data.transforms import Image, middle, paper
 from fer_lightning.errors import UserError
 from fer_lightning.features import EmbeddingDataModule, Pass, backbone_embeddings
-from fer_lightning.inference import Model
+from fer_lightning.inference.load_model import Model
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.neck import Identity
