@@ -17,9 +17,9 @@ import torch
 
 from fer_lightning.cli import main
 from fer_lightning.config.shipped import groups, shipped
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.inference.load_model import load_model
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.metrics import METRICS
 from fer_lightning.run.__main__ import main as run_main
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fer_lightning import features
 from fer_lightning.config.compose import compose
 from fer_lightning.data.samplers import Pick, Views
-from fer_lightning.features import Pass, backbone_embeddings, embeddings_key
+from fer_lightning.evaluation import embeddings
+from fer_lightning.evaluation.embeddings import backbone_embeddings, embeddings_key
+from fer_lightning.models.forward_pass import Pass
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.set_up import Cell, set_up
@@ -160,7 +161,7 @@ def test_any_change_of_an_ingredient_is_another_key(some: Cell, monkeypatch: pyt
     keys["buffer"] = key(some)
     norm.running_mean[0] -= 1
     assert keys["as it is"] == key(some)
-    monkeypatch.setattr(features, "versions", lambda: {"torch": "99"})
+    monkeypatch.setattr(embeddings, "versions", lambda: {"torch": "99"})
     keys["versions"] = key(some)
     assert len(set(keys.values())) == len(keys), keys
 

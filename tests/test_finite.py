@@ -36,7 +36,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fer_lightning.contracts import HeadOutput
+from fer_lightning.core.contracts import HeadOutput
 from fer_lightning.data.manifest import Manifest, make_rows
 
 

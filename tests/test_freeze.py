@@ -8,7 +8,7 @@ from pytorch_lightning import Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.errors import UserError
 from fer_lightning.freeze import BatchNorm, freeze
 from fer_lightning.losses.softmax import SoftmaxHead

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.losses.center import CenterHead
 from fer_lightning.losses.cluster import ClusterHead

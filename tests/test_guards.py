@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, balanced, shown, shuffle
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.losses.affinity import AffinityHead

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn import metrics as sk
 
-from fer_lightning.metrics import METRICS, evaluate, krippendorff_alpha
+from fer_lightning.evaluation.metrics import METRICS, evaluate, krippendorff_alpha
 
 CLASSES = ("a", "b", "c", "d")
 Case = tuple[NDArray[np.float64], NDArray[np.int64]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fer_lightning.config.compose import Composer, compose
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.sweeps import same_experiment
 from fer_lightning.sweeps.same_experiment import Distinct, Objective, objective

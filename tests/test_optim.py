@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from fer_lightning.config.compose import compose
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.freeze import freeze
 from fer_lightning.losses.center import CenterHead
 from fer_lightning.models.backbone import TimmBackbone

@@ -322,7 +322,7 @@ def test_the_children_of_an_own_backbone_are_its_blocks() -> None:
 
 HEAD = """
 from torch import nn
-from fer_lightning.contracts import HeadOutput
+from fer_lightning.core.contracts import HeadOutput
 class Wrong(nn.Module):
     def __init__(self, feature_dim, class_stats):
         super().__init__()

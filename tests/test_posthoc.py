@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning import posthoc
-from fer_lightning.contracts import ClassStats, HeadOutput
+from fer_lightning.core.contracts import ClassStats, HeadOutput
+from fer_lightning.evaluation import posthoc
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.run import final_test
 

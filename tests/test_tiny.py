@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fer_lightning.config.compose import compose
-from fer_lightning.features import state_hash
+from fer_lightning.models.forward_pass import state_hash
 from fer_lightning.run import build
 
 RECIPE = ["backbone.people=4", "backbone.pictures=40", "backbone.epochs=1"]

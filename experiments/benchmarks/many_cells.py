@@ -25,10 +25,9 @@ import numpy as np
 import torch
 from telling import tell
 
-from fer_lightning import metrics
 from fer_lightning.cache import write_atomic
 from fer_lightning.core import versions
-from fer_lightning.evaluation import results
+from fer_lightning.evaluation import metrics, results
 from fer_lightning.sweeps import grid, hydra_launchers, planned_run
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.planner import Planner

@@ -21,7 +21,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import LambdaCallback
 from torch.utils.data import DataLoader, Dataset
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead

@@ -19,8 +19,8 @@ from fer_lightning.config.instantiate import arguments
 from fer_lightning.config.shipped import groups
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.features import Pass
 from fer_lightning.inference.load_model import Model, Own, load_model, read_checkpoint
+from fer_lightning.models.forward_pass import Pass
 from fer_lightning.progress import Line
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check

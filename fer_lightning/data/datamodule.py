@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, Views
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store import Store, StoreSplit

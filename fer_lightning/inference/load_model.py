@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from fer_lightning import losses
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 from fer_lightning.models import neck as necks

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
 
 

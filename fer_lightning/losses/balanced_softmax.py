@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.logit_adjusted import LogitAdjustedHead
 
 

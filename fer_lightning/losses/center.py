@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
-from fer_lightning.contracts import ClassStats, HeadOutput
+from fer_lightning.core.contracts import ClassStats, HeadOutput
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 CenterUpdate = Literal["running", "exact", "gradient"]

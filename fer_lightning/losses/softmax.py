@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning.contracts import ClassStats, HeadOutput
+from fer_lightning.core.contracts import ClassStats, HeadOutput
 
 
 def at_least_float32(values: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fer_lightning.contracts import HeadOutput
+from fer_lightning.core.contracts import HeadOutput
 
 
 class Network(nn.Module):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fer_lightning import faces
-from fer_lightning.contracts import ClassStats
-from fer_lightning.features import Pass
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.freeze import freeze, keep_frozen_in_eval
+from fer_lightning.models.forward_pass import Pass
 from fer_lightning.models.network import Network
 from fer_lightning.run import build
 from fer_lightning.training.stage import Fit

@@ -15,25 +15,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fer_lightning import metrics, posthoc
 from fer_lightning.cache import atomic_path
-from fer_lightning.contracts import Correction
 from fer_lightning.core import versions
 from fer_lightning.data.store import StoreSplit
-from fer_lightning.evaluation import results
-from fer_lightning.features import (
-    Pass,
-    apply,
-    backbone_embeddings,
-    center_drift,
-    class_means,
-    state_hash,
-    through,
-)
+from fer_lightning.evaluation import metrics, posthoc, results
+from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
+from fer_lightning.evaluation.names import Correction
 from fer_lightning.inference.load_model import Model
+from fer_lightning.losses.center_statistics import center_drift, class_means
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.losses.softmax import at_least_float32
+from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.models.network import Network
 from fer_lightning.run.set_up import Cell
 from fer_lightning.run.train_stages import Training

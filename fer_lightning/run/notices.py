@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.network import Network
 from fer_lightning.training.stage import Fit

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from fer_lightning import faces
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.errors import UserError
-from fer_lightning.features import Pass, state_hash
 from fer_lightning.freeze import freeze
 from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.progress import Line
 from fer_lightning.run import build
 from fer_lightning.training import distributed

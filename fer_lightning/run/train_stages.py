@@ -16,13 +16,16 @@ from fer_lightning.cache import content_hash
 from fer_lightning.config import identity
 from fer_lightning.core import versions
 from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
-from fer_lightning.features import EmbeddingDataModule, backbone_embeddings, class_means, state_hash, through
+from fer_lightning.evaluation.embeddings import backbone_embeddings, through
 from fer_lightning.freeze import freeze
 from fer_lightning.inference.load_model import read_checkpoint
+from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.forward_pass import state_hash
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import Cell

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fer_lightning.config import identity
 from fer_lightning.config.compose import Composer
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.run import launch

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from fer_lightning.cache import write_atomic
 from fer_lightning.config.shipped import shipped, tables
-from fer_lightning.contracts import Correction, Metric
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation.names import Correction, Metric
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.analysis import naming

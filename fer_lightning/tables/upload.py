@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.cache import content_hash
-from fer_lightning.contracts import METRICS
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.names import METRICS
 from fer_lightning.progress import track
 from fer_lightning.tables.analysis.read_runs import read_cells
 from fer_lightning.tables.analysis.rows import Table, load

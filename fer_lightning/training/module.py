@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
-from fer_lightning.contracts import HeadOutput
+from fer_lightning.core.contracts import HeadOutput
 from fer_lightning.freeze import keep_frozen_in_eval
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.softmax import at_least_float32

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments, target
 from fer_lightning.config.shipped import groups
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.arcface import ArcFaceHead
 from fer_lightning.losses.balanced_softmax import BalancedSoftmaxHead
 from fer_lightning.losses.center_term import CenterTermHead

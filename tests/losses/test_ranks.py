@@ -19,7 +19,7 @@ from torch import Tensor, multiprocessing, nn
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments, target
 from fer_lightning.config.shipped import groups
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import shuffle
 from fer_lightning.losses.center_term import CenterTermHead

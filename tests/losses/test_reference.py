@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.center import CenterHead
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead

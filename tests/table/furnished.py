@@ -11,8 +11,8 @@ import pyarrow as pa
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, put, result
 from pyarrow import parquet
 
-from fer_lightning.contracts import METRICS
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.names import METRICS
 
 CLASSES = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 COUNTS = [2794, 5005, 956, 529, 239, 143, 934, 140]

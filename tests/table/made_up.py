@@ -12,8 +12,8 @@ from pyarrow import parquet
 from scipy.special import ndtri
 
 from fer_lightning.config import identity
-from fer_lightning.contracts import METRICS
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.names import METRICS
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
 
 CLASSES = ["neutral", "happy", "fear"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fer_lightning.metrics import evaluate
+from fer_lightning.evaluation.metrics import evaluate
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
 
 RANDOM = np.random.default_rng(3)

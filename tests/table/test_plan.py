@@ -11,7 +11,7 @@ import pytest
 
 from fer_lightning.cache import content_hash
 from fer_lightning.config.compose import compose
-from fer_lightning.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation.results import TRIAL
 from fer_lightning.sweeps.planned_run import Planned

@@ -14,9 +14,9 @@ from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, resu
 
 from fer_lightning.cli import main
 from fer_lightning.cli.table import table as fer_table
-from fer_lightning.contracts import METRICS
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.names import METRICS
 from fer_lightning.progress import duration
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import load

@@ -36,7 +36,7 @@ def cohen_kappa(counts: Counts) -> Counts:
 
 
 def krippendorff_alpha(counts: Counts) -> Counts:
-    """As ``fer_lightning.metrics.krippendorff_alpha``: nominal, two coders."""
+    """As ``fer_lightning.evaluation.metrics.krippendorff_alpha``: nominal, two coders."""
     margins = counts.sum(-1) + counts.sum(-2)
     total = margins.sum(-1)
     expected = 1 - (margins * (margins - 1)).sum(-1) / (total * (total - 1))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_lightning.config import identity
-from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.errors import UserError
+from fer_lightning.evaluation.names import METRICS, POSTHOC
 
 Config = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.contracts import METRICS, POSTHOC
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.names import METRICS, POSTHOC
 
 _NEEDED = {"metrics", "per_class_recall", "confusion", "classes", "protocol", "provenance", "config", "seed"}
 

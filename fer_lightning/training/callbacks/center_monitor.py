@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_lightning.features import center_drift
+from fer_lightning.losses.center_statistics import center_drift
 from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.training.distributed import sum_over_ranks
 from fer_lightning.training.module import FERModule

@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning.contracts import ClassStats, Correction
+from fer_lightning.core.contracts import ClassStats
+from fer_lightning.evaluation.names import Correction
 
 Labelled = tuple[Tensor, Tensor]
 """Logits (N, C) and class indices (N,) of the same pictures."""

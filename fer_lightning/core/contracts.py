@@ -3,31 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Metric = Literal[
-    "accuracy",
-    "macro_recall",
-    "macro_f1",
-    "cohen_kappa",
-    "krippendorff_alpha",
-    "auroc",
-    "average_precision",
-    "ece",
-]
-"""A metric of a result."""
-
-METRICS: tuple[Metric, ...] = get_args(Metric)
-"""All of them, in the order they are shown."""
-
-Correction = Literal["logit_adjustment", "tau_norm", "temperature"]
-"""A correction after training that a result has a column for, see fer_lightning.posthoc."""
-
-POSTHOC: tuple[Correction, ...] = get_args(Correction)
-"""All of them."""
 
 
 @dataclass(frozen=True)

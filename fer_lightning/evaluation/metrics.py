@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from fer_lightning.contracts import METRICS
+from fer_lightning.evaluation.names import METRICS
 
 
 def krippendorff_alpha(confusion: Tensor) -> float:

@@ -1,0 +1,117 @@
+"""Embeddings of a whole part of the data; those of a frozen backbone are kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fer_lightning.cache import ABOUT, atomic_path, content_hash, home, locked, write_atomic
+from fer_lightning.core.versions import versions
+from fer_lightning.data.datamodule import FaceDataModule, as_it_is
+from fer_lightning.data.embedding_datamodule import EmbeddingDataset
+from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.forward_pass import Pass, state_hash
+
+_EMBEDDINGS = "embeddings.npy"
+
+
+def embeddings_key(
+    backbone: Backbone,
+    data: FaceDataModule,
+    part: str,
+    how: Pass,
+    *,
+    mirrored: bool = False,
+    view: int | None = None,
+) -> str:
+    """Hash of all that decides a part's embeddings; arguments as for ``backbone_embeddings``."""
+    _, rows = data.rows(part)
+    views = data.views
+    return content_hash(
+        {
+            "backbone": [backbone.code, state_hash(backbone)],
+            "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
+            "seen": [
+                data.side,
+                mirrored,
+                None if view is None or views is None else [view, views.seed, views.code],
+            ],
+            "how": how.identity,
+            "versions": versions(),
+        }
+    )
+
+
+def backbone_embeddings(
+    backbone: Backbone,
+    data: FaceDataModule,
+    part: str,
+    how: Pass,
+    *,
+    keep: bool,
+    mirrored: bool = False,
+    view: int | None = None,
+) -> Tensor:
+    """Embeddings (N, D) of a part's pictures, in order, by a backbone in eval mode.
+
+    Kept ones are looked up by content: weights, store, rows, view and the way of computing. They are mapped into
+    memory; whoever wants them while another process computes them waits.
+
+    Args:
+        backbone: as it is now.
+        data: the part's pictures.
+        part: train, minival or test.
+        how: device and precision.
+        keep: whether to find or else store them: for weights that other cells will start from too.
+        mirrored: of the pictures' mirror images.
+        view: of this augmented view of them, one of ``data.views``; None: as they are.
+    """
+    placed = how.place(backbone)
+    name = part if view is None or data.views is None else f"{part}, view {view + 1} of {data.views.count}"
+
+    def compute() -> Tensor:
+        was_training = backbone.training
+        placed.eval()
+        batches = data.in_order(part, view=view, pinned=how.device.type == "cuda")
+        embed = (lambda images: placed(images.flip(3))) if mirrored else placed
+        embeddings = how.over(batches, embed, f"embedding {name}")
+        backbone.train(was_training)
+        return embeddings
+
+    if not keep:
+        return compute()
+    key = embeddings_key(backbone, data, part, how, mirrored=mirrored, view=view)
+    entry = home() / "embeddings" / key[:32]
+    with locked(entry, "another cell computes the embeddings that this one needs"):
+        if not (entry / _EMBEDDINGS).exists():
+            about = f"{name}{', mirrored' if mirrored else ''}, {data.store.meta.name}, {backbone.name}"
+            _keep(entry, compute(), about)
+        return torch.from_numpy(np.load(entry / _EMBEDDINGS, mmap_mode="c"))  # torch wants writable memory
+
+
+def _keep(entry: Path, embeddings: Tensor, about: str) -> None:
+    """Write an entry; it is there once its embeddings are, which come last."""
+    n, width = embeddings.shape
+    write_atomic(entry / ABOUT, f"{about}, {n} x {width}")
+    with atomic_path(entry / _EMBEDDINGS) as partial, partial.open("wb") as stream:
+        np.save(stream, embeddings.numpy())
+
+
+def apply(compute: Callable[[Tensor], Tensor], embeddings: Tensor, how: Pass, what: str) -> Tensor:
+    """``compute`` of embeddings (N, D), in large batches."""
+    dataset = EmbeddingDataset([embeddings], torch.zeros(len(embeddings)))
+    return how.over(DataLoader(dataset, batch_size=4096, collate_fn=as_it_is), compute, what)
+
+
+def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
+    """The embeddings (N, D) behind a neck, of a backbone's embeddings (N, num_features)."""
+    was_training = neck.training
+    results = apply(how.place(neck).eval(), embeddings, how, "through the neck")
+    neck.train(was_training)
+    return results

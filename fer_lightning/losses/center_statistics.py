@@ -1,0 +1,33 @@
+"""Class means of embeddings, and how far centers are from them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Means (C, D) of embeddings (N, D) by class, summed in float64.
+
+    Raises:
+        ValueError: a class has no embedding.
+    """
+    counts = torch.bincount(labels, minlength=classes)
+    if (counts == 0).any():
+        raise ValueError(f"class {int((counts == 0).nonzero()[0])} has no embedding to take the mean of")
+    sums = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64)
+    sums.index_add_(0, labels, embeddings.double())
+    return (sums / counts.unsqueeze(1)).to(embeddings.dtype)
+
+
+def center_drift(centers: Tensor, means: Tensor, grand_mean: Tensor) -> Tensor:
+    """By class ||c_k - m_k|| / ||m_k - m|| (C,): how far a center is from its class mean, relative to the classes.
+
+    Args:
+        centers: c (C, D).
+        means: class means m_k (C, D).
+        grand_mean: m (D,), the mean of all embeddings.
+    """
+    norm = torch.linalg.vector_norm
+    drift: Tensor = norm(centers - means, dim=1) / norm(means - grand_mean, dim=1)
+    return drift

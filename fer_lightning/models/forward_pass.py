@@ -1,0 +1,81 @@
+"""A forward pass outside a Trainer, and hashes of the weights that it is taken with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from fer_lightning.data.datamodule import Batch
+from fer_lightning.progress import track
+
+
+class Pass:
+    """How a forward pass outside a Trainer is computed, so that it gives the digits that training would see.
+
+    Args:
+        device: where.
+        precision: the Trainer's precision, e.g. ``32-true``, ``64-true``, ``bf16-mixed``.
+        channels_last: the memory format of pictures and kernels.
+    """
+
+    def __init__(self, device: str, precision: str, channels_last: bool) -> None:
+        self.device = torch.device(device)
+        self.dtype = torch.float64 if precision.startswith("64") else torch.float32
+        self.autocast = torch.bfloat16 if precision == "bf16-mixed" else None
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.identity = {
+            "device": self.device.type,
+            "precision": precision,
+            "channels_last": channels_last,
+            "threads": torch.get_num_threads(),
+        }
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Move a module to the device, dtype and memory format of this pass."""
+        return module.to(self.device, self.dtype).to(memory_format=self.memory_format)
+
+    def run(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """``compute`` of one batch that lies on the device, in this precision."""
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            return compute(images)
+
+    @torch.no_grad()
+    def over(self, loader: DataLoader[Batch], compute: Callable[[Tensor], Tensor], what: str) -> Tensor:
+        """``compute`` of every batch, concatenated on the CPU in the loader's order."""
+        results = []
+        for images, _ in track(loader, what):
+            images = images.to(self.device, non_blocking=True)
+            if images.ndim == 4:
+                images = images.contiguous(memory_format=self.memory_format)
+            results.append(self.run(compute, images).to(self.dtype).cpu())
+        return torch.cat(results)
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, by name."""
+    return _hash(_state(module))
+
+
+def fixed_hash(module: nn.Module, again: nn.Module) -> str:
+    """SHA-256 of the parameters and buffers that are equal in two modules of one making, by name.
+
+    Made under two seeds, they tell what a network starts from apart from what is drawn in it.
+    """
+    other = _state(again)
+    return _hash({name: value for name, value in _state(module).items() if torch.equal(value, other[name])})
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return dict(sorted([*module.named_parameters(), *module.named_buffers()]))
+
+
+def _hash(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, value in tensors.items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
