@@ -18,8 +18,8 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from fer_lightning import faces
 from fer_lightning.config.compose import compose
+from fer_lightning.data import dataset
 from fer_lightning.evaluation.results import CHECKPOINT
 from fer_lightning.run import build, claim
 from fer_lightning.run.__main__ import main as run_main
@@ -190,7 +190,7 @@ def named(line: str) -> list[str]:
 
 def in_store(greys: list[int]) -> list[str]:
     """What the store says of pictures that have these greys."""
-    store = faces.store(compose(WORDS[2:], "conf"))
+    store = dataset.store(compose(WORDS[2:], "conf"))
     train = store.split("train")
     rows = {int(train.image(row)[0, 0, 0]): row for row in range(len(train))}
     return [f"{train.ids[rows[grey]]} ({store.classes[train.labels[rows[grey]]]})" for grey in greys]

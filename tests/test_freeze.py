@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.errors import UserError
-from fer_lightning.freeze import BatchNorm, freeze
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import TimmBackbone
+from fer_lightning.models.freeze import BatchNorm, freeze
 from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
 from fer_lightning.training.module import FERModule

@@ -61,7 +61,7 @@ def no_data(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared(*_: object) -> None:
         raise AssertionError("data was prepared")
 
-    monkeypatch.setattr("fer_lightning.faces.store", prepared)
+    monkeypatch.setattr("fer_lightning.data.dataset.store", prepared)
 
 
 def test_unknown_command(mistake: Mistake) -> None:

@@ -10,9 +10,9 @@ from torch import nn
 
 from fer_lightning.config.compose import compose
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.freeze import freeze
 from fer_lightning.losses.center import CenterHead
 from fer_lightning.models.backbone import TimmBackbone
+from fer_lightning.models.freeze import freeze
 from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.run.build import recipe as build_recipe

@@ -413,8 +413,10 @@ def test_a_mistake_is_one_line_and_nothing_is_trained(
     if code:
         (tmp_path / "wrong.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("fer_lightning.faces.prepare", lambda *_, **__: pytest.fail("faces were prepared"))
-    monkeypatch.setattr("fer_lightning.data.synthetic.generate", lambda *_, **__: pytest.fail("faces were drawn"))
+    monkeypatch.setattr("fer_lightning.data.dataset.prepare", lambda *_, **__: pytest.fail("faces were prepared"))
+    monkeypatch.setattr(
+        "fer_lightning.data.synthetic.generate.generate", lambda *_, **__: pytest.fail("faces were drawn")
+    )
     assert run_main(["--config-dir", "conf", f"{group}=wrong"]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fer: {group}:")

@@ -18,10 +18,10 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 
-from fer_lightning import faces
 from fer_lightning.cache import write_atomic
 from fer_lightning.config.compose import compose
-from fer_lightning.data.store import StoreSplit
+from fer_lightning.data import dataset
+from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.tables import plan
 
 SEEDS = (0, 1, 2)
@@ -36,7 +36,7 @@ def pixels(split: StoreSplit) -> np.ndarray:
 
 def linear(overrides: list[str]) -> float:
     """Macro recall of multinomial logistic regression on grey pixels."""
-    store = faces.store(compose(overrides))
+    store = dataset.store(compose(overrides))
     train, test = store.split("train"), store.split("test")
     model = LogisticRegression(C=1e-3, max_iter=200).fit(pixels(train), train.labels)
     return float(recall_score(test.labels, model.predict(pixels(test)), average="macro"))

@@ -36,10 +36,10 @@ import torch
 
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.manifest import Manifest, make_rows
-from fer_lightning.data.prepare import prepare
 from fer_lightning.data.samplers import shuffle
-from fer_lightning.data.store import Store
-from fer_lightning.data.synthetic import identities
+from fer_lightning.data.store.prepare import prepare
+from fer_lightning.data.store.store import Store
+from fer_lightning.data.synthetic.generate import identities
 from fer_lightning.data.transforms import paper
 from fer_lightning.run.final_test import processor
 

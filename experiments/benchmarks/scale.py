@@ -98,7 +98,7 @@ def prepare(folder: Path, images: int) -> Told:
     import pyarrow as pa
 
     from fer_lightning.data.manifest import Manifest, make_rows
-    from fer_lightning.data.prepare import prepare
+    from fer_lightning.data.store.prepare import prepare
 
     labels = [EMOTIONS[label] for label in (*emotions(images), *test_emotions())]
     names = [f"picture {i}" for i in range(len(labels))]
@@ -113,7 +113,7 @@ def prepare(folder: Path, images: int) -> Told:
 def open_store(folder: Path) -> Told:
     """Seconds until the first image is there, and until the minival is carved."""
     from fer_lightning.data.split import minival
-    from fer_lightning.data.store import Store
+    from fer_lightning.data.store.store import Store
 
     def opened() -> Any:
         split = Store.open(next(folder.glob("made-up-*/"))).split("train")
@@ -136,7 +136,7 @@ def load(folder: Path) -> Told:
     from torch.utils.data import DataLoader
 
     from fer_lightning.data.datamodule import FaceDataset, as_it_is
-    from fer_lightning.data.store import Store
+    from fer_lightning.data.store.store import Store
 
     split = Store.open(next(folder.glob("made-up-*/"))).split("train")
     order = np.random.default_rng(SEED).permutation(len(split))

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_lightning import faces
 from fer_lightning.cache import write_atomic
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import is_own
-from fer_lightning.data.crop import Recipe
+from fer_lightning.data import dataset
+from fer_lightning.data.store.crop import Recipe
 from fer_lightning.doctor.examination import examine
 from fer_lightning.doctor.page import SIDE, page
 from fer_lightning.doctor.report import report
@@ -37,7 +37,7 @@ def doctor(words: Sequence[str]) -> int:
     if not is_own(node) and not any(word.startswith("data.classes=") for word in options.overrides):
         node["classes"] = None  # whatever emotions there are
     recipe = _recipe(node)
-    manifest = faces.read(node, Line("annotations"))
+    manifest = dataset.read(node, Line("annotations"))
     examined = examine(manifest, recipe.margin, options.processes, Line)
     found = report(manifest, examined, {} if node.get("automatic") else None)
     encoding = sys.stdout.encoding or "utf-8"

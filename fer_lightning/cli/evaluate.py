@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from fer_lightning import faces
 from fer_lightning.cache import content_hash
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments
 from fer_lightning.config.shipped import groups
+from fer_lightning.data import dataset
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.inference.load_model import Model, Own, load_model, read_checkpoint
@@ -134,7 +134,7 @@ def _cell(model: Model, config: Config) -> Cell:
     check(config)
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
-    prepared = faces.store(config, Line("faces"))
+    prepared = dataset.store(config, Line("faces"))
     if prepared.classes != model.classes:
         raise UserError(
             f"data: its classes are {', '.join(prepared.classes)}, the model's {', '.join(model.classes)}"

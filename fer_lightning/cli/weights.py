@@ -17,10 +17,10 @@ from torch import Tensor
 
 from fer_lightning.cache import write_atomic
 from fer_lightning.errors import UserError
-from fer_lightning.models import vggface2
-from fer_lightning.models.numpy_pickle import read_arrays
-from fer_lightning.models.vggface2 import Converted, convert
-from fer_lightning.models.weight_files import is_safetensors, is_torch, read_bytes, read_state_dict
+from fer_lightning.models.weights import vggface2
+from fer_lightning.models.weights.numpy_pickle import read_arrays
+from fer_lightning.models.weights.vggface2 import Converted, convert
+from fer_lightning.models.weights.weight_files import is_safetensors, is_torch, read_bytes, read_state_dict
 
 BACKBONE = "seresnet50_vggface2"
 NAME = "senet50_vggface2.safetensors"

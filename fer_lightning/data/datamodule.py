@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, Views
 from fer_lightning.data.split import minival as carve_minival
-from fer_lightning.data.store import Store, StoreSplit
+from fer_lightning.data.store.store import Store, StoreSplit
+from fer_lightning.data.store.workers import cores
 from fer_lightning.data.transforms import Augmentation, middle
-from fer_lightning.data.workers import cores
 
 Batch = tuple[Tensor, Tensor]
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from fer_lightning.data.manifest import Manifest
-from fer_lightning.data.reading import split_of
+from fer_lightning.data.readers.common import split_of
 from fer_lightning.errors import UserError
 
 Mask = NDArray[np.bool_]

@@ -10,13 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from fer_lightning.data import reading
+from fer_lightning.data import near_copies
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.workers import processes_for, workers
-from fer_lightning.doctor import near, twins
-from fer_lightning.doctor.pictures import THUMB, Look, faces, look_at_all
+from fer_lightning.data.near_copies import THUMB
+from fer_lightning.data.readers import common
+from fer_lightning.data.store.workers import processes_for, workers
+from fer_lightning.doctor import twins
+from fer_lightning.doctor.pictures import Look, faces, look_at_all
 
-SPLITS = tuple(reading.SPLITS)
+SPLITS = tuple(common.SPLITS)
 CHUNK_ROWS = 256
 
 Progress = Callable[[int, int], None]
@@ -128,7 +130,7 @@ class _Found:
         compared = self.seen[first]
         group = np.full(len(first), -1)
         places = first[compared]
-        group[compared] = near.near_groups(self.looks[places], self.thumbs[places], progress)
+        group[compared] = near_copies.near_groups(self.looks[places], self.thumbs[places], progress)
         group = group[number]
         return np.where(self.digests != b"", number, -1), group
 

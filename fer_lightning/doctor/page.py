@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fer_lightning.data.crop import Recipe, UnusableError, crop
 from fer_lightning.data.manifest import Fault, Manifest
+from fer_lightning.data.near_copies import likeness
+from fer_lightning.data.store.crop import Recipe, UnusableError, crop
 from fer_lightning.doctor import pictures
 from fer_lightning.doctor.examination import SPLITS, Examined
 from fer_lightning.doctor.kinds import MEANING, spoils
-from fer_lightning.doctor.near import likeness
 from fer_lightning.doctor.report import Report
 from fer_lightning.doctor.twins import Twins
 from fer_lightning.document import document, text

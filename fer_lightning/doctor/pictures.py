@@ -11,10 +11,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from PIL import Image
 
-from fer_lightning.data.crop import (
+from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.near_copies import INNER, THUMB, look_hash
+from fer_lightning.data.store.crop import (
     MAX_PIXELS,
     Box,
     Pixels,
@@ -26,7 +27,6 @@ from fer_lightning.data.crop import (
     require_inside,
     resize,
 )
-from fer_lightning.data.manifest import Manifest
 
 Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and MAX_PIXELS is the limit
 
@@ -42,11 +42,6 @@ SUFFIXES = {
 """The formats that are looked into, by Pillow's name, and how their files' names end."""
 
 TINY = 32
-THUMB = 24
-INNER = slice(2, THUMB - 2)
-"""What is compared of a thumbnail: the other may lie up to two pixels, a twelfth of its side, beside it."""
-
-_FREQUENCIES = 12
 _GREY = 2  # largest difference of two colours in a grey picture, of 255
 _FLAT = 3.0  # standard deviation under which there is nothing to compare, of 255
 
@@ -124,7 +119,7 @@ def look(picture: Path | bytes, box: Box | None, margin: float) -> Look:
     return Look(
         odd=tuple(odd),
         digest=digest(face),
-        looks=_looks(grey),
+        looks=look_hash(grey),
         thumb=thumb.tobytes() if thumb[INNER, INNER].std() >= _FLAT else b"",
         grey=bool(np.ptp(small.astype(np.int16), axis=2).max() <= _GREY),
     )
@@ -159,18 +154,3 @@ def _size(picture: Pixels, box: Box | None) -> Iterator[Odd]:
         yield "tiny_face", told
     if x < 0 or y < 0 or x + width > wide or y + height > tall:
         yield "box_clipped", told
-
-
-def _lowest() -> NDArray[np.intp]:
-    """Places of the 64 lowest frequencies but the mean, in a square of them laid out flat."""
-    down, across = np.indices((_FREQUENCIES, _FREQUENCIES))
-    return np.lexsort((np.abs(down - across).ravel(), (down + across).ravel()))[1:65]
-
-
-_LOWEST = _lowest()
-
-
-def _looks(grey: Pixels) -> int:
-    """The signs of the 64 lowest frequencies of a (32, 32) picture: neither brightness nor contrast matters."""
-    waves = cv2.dct(grey.astype(np.float32))[:_FREQUENCIES, :_FREQUENCIES].ravel()[_LOWEST]
-    return int(np.packbits(waves > 0).view(np.uint64)[0])

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.errors import UserError
-from fer_lightning.models.weight_files import load_weights
+from fer_lightning.models.weights.weight_files import load_weights
 
 _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 """Arguments of ``timm.create_model`` that make it open or download files."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.cache import content_hash, home, locked, write_atomic
-from fer_lightning.data.synthetic import VERSION, identities
+from fer_lightning.data.synthetic.generate import VERSION, identities
 from fer_lightning.models.backbone import Backbone, TimmBackbone, local_weights
 
 log = logging.getLogger(__name__)

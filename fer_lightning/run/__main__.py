@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fer_lightning import faces
 from fer_lightning.cache import write_atomic
 from fer_lightning.config.compose import compose
+from fer_lightning.data import dataset
 from fer_lightning.errors import UserError, report, stopped_by_a_full_disk
 from fer_lightning.processes import ENDS_WITH_PARENT, end_with_parent
 from fer_lightning.progress import Line
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks started from here
     check(config)
     if options.faces:
-        tell_data(build.data(config, faces.store(config, Line("faces"))))
+        tell_data(build.data(config, dataset.store(config, Line("faces"))))
     elif options.measure:
         cost = measure(config)
         prepared = cost["disk"]["faces"] == 0

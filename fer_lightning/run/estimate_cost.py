@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_lightning import faces
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.freeze import freeze, keep_frozen_in_eval
+from fer_lightning.data import dataset
 from fer_lightning.models.forward_pass import Pass
+from fer_lightning.models.freeze import freeze, keep_frozen_in_eval
 from fer_lightning.models.network import Network
 from fer_lightning.run import build
 from fer_lightning.training.stage import Fit
@@ -32,7 +32,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
     how = Pass(settings.device, settings.precision, settings.channels_last)
-    manifest = faces.manifest(config)
+    manifest = dataset.manifest(config)
     rows = {split: sum(manifest.counts(split).values()) for split in ("train", "test")}
     stats = ClassStats(manifest.classes, tuple(manifest.counts("train").values()))
     backbone = build.backbone(config, pretrained=False)
@@ -52,7 +52,11 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     views = max(fit.views or 1 for _, fit in build.fits(config))
     embeddings = 4 * backbone.num_features * rows["train"] * views
-    disk = {"faces": faces.missing_bytes(config, manifest), "embeddings": embeddings, "checkpoint": 4 * parameters}
+    disk = {
+        "faces": dataset.missing_bytes(config, manifest),
+        "embeddings": embeddings,
+        "checkpoint": 4 * parameters,
+    }
     return {"embed": embed, "views": views, "fits": seconds, "rows": rows, "disk": disk}
 
 

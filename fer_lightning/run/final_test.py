@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fer_lightning.cache import atomic_path
 from fer_lightning.core import versions
-from fer_lightning.data.store import StoreSplit
+from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
 from fer_lightning.evaluation.names import Correction

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from fer_lightning import faces
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.data import dataset
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.errors import UserError
-from fer_lightning.freeze import freeze
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import Pass, state_hash
+from fer_lightning.models.freeze import freeze
 from fer_lightning.progress import Line
 from fer_lightning.run import build
 from fer_lightning.training import distributed
@@ -77,7 +77,7 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> Cell:
         build.recipe(config, fit)
         build.views(config, fit)
         build.network(config, fit, backbone, backbone.num_features, classes)
-    prepared = faces.store(config, Line("faces"))
+    prepared = dataset.store(config, Line("faces"))
     data = build.data(config, prepared)
     backbone.complete()
     protocol = build.protocol(config, prepared, minival_hash(data), backbone)

@@ -20,12 +20,12 @@ from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.samplers import shown
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
-from fer_lightning.freeze import freeze
 from fer_lightning.inference.load_model import read_checkpoint
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import state_hash
+from fer_lightning.models.freeze import freeze
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import Cell

@@ -12,10 +12,10 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from fer_lightning.core.contracts import HeadOutput
-from fer_lightning.freeze import keep_frozen_in_eval
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
+from fer_lightning.models.freeze import keep_frozen_in_eval
 from fer_lightning.models.network import Network
 from fer_lightning.training.optimizers import Recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fer_lightning.freeze import BatchNorm
+from fer_lightning.models.freeze import BatchNorm
 from fer_lightning.training.callbacks.epoch_log import Epoch
 
 
@@ -16,7 +16,7 @@ class Fit:
     Args:
         epochs: how many.
         pretrained: whether the backbone starts from its weights, or from random ones.
-        freeze: what of the backbone is frozen, see ``fer_lightning.freeze.freeze``: none, all, a block's name, -n.
+        freeze: what of the backbone is frozen, see models/freeze.py: none, all, a block's name, -n.
         batch_norm: ``with_block``, ``only`` or ``never``, see there.
         loss: ``cell``: the configured head; ``softmax``: softmax, whatever the cell's loss is.
         lr_scale: times optimizer.lr.

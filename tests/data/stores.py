@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from fer_lightning.data.manifest import Manifest, make_rows
-from fer_lightning.data.prepare import prepare
+from fer_lightning.data.store.prepare import prepare
 
 CLASSES = ("happy", "fear")
 

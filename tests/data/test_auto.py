@@ -5,8 +5,8 @@ import logging
 import pytest
 from layouts import EMOTIONS, PUT, SEVEN, put_fer2013, put_ferplus, put_rafdb_folders, text
 
-from fer_lightning import faces
 from fer_lightning.config.compose import compose
+from fer_lightning.data import dataset
 from fer_lightning.data.readers import auto
 from fer_lightning.errors import UserError
 
@@ -24,7 +24,7 @@ def test_every_layout_is_recognised(tmp_path, caplog, option, above):
     place = tmp_path / "set" if above else tmp_path
     PUT[option](place)
     with caplog.at_level(logging.INFO):
-        manifest = faces.manifest(config(tmp_path))  # with the test split that is usual for the layout
+        manifest = dataset.manifest(config(tmp_path))  # with the test split that is usual for the layout
     assert manifest.name == option
     assert manifest.counts("test") == dict.fromkeys(SIX, 1)
     assert caplog.messages == [f"data=auto: {place} is read as data={option}"]
@@ -37,9 +37,9 @@ def test_the_other_copy_of_rafdb(tmp_path):
 
 def test_test_split_may_be_said(tmp_path):
     PUT["yolo"](tmp_path)
-    assert "valid/images/2.jpg" in faces.manifest(config(tmp_path, "valid")).rows["path"].to_pylist()
+    assert "valid/images/2.jpg" in dataset.manifest(config(tmp_path, "valid")).rows["path"].to_pylist()
     with pytest.raises(UserError, match="no split 'other'"):
-        faces.manifest(config(tmp_path, "other"))
+        dataset.manifest(config(tmp_path, "other"))
 
 
 @pytest.mark.parametrize("option", PUT)

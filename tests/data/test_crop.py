@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from stores import picture
 
-from fer_lightning.data import crop
-from fer_lightning.data.crop import UnusableError, central_square, cut_out, decode, digest, resize
+from fer_lightning.data.store import crop
+from fer_lightning.data.store.crop import UnusableError, central_square, cut_out, decode, digest, resize
 
 
 def test_workers_refuse_a_picture_over_the_limit(tmp_path):

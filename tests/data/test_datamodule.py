@@ -22,9 +22,9 @@ from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_by_default
 from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.manifest import Manifest, make_rows
-from fer_lightning.data.prepare import prepare
 from fer_lightning.data.samplers import GlobalBatches, Pick, shuffle
-from fer_lightning.data.store import Store
+from fer_lightning.data.store.prepare import prepare
+from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Image, middle, paper
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation.embeddings import backbone_embeddings

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from layouts import PUT, SEVEN
 
-from fer_lightning import faces
 from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups, shipped
+from fer_lightning.data import dataset
 from fer_lightning.data.manifest import SCHEMA
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS, known_name
@@ -34,7 +34,7 @@ def config(option, root, *more, classes=None):
 
 
 def read(option, root, *more, **how):
-    return faces.manifest(config(option, root, *more, **how))
+    return dataset.manifest(config(option, root, *more, **how))
 
 
 def contents(root):
@@ -84,7 +84,7 @@ def test_the_hash_is_that_of_the_content_wherever_it_lies(option, root, tmp_path
 
 
 def test_it_can_be_prepared(option, root, tmp_path):
-    store = faces.store(config(option, root, f"data.store={tmp_path / 'stores'}", "data.codec=raw"))
+    store = dataset.store(config(option, root, f"data.store={tmp_path / 'stores'}", "data.codec=raw"))
     assert store.meta.counts["train"] == dict.fromkeys(classes_of(option), 1)
     assert not store.meta.faults
 
@@ -98,10 +98,10 @@ def test_links_out_of_the_root_are_not_followed(option, root, tmp_path):
     shutil.move(picture, tmp_path / "secret.png")
     picture.symlink_to(tmp_path / "secret.png")
     rest = [name for name in classes_of(option) if name != manifest.rows["label"].to_pylist()[0]]
-    store = faces.store(config(option, root, f"data.store={tmp_path / 'stores'}", classes=rest))
+    store = dataset.store(config(option, root, f"data.store={tmp_path / 'stores'}", classes=rest))
     assert sum(store.meta.counts["train"].values()) == len(rest)
     with pytest.raises(UserError, match=r"were set aside.*(outside_root|missing)"):
-        faces.store(config(option, root, f"data.store={tmp_path / 'stores'}"))
+        dataset.store(config(option, root, f"data.store={tmp_path / 'stores'}"))
 
 
 @pytest.mark.parametrize("root_is", ["null", "/nowhere/at/all", "empty"])
@@ -120,8 +120,8 @@ def test_an_unknown_class_and_split(option, root):
 
 def test_a_reader_of_ones_own_that_leaves_the_test_split_open(tmp_path, monkeypatch):
     PUT["folder"](tmp_path)
-    found = faces.read(config("folder", tmp_path)["data"])
-    monkeypatch.setattr(faces, "read", lambda *_: replace(found, name="mine"))
+    found = dataset.read(config("folder", tmp_path)["data"])
+    monkeypatch.setattr(dataset, "read", lambda *_: replace(found, name="mine"))
     with pytest.raises(UserError, match=r"data\.test_split=null: say what to test mine on"):
         read("folder", tmp_path, "data.test_split=null")
 

@@ -14,7 +14,7 @@ import pytest
 from layouts import put_affectnet
 from stores import content, folders, make, small
 
-from fer_lightning.data.workers import interrupt_held_back
+from fer_lightning.data.store.workers import interrupt_held_back
 from fer_lightning.errors import UserError
 
 SCRIPT = """
@@ -131,7 +131,7 @@ def test_workers_go_when_their_parent_is_killed(tmp_path):
 
 def test_a_worker_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("fer_lightning.data.workers.start_worker", _die)
+        patch.setattr("fer_lightning.data.store.workers.start_worker", _die)
         with pytest.raises(UserError, match="a process that reads pictures died"):
             make(small(tmp_path / "set"), tmp_path / "base", processes=2)
     assert make(small(tmp_path / "set"), tmp_path / "base").meta.counts["train"] == {"happy": 2, "fear": 2}

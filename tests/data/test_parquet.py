@@ -7,9 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 from layouts import put_parquet, table
 
-from fer_lightning.data.prepare import prepare
 from fer_lightning.data.readers import parquet
 from fer_lightning.data.split import with_test_split
+from fer_lightning.data.store.prepare import prepare
 from fer_lightning.errors import UserError
 
 TWO = ("happy", "sad")

@@ -10,9 +10,9 @@ import pytest
 from stores import CLASSES, content, folders, leaky, make, manifest, picture, same_rows, small
 
 from fer_lightning import cache
-from fer_lightning.data import prepare as preparing
 from fer_lightning.data.manifest import Manifest, make_rows
-from fer_lightning.data.prepare import disk_estimate
+from fer_lightning.data.store import prepare as preparing
+from fer_lightning.data.store.prepare import disk_estimate
 from fer_lightning.errors import UserError
 
 

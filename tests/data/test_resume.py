@@ -7,9 +7,9 @@ import cv2
 import pytest
 from stores import CLASSES, content, folders, make, manifest, small
 
-from fer_lightning.data import prepare as preparing
-from fer_lightning.data import shard as sharding
 from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.store import prepare as preparing
+from fer_lightning.data.store import shard as sharding
 from fer_lightning.errors import UserError
 
 

@@ -14,10 +14,10 @@ import pytest
 from stores import CLASSES, leaky, make, manifest, same_rows, small
 
 from fer_lightning.cache import content_hash, file_hash
-from fer_lightning.data import prepare as preparing
-from fer_lightning.data import shard as sharding
-from fer_lightning.data.crop import central_square, resize
-from fer_lightning.data.store import Store
+from fer_lightning.data.store import prepare as preparing
+from fer_lightning.data.store import shard as sharding
+from fer_lightning.data.store.crop import central_square, resize
+from fer_lightning.data.store.store import Store
 from fer_lightning.errors import UserError
 
 
@@ -146,7 +146,7 @@ def test_rows_are_found_in_many_shards(tmp_path, monkeypatch):
 READER = """
 import sys
 from pathlib import Path
-from fer_lightning.data.store import Store
+from fer_lightning.data.store.store import Store
 def anonymous():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon")]
     return int(line.split()[1])

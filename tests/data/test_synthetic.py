@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from fer_lightning import cache
-from fer_lightning.data import synthetic
-from fer_lightning.data.drawing import shots
-from fer_lightning.data.drawing.action_units import (
+from fer_lightning.data.readers import synthetic as reader
+from fer_lightning.data.synthetic import generate, shots
+from fer_lightning.data.synthetic.action_units import (
     ACTION_UNITS,
     CONFUSIONS,
     EMOTION_AUS,
@@ -20,10 +20,9 @@ from fer_lightning.data.drawing.action_units import (
     prototype,
     sample,
 )
-from fer_lightning.data.drawing.face_geometry import Pose
-from fer_lightning.data.drawing.faces import face_curves, landmarks
-from fer_lightning.data.drawing.identity import draw_identity
-from fer_lightning.data.readers import synthetic as reader
+from fer_lightning.data.synthetic.face_geometry import Pose
+from fer_lightning.data.synthetic.faces import face_curves, landmarks
+from fer_lightning.data.synthetic.identity import draw_identity
 from fer_lightning.errors import UserError
 from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 
@@ -53,7 +52,7 @@ def people(rows: list[dict[str, str]]) -> set[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "set"
-    synthetic.generate(folder, ROWS, seed=3, test_per_class=PER_CLASS)
+    generate.generate(folder, ROWS, seed=3, test_per_class=PER_CLASS)
     return folder
 
 
@@ -134,8 +133,8 @@ def test_nobody_is_in_both_parts(folder: Path) -> None:
 
 def test_test_part_depends_on_the_seed_alone(folder: Path, tmp_path: Path) -> None:
     other, reseeded = tmp_path / "other", tmp_path / "reseeded"
-    synthetic.generate(other, 11, seed=3, proportions="uniform", test_per_class=PER_CLASS)
-    synthetic.generate(reseeded, 11, seed=4, test_per_class=PER_CLASS)
+    generate.generate(other, 11, seed=3, proportions="uniform", test_per_class=PER_CLASS)
+    generate.generate(reseeded, 11, seed=4, test_per_class=PER_CLASS)
     assert read_list(other, "validation.csv") == read_list(folder, "validation.csv")
     assert read_list(reseeded, "validation.csv") != read_list(folder, "validation.csv")
     for row in read_list(other, "validation.csv"):
@@ -144,19 +143,19 @@ def test_test_part_depends_on_the_seed_alone(folder: Path, tmp_path: Path) -> No
 
 
 def test_same_bytes_from_one_and_two_processes(folder: Path, tmp_path: Path) -> None:
-    synthetic.generate(tmp_path / "two", ROWS, seed=3, test_per_class=PER_CLASS, processes=2)
+    generate.generate(tmp_path / "two", ROWS, seed=3, test_per_class=PER_CLASS, processes=2)
     assert digests(tmp_path / "two") == digests(folder)
 
 
 def test_existing_folder_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="exists already"):
-        synthetic.generate(folder, ROWS, seed=3)
+        generate.generate(folder, ROWS, seed=3)
 
 
 @pytest.mark.parametrize("wrong", [{"rows": 0}, {"intensity": 0.0}, {"label_noise": 1.0}])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
-        synthetic.generate(tmp_path / "none", **{"rows": 8, "seed": 0, **wrong})
+        generate.generate(tmp_path / "none", **{"rows": 8, "seed": 0, **wrong})
     assert not (tmp_path / "none").exists()
 
 
@@ -165,13 +164,13 @@ def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthetic.generate(tmp_path / "half", 8, seed=0, test_per_class=1, progress=interrupt)
+        generate.generate(tmp_path / "half", 8, seed=0, test_per_class=1, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    synthetic.generate(
+    generate.generate(
         tmp_path / "set", 80, seed=0, test_per_class=1, progress=lambda done, total: seen.append((done, total))
     )
     assert seen == [(64, 88), (88, 88)]
@@ -185,8 +184,8 @@ def test_label_noise_shows_a_confusable_emotion() -> None:
 
 
 def test_identities_are_labelled_crops() -> None:
-    images, labels = synthetic.identities(3, 4, 48, seed=1)
-    again, _ = synthetic.identities(3, 4, 48, seed=1, processes=2)
+    images, labels = generate.identities(3, 4, 48, seed=1)
+    again, _ = generate.identities(3, 4, 48, seed=1, processes=2)
     assert images.shape == (12, 48, 48, 3)
     assert images.dtype == np.uint8
     assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
@@ -194,7 +193,7 @@ def test_identities_are_labelled_crops() -> None:
 
 
 def test_contact_sheet_is_a_picture(tmp_path: Path) -> None:
-    synthetic.contact_sheet(tmp_path / "sheet.png", columns=2, size=48)
+    generate.contact_sheet(tmp_path / "sheet.png", columns=2, size=48)
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet.shape[0] == 48 * len(EMOTIONS)
 
@@ -278,11 +277,11 @@ class TestReader:
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(synthetic, "generate", partial(synthetic.generate, test_per_class=2))
+        monkeypatch.setattr(generate, "generate", partial(generate.generate, test_per_class=2))
 
     def test_generates_once_and_names_people(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = reader.read(None, EMOTIONS, **NUMBERS)
-        monkeypatch.setattr(synthetic, "generate", None)
+        monkeypatch.setattr(generate, "generate", None)
         again = reader.read(None, EMOTIONS, **NUMBERS)
         assert first.hash() == again.hash()
         assert first.name == "synthetic"

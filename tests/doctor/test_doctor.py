@@ -14,9 +14,9 @@ from bad_files import encoded, face, put
 from layouts import PUT, picture, put_affectnet, put_ferplus, put_rafdb_folders
 
 import fer_lightning
-from fer_lightning import faces
 from fer_lightning.cli import main
 from fer_lightning.config.compose import compose
+from fer_lightning.data import dataset
 from fer_lightning.data.readers import folder
 from fer_lightning.doctor.kinds import HARMLESS, MEANING
 from fer_lightning.errors import UserError
@@ -124,11 +124,11 @@ def test_training_rows_that_are_copies_can_be_left_out(tmp_path):
     root, file = put_folder(tmp_path / "set", more), tmp_path / "copies.json"
     assert doctor(root, "--exclude", str(file))[0] == 1
     config = compose(["data=folder", f"data.root={root}", f"data.exclude={file}"])
-    left = faces.manifest(config)
+    left = dataset.manifest(config)
     assert left.counts("train") == dict.fromkeys(EMOTIONS, 1)
     assert left.skipped["train"] == {"excluded": 3}
     assert left.counts("test") == {**dict.fromkeys(EMOTIONS, 1), "happy": 2, "sad": 2}
-    assert left.hash() != faces.manifest(compose(["data=folder", f"data.root={root}"])).hash()
+    assert left.hash() != dataset.manifest(compose(["data=folder", f"data.root={root}"])).hash()
     for text, said in (
         ("[]", "none of its 0 ids"),
         ("{", "cannot be read as a JSON list"),
@@ -136,9 +136,9 @@ def test_training_rows_that_are_copies_can_be_left_out(tmp_path):
     ):
         file.write_text(text)
         with pytest.raises(UserError, match=said):
-            faces.manifest(config)
+            dataset.manifest(config)
     with pytest.raises(UserError, match="cannot be read"):
-        faces.manifest(compose(["data=folder", f"data.root={root}", "data.exclude=/nowhere.json"]))
+        dataset.manifest(compose(["data=folder", f"data.root={root}", "data.exclude=/nowhere.json"]))
 
 
 def test_copies_of_the_two_held_out_parts(tmp_path):
@@ -276,7 +276,7 @@ def test_a_reader_that_gives_unknown_names(tmp_path, monkeypatch, capsys, column
     found = folder.read(str(root), EMOTIONS)
     place = found.rows.schema.get_field_index(column)
     odd = found.rows.set_column(place, found.rows.schema.field(place), pa.array(["odd"] * len(found.rows)))
-    monkeypatch.setattr(faces, "make", lambda *_, **__: replace(found, rows=odd))
+    monkeypatch.setattr(dataset, "make", lambda *_, **__: replace(found, rows=odd))
     assert main.main(["doctor", str(root), "data=folder"]) == 2
     assert f"has the unknown {column} 'odd', {said}" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ import pytest
 from published import python2_pickle
 
 from fer_lightning.errors import UserError
-from fer_lightning.models.numpy_pickle import read_arrays
+from fer_lightning.models.weights.numpy_pickle import read_arrays
 
 ARRAYS = {
     "conv1.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

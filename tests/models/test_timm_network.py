@@ -180,7 +180,7 @@ def test_what_cannot_be_used_is_one_line(name: str, words: Sequence[str], said: 
 def test_a_mistake_is_found_before_faces_are_prepared(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fer_lightning.faces.store", lambda *_: pytest.fail("data was prepared"))
+    monkeypatch.setattr("fer_lightning.data.dataset.store", lambda *_: pytest.fail("data was prepared"))
     words = ["backbone=timm", "backbone.name=resnet10t", "+backbone.arguments.in_chans=1", "stage=from_scratch"]
     assert run_main(words) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

@@ -21,7 +21,7 @@ from fer_lightning.cli import main
 from fer_lightning.config.compose import compose
 from fer_lightning.errors import UserError
 from fer_lightning.models.backbone import TimmBackbone
-from fer_lightning.models.vggface2 import convert
+from fer_lightning.models.weights.vggface2 import convert
 from fer_lightning.run import build
 
 Tensors = dict[str, Tensor]

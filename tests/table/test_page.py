@@ -20,7 +20,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from fer_lightning.cli.table import table as fer_table
 from fer_lightning.data.manifest import Manifest, make_rows
-from fer_lightning.data.prepare import prepare
+from fer_lightning.data.store.prepare import prepare
 from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.read_runs import Cell

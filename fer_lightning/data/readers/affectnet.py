@@ -9,8 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
-from fer_lightning.data.places import Layout, holdings, is_file
-from fer_lightning.data.reading import (
+from fer_lightning.data.readers.common import (
     OUTSIDE,
     chosen_classes,
     count_by_split,
@@ -19,6 +18,7 @@ from fer_lightning.data.reading import (
     require_columns,
     unique_ids,
 )
+from fer_lightning.data.readers.layouts import Layout, holdings, is_file
 from fer_lightning.errors import UserError
 from fer_lightning.labels import AFFECTNET_CODES
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.places import Layout, files_in, is_folder, is_picture
-from fer_lightning.data.reading import Row, chosen_classes, manifest, pooled
+from fer_lightning.data.readers.common import Row, chosen_classes, manifest, pooled
+from fer_lightning.data.readers.layouts import Layout, files_in, is_folder, is_picture
 from fer_lightning.labels import AFFECTNET_CODES
 
 FOLDERS = {"train": "train_set", "val": "val_set"}

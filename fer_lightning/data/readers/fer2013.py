@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.places import Layout, is_file
-from fer_lightning.data.reading import (
+from fer_lightning.data.readers.common import (
     Row,
     chosen_classes,
     header,
@@ -21,6 +20,7 @@ from fer_lightning.data.reading import (
     split_of,
     stream_csv,
 )
+from fer_lightning.data.readers.layouts import Layout, is_file
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
 EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -8,8 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_folder, is_picture
-from fer_lightning.data.reading import (
+from fer_lightning.data.readers.common import (
     Row,
     chosen_classes,
     header,
@@ -18,6 +17,7 @@ from fer_lightning.data.reading import (
     read_csv,
     split_folders,
 )
+from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
 from fer_lightning.labels import known_name
 
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from fer_lightning import cache
-from fer_lightning.data import synthetic
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.readers import affectnet
+from fer_lightning.data.synthetic import generate
 from fer_lightning.errors import UserError
 
 
@@ -47,7 +47,7 @@ def read(
         UserError: ``root`` holds something else, or a number lies outside its range.
     """
     wanted = {
-        "version": synthetic.VERSION,
+        "version": generate.VERSION,
         "rows": rows,
         "seed": seed,
         "proportions": proportions,
@@ -58,7 +58,7 @@ def read(
     folder = Path(root).expanduser() if root else default
     with cache.locked(folder):
         if not folder.exists():
-            synthetic.generate(folder, rows, seed, proportions, intensity, label_noise, progress)
+            generate.generate(folder, rows, seed, proportions, intensity, label_noise, progress)
     _check(folder, wanted)
     manifest = affectnet.read(str(folder), classes)
     return replace(manifest, name="synthetic", rows=_with_identity(manifest.rows), redistributable=True)
@@ -67,7 +67,7 @@ def read(
 def _check(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that was drawn with other numbers, or by somebody else."""
     try:
-        found = json.loads((folder / synthetic.PARAMETERS).read_text(encoding="utf-8"))
+        found = json.loads((folder / generate.PARAMETERS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder} holds no drawn faces; give data.root another name, or null") from None
     if differing := [key for key, value in wanted.items() if found.get(key) != value]:

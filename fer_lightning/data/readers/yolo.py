@@ -10,8 +10,8 @@ import yaml
 from PIL import Image
 
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.places import Layout, files_in, folders_in, is_file, is_folder, is_picture
-from fer_lightning.data.reading import Row, chosen_classes, manifest, our_names, pooled, split_folders
+from fer_lightning.data.readers.common import Row, chosen_classes, manifest, our_names, pooled, split_folders
+from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
 from fer_lightning.errors import UserError
 
 NAMES = "data.yaml"

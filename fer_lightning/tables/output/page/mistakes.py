@@ -17,7 +17,7 @@ from fer_lightning.tables.output.page.probabilities import Probabilities, probab
 from fer_lightning.tables.output.page.section import Section, Trained, trained
 
 if TYPE_CHECKING:
-    from fer_lightning.data.store import StoreSplit
+    from fer_lightning.data.store.store import StoreSplit
 
 SHOWN = 24
 SIDE = 96
@@ -56,7 +56,7 @@ def _surest(told: Probabilities) -> npt.NDArray[np.int64]:
 
 def _faces(row: Trained) -> StoreSplit | None:
     """The test faces, if their store still lies where the cell had it and holds what it saw."""
-    from fer_lightning.data.store import Store
+    from fer_lightning.data.store.store import Store
 
     result = row.cells[0].result
     folder = result["provenance"].get("paths", {}).get("faces")

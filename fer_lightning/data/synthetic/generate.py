@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_lightning.cache import atomic_folder
-from fer_lightning.data.drawing.action_units import valence_arousal
-from fer_lightning.data.drawing.canvas import Picture
-from fer_lightning.data.drawing.shots import (
+from fer_lightning.data.readers.affectnet import COLUMNS
+from fer_lightning.data.store.workers import processes_for, workers
+from fer_lightning.data.synthetic.action_units import valence_arousal
+from fer_lightning.data.synthetic.canvas import Picture
+from fer_lightning.data.synthetic.shots import (
     SHEET,
     TRAIN,
     Proportions,
@@ -34,8 +36,6 @@ from fer_lightning.data.drawing.shots import (
     plan_training,
     take,
 )
-from fer_lightning.data.readers.affectnet import COLUMNS
-from fer_lightning.data.workers import processes_for, workers
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from fer_lightning.errors import UserError
-from fer_lightning.models.weight_files import require_fit
+from fer_lightning.models.weights.weight_files import require_fit
 
 NETWORK = "legacy_seresnet50"
 FEATURES = 2048

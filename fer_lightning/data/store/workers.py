@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from typing import TypeVar
 
-from fer_lightning.data.crop import start_worker
+from fer_lightning.data.store.crop import start_worker
 from fer_lightning.errors import UserError
 
 T = TypeVar("T")

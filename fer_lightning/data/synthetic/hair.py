@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_lightning.data.drawing.canvas import Canvas, smooth
-from fer_lightning.data.drawing.face_geometry import Points
-from fer_lightning.data.drawing.identity import Identity, mix
+from fer_lightning.data.synthetic.canvas import Canvas, smooth
+from fer_lightning.data.synthetic.face_geometry import Points
+from fer_lightning.data.synthetic.identity import Identity, mix
 
 _CROWN = ((-1.06, -0.1), (-1.1, -0.6), (-0.75, -1.12), (0, -1.32), (0.75, -1.12), (1.1, -0.6), (1.06, -0.1))
 _HAIRLINES = {

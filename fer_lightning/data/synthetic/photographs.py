@@ -10,12 +10,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fer_lightning.data.crop import cut_out, resize
-from fer_lightning.data.drawing.action_units import Expression
-from fer_lightning.data.drawing.canvas import Canvas, Picture, smooth
-from fer_lightning.data.drawing.face_geometry import Points, Pose
-from fer_lightning.data.drawing.faces import draw_face, face_curves, landmarks
-from fer_lightning.data.drawing.identity import Colour, Identity, mix
+from fer_lightning.data.store.crop import cut_out, resize
+from fer_lightning.data.synthetic.action_units import Expression
+from fer_lightning.data.synthetic.canvas import Canvas, Picture, smooth
+from fer_lightning.data.synthetic.face_geometry import Points, Pose
+from fer_lightning.data.synthetic.faces import draw_face, face_curves, landmarks
+from fer_lightning.data.synthetic.identity import Colour, Identity, mix
 
 _SCALE = 2  # faces are drawn this much larger and then shrunk: smooth edges
 _UNIT = (30.0, 42.0)  # half a face's width in pixels

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.drawing.face_geometry import Points
-from fer_lightning.data.drawing.identity import Colour
+from fer_lightning.data.synthetic.face_geometry import Points
+from fer_lightning.data.synthetic.identity import Colour
 
 Picture: TypeAlias = NDArray[np.uint8]
 

@@ -13,8 +13,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.drawing.action_units import Expression
-from fer_lightning.data.drawing.identity import Identity
+from fer_lightning.data.synthetic.action_units import Expression
+from fer_lightning.data.synthetic.identity import Identity
 
 Points: TypeAlias = NDArray[np.float64]
 

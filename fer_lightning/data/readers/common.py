@@ -18,7 +18,7 @@ from pyarrow import csv
 
 from fer_lightning.data.counting import occurrences
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
-from fer_lightning.data.places import Layout
+from fer_lightning.data.readers.layouts import Layout
 from fer_lightning.errors import UserError
 from fer_lightning.labels import EMOTIONS, known_name
 

@@ -16,11 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.cache import content_hash, locked, write_atomic
-from fer_lightning.data.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.manifest import Manifest, require_every_class
-from fer_lightning.data.shard import BATCH_BYTES, WORK, Job, Part, Report, found, put_pictures, read_table, write
-from fer_lightning.data.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit
-from fer_lightning.data.workers import processes_for, workers
+from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
+from fer_lightning.data.store.shard import (
+    BATCH_BYTES,
+    WORK,
+    Job,
+    Part,
+    Report,
+    found,
+    put_pictures,
+    read_table,
+    write,
+)
+from fer_lightning.data.store.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit
+from fer_lightning.data.store.workers import processes_for, workers
 from fer_lightning.errors import UserError
 
 Leaks = Literal["drop", "keep", "error"]

@@ -18,10 +18,10 @@ from fer_lightning.cache import home
 from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
 from fer_lightning.config.shipped import shipped
 from fer_lightning.data.manifest import SCHEMA, Manifest
-from fer_lightning.data.prepare import disk_estimate, is_prepared, prepare
-from fer_lightning.data.reading import SPLITS
+from fer_lightning.data.readers.common import SPLITS
 from fer_lightning.data.split import with_test_split
-from fer_lightning.data.store import Store
+from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
+from fer_lightning.data.store.store import Store
 from fer_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def batching(node: dict[str, Any]) -> dict[str, Any]:
 
 def keys_of_prepare() -> dict[str, Key]:
     """The keys of ``data`` that ``prepare`` takes."""
-    from fer_lightning.data.prepare import prepare
+    from fer_lightning.data.store.prepare import prepare
 
     return keys_of(prepare, {"manifest", "base", "processes", "progress"})
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_lightning.data.drawing.action_units import Expression
-from fer_lightning.data.drawing.canvas import Canvas, Picture, smooth
-from fer_lightning.data.drawing.face_geometry import Points, Pose, control_points, project
-from fer_lightning.data.drawing.hair import hair_behind, hair_curves, hair_front
-from fer_lightning.data.drawing.identity import Colour, Identity, mix
+from fer_lightning.data.synthetic.action_units import Expression
+from fer_lightning.data.synthetic.canvas import Canvas, Picture, smooth
+from fer_lightning.data.synthetic.face_geometry import Points, Pose, control_points, project
+from fer_lightning.data.synthetic.hair import hair_behind, hair_curves, hair_front
+from fer_lightning.data.synthetic.identity import Colour, Identity, mix
 
 _WHITE: Colour = (255, 255, 255)
 _BLACK: Colour = (0, 0, 0)

@@ -1,0 +1,1 @@
+"""Prepared faces: cut out, resized, and kept in memory-mapped files."""

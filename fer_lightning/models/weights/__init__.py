@@ -1,0 +1,1 @@
+"""Files of pre-trained weights, read without running anything in them."""
