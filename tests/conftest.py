@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_lightning.cache import atomic_folder, locked
+from fer_lightning.core.files import atomic_folder, locked
 
 torch.set_num_threads(1)
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fer_lightning.core.emotions import AFFECTNET_CODES, EMOTIONS
 from fer_lightning.data.readers import affectnet
 from fer_lightning.data.readers.rafdb import CODES
-from fer_lightning.labels import AFFECTNET_CODES, EMOTIONS
 
 SEVEN = EMOTIONS[:7]
 NUMBERS = {name: code for code, name in AFFECTNET_CODES.items()}

@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from fer_lightning.cache import write_atomic
+from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation import results
 from fer_lightning.training.loggers import run_summary
 from fer_lightning.training.loggers.run_figures import COLOURS, MARKERS

@@ -18,8 +18,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import recall_score
 
-from fer_lightning.cache import write_atomic
 from fer_lightning.config.compose import compose
+from fer_lightning.core.files import write_atomic
 from fer_lightning.data import dataset
 from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.tables import plan

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from telling import tell
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.tables.analysis.predictions import AS_TRAINED, Pictures
 from fer_lightning.tables.analysis.rows import Row, load
 from fer_lightning.tables.analysis.statistics import FloatArray, IntArray, estimate, holm, mcnemar

@@ -22,7 +22,7 @@ from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments, target
 from fer_lightning.config.shipped import groups
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
+from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.losses.center_term import CenterTermHead
 
 MOBILENET_BATCH = 32

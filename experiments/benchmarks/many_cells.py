@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from telling import tell
 
-from fer_lightning.cache import write_atomic
 from fer_lightning.core import versions
+from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation import metrics, results
 from fer_lightning.sweeps import grid, hydra_launchers, planned_run
 from fer_lightning.sweeps.planned_run import Planned

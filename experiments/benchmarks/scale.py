@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_lightning.labels import AFFECTNET_CODES, AFFECTNET_TRAIN_COUNTS, EMOTIONS
+from fer_lightning.core.emotions import AFFECTNET_CODES, AFFECTNET_TRAIN_COUNTS, EMOTIONS
 
 TEST_ROWS = 4000
 MINIVAL, SEED = 0.1, 0

@@ -22,7 +22,7 @@ from typing import Any
 
 from telling import tell
 
-from fer_lightning.cache import home
+from fer_lightning.core.files import home
 from fer_lightning.evaluation import results
 from fer_lightning.run import launch
 from fer_lightning.tables import plan

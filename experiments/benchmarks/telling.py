@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning.cache import write_atomic
+from fer_lightning.core.files import write_atomic
 from fer_lightning.run.final_test import processor
 
 

@@ -22,7 +22,7 @@ from pytorch_lightning.callbacks import LambdaCallback
 from torch.utils.data import DataLoader, Dataset
 
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
+from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.models.backbone import TimmBackbone

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fer_lightning.cache import ABOUT, home
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import ABOUT, home
 
 
 def _store(entry: Path) -> str:

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.cache import write_atomic
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import is_own
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import write_atomic
+from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
 from fer_lightning.data.store.crop import Recipe
 from fer_lightning.doctor.examination import examine
 from fer_lightning.doctor.page import SIDE, page
 from fer_lightning.doctor.report import report
-from fer_lightning.errors import UserError
-from fer_lightning.progress import Line
 
 
 def doctor(words: Sequence[str]) -> int:

@@ -12,16 +12,16 @@ from typing import Any
 
 import torch
 
-from fer_lightning.cache import content_hash
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments
 from fer_lightning.config.shipped import groups
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import content_hash
+from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
-from fer_lightning.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.inference.load_model import Model, Own, load_model, read_checkpoint
 from fer_lightning.models.forward_pass import Pass
-from fer_lightning.progress import Line
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import finish

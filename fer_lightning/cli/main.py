@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from fer_lightning import __version__
-from fer_lightning.errors import UserError, report
+from fer_lightning.core.errors import UserError, report
 
 Command = Callable[[list[str]], int]
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.sweeps import planned_run
 from fer_lightning.sweeps.planned_run import Planned, State
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fer_lightning.config.overrides import apart
 from fer_lightning.config.shipped import tables
-from fer_lightning.errors import UserError, did_you_mean
-from fer_lightning.progress import duration
+from fer_lightning.core.errors import UserError, did_you_mean
+from fer_lightning.core.progress import duration
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables import plan as planning
 from fer_lightning.tables import tune

@@ -13,7 +13,7 @@ from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import is_own
 from fer_lightning.config.overrides import apart
 from fer_lightning.config.shipped import shipped
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.run import launch
 from fer_lightning.run.check_config import check
 from fer_lightning.sweeps import grid, hydra_launchers

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fer_lightning.cache import write_atomic
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import write_atomic
 from fer_lightning.models.weights import vggface2
 from fer_lightning.models.weights.numpy_pickle import read_arrays
 from fer_lightning.models.weights.vggface2 import Converted, convert

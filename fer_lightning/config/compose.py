@@ -13,14 +13,15 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from fer_lightning.cache import file_hash
 from fer_lightning.config.instantiate import arguments, is_own
 from fer_lightning.config.overrides import Composed, EntangledError, Parts, Reader, search_path
 from fer_lightning.config.shipped import shipped
-from fer_lightning.errors import UserError, did_you_mean
+from fer_lightning.core.errors import UserError, did_you_mean
+from fer_lightning.core.files import file_hash
 
 _REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
@@ -33,6 +34,22 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str
         UserError: a folder, group, option, key or file does not exist, or a value cannot be parsed.
     """
     return Composer(config_dir)(overrides)
+
+
+def read_yaml(path: Path, kind: str) -> Any:
+    """Return the content of a YAML file as plain values, with its interpolations resolved.
+
+    Args:
+        path: of the file.
+        kind: what the file is, for the message.
+
+    Raises:
+        UserError: it is no YAML, or an interpolation cannot be resolved.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"{kind} {path}: {' '.join(str(error).split())}") from error
 
 
 class Composer:

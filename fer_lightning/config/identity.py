@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fer_lightning.cache import content_hash
+from fer_lightning.core.files import content_hash
 
 _NOT_IDENTITY = {
     "logger": None,

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from fer_lightning.errors import UserError, in_one_line
+from fer_lightning.core.errors import UserError, in_one_line
 
 _OURS = "fer_lightning."
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from fer_lightning.config.shipped import groups
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 
 _REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 """An interpolation that is the value of another key, and nothing else."""

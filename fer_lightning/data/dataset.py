@@ -14,15 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from fer_lightning.cache import home
 from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
 from fer_lightning.config.shipped import shipped
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import home
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.readers.common import SPLITS
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.store.store import Store
-from fer_lightning.errors import UserError
 
 log = logging.getLogger(__name__)
 

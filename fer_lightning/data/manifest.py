@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fer_lightning.cache import content_hash
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import content_hash
 
 SCHEMA = pa.schema(
     [

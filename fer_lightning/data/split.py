@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.readers.common import split_of
-from fer_lightning.errors import UserError
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]

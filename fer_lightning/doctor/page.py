@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from fer_lightning.core.html import document, text
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.near_copies import likeness
 from fer_lightning.data.store.crop import Recipe, UnusableError, crop
@@ -18,7 +19,6 @@ from fer_lightning.doctor.examination import SPLITS, Examined
 from fer_lightning.doctor.kinds import MEANING, spoils
 from fer_lightning.doctor.report import Report
 from fer_lightning.doctor.twins import Twins
-from fer_lightning.document import document, text
 
 LISTED = 200
 """Faults of a kind that the page lists; all of them are in the JSON file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
+from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 
 Counts = dict[str, dict[str, int]]
 """Pictures by split and class."""

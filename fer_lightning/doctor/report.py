@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from fer_lightning.core.html import printable
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest
 from fer_lightning.doctor.examination import Examined
 from fer_lightning.doctor.kinds import MEANING, rank, spoils
 from fer_lightning.doctor.published import PUBLISHED, Counts
-from fer_lightning.document import printable
 
 FIRST = 3
 """Faults of a kind that the text shows."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fer_lightning.cache import ABOUT, atomic_path, content_hash, home, locked, write_atomic
+from fer_lightning.core.files import ABOUT, atomic_path, content_hash, home, locked, write_atomic
 from fer_lightning.core.versions import versions
 from fer_lightning.data.datamodule import FaceDataModule, as_it_is
 from fer_lightning.data.embedding_datamodule import EmbeddingDataset

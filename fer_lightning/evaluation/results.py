@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import parquet
 
-from fer_lightning.cache import atomic_path, write_atomic
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import atomic_path, write_atomic
 
 RESULT = "result.json"
 TRIAL = "trial.json"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from fer_lightning import losses
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.errors import UserError, in_one_line
+from fer_lightning.core.errors import UserError, in_one_line
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 from fer_lightning.models import neck as necks
 from fer_lightning.models.backbone import Backbone, OwnBackbone, TimmBackbone

@@ -14,7 +14,7 @@ from timm.models import get_pretrained_cfg, group_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.models.weights.weight_files import load_weights
 
 _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from fer_lightning.data.datamodule import Batch
-from fer_lightning.progress import track
+from fer_lightning.core.progress import track
+
+if TYPE_CHECKING:
+    from fer_lightning.data.datamodule import Batch
 
 
 class Pass:

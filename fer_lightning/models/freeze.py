@@ -7,7 +7,7 @@ from typing import Literal
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.models.backbone import Backbone
 
 BatchNorm = Literal["with_block", "only", "never"]

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fer_lightning.cache import content_hash, home, locked, write_atomic
+from fer_lightning.core.files import content_hash, home, locked, write_atomic
 from fer_lightning.data.synthetic.generate import VERSION, identities
 from fer_lightning.models.backbone import Backbone, TimmBackbone, local_weights
 

@@ -17,12 +17,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.cache import write_atomic
 from fer_lightning.config.compose import compose
+from fer_lightning.core.errors import UserError, report, stopped_by_a_full_disk
+from fer_lightning.core.files import write_atomic
+from fer_lightning.core.processes import ENDS_WITH_PARENT, end_with_parent
+from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
-from fer_lightning.errors import UserError, report, stopped_by_a_full_disk
-from fer_lightning.processes import ENDS_WITH_PARENT, end_with_parent
-from fer_lightning.progress import Line
 from fer_lightning.run import build, claim, start_ranks
 from fer_lightning.run.check_config import check
 from fer_lightning.run.estimate_cost import measure

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fer_lightning.cache import content_hash
 from fer_lightning.config.instantiate import arguments, is_own, make, target
 from fer_lightning.core import versions
 from fer_lightning.core.contracts import ClassStats, HeadOutput
+from fer_lightning.core.errors import UserError, in_one_line
+from fer_lightning.core.files import content_hash
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.dataset import batching
 from fer_lightning.data.samplers import Draw, Views
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Augmentation
-from fer_lightning.errors import UserError, in_one_line
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.forward_pass import fixed_hash

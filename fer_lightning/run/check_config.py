@@ -9,8 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
 from fer_lightning.config.shipped import groups
+from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.data.dataset import keys_of_batches, keys_of_prepare
-from fer_lightning.errors import UserError, did_you_mean
 
 _OFFERED = {"data": ("progress",), "backbone": ("pretrained",)}  # arguments that code gives where they are taken
 

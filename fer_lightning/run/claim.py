@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fer_lightning.cache import write_atomic
-from fer_lightning.errors import Busy, Stopped, UserError, in_words
+from fer_lightning.core.errors import Busy, Stopped, UserError, in_words
+from fer_lightning.core.files import write_atomic
 
 FAILURE = "failed.json"
 """What a cell says that ended by itself without a result."""

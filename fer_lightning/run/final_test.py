@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fer_lightning.cache import atomic_path
 from fer_lightning.core import versions
+from fer_lightning.core.files import atomic_path
 from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through

@@ -12,7 +12,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import IO, Protocol
 
-from fer_lightning.processes import ENDS_WITH_PARENT
+from fer_lightning.core.processes import ENDS_WITH_PARENT
 
 _OF_ANOTHER_RUN = (
     "RANK",

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.errors import UserError
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.models.freeze import freeze
-from fer_lightning.progress import Line
 from fer_lightning.run import build
 from fer_lightning.training import distributed
 

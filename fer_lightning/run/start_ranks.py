@@ -20,8 +20,8 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
 )
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 
-from fer_lightning.errors import Busy, CellFailed, Stopped, UserError, in_words
-from fer_lightning.processes import GRACE, end_with_parent
+from fer_lightning.core.errors import Busy, CellFailed, Stopped, UserError, in_words
+from fer_lightning.core.processes import GRACE, end_with_parent
 from fer_lightning.training.distributed import MEETING
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)

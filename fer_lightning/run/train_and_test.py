@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.cache import write_atomic
 from fer_lightning.config import identity
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation import results
 from fer_lightning.inference.load_model import load_model
 from fer_lightning.models.network import Network

@@ -12,13 +12,13 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from fer_lightning.cache import content_hash
 from fer_lightning.config import identity
 from fer_lightning.core import versions
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import content_hash
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.samplers import shown
-from fer_lightning.errors import UserError
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
 from fer_lightning.inference.load_model import read_checkpoint
 from fer_lightning.losses.center_statistics import class_means

@@ -22,7 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fer_lightning.config.overrides import parse, search_path
 from fer_lightning.config.shipped import shipped
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages.journal import JournalFileBackend
 
-from fer_lightning.cache import content_hash
 from fer_lightning.config.overrides import parse
-from fer_lightning.errors import Busy, UserError
+from fer_lightning.core.errors import Busy, UserError
+from fer_lightning.core.files import content_hash
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.sweeps.progress_lines import Progress

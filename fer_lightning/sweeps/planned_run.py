@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.cache import content_hash, write_atomic
+from fer_lightning.core.files import content_hash, write_atomic
 from fer_lightning.evaluation import results
 from fer_lightning.run import claim
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fer_lightning.config import identity
 from fer_lightning.config.compose import Composer
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.run import launch
 from fer_lightning.sweeps.planned_run import Planned

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from types import TracebackType
 
-from fer_lightning.progress import duration
+from fer_lightning.core.progress import duration
 from fer_lightning.run import claim
 from fer_lightning.sweeps.planned_run import Planned
 

@@ -15,9 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fer_lightning.config.overrides import quoted
-from fer_lightning.errors import Busy
+from fer_lightning.core.errors import Busy
+from fer_lightning.core.processes import end_with_parent
 from fer_lightning.evaluation import results
-from fer_lightning.processes import end_with_parent
 from fer_lightning.run import claim, launch
 from fer_lightning.sweeps import gpu_leases, hydra_launchers
 from fer_lightning.sweeps import planned_run as planned_cells

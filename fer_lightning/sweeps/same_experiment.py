@@ -18,10 +18,10 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from fer_lightning.cache import content_hash
 from fer_lightning.config import identity
 from fer_lightning.config.instantiate import make
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.files import content_hash
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.run.build import class_weights, head
 

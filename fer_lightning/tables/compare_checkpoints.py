@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.predictions import AS_TRAINED, Answers, read
 from fer_lightning.tables.analysis.read_runs import Cell, describe_difference

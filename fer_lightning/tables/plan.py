@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from fer_lightning.cache import write_atomic
+from fer_lightning.config.compose import read_yaml
 from fer_lightning.config.shipped import shipped, tables
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation.names import Correction, Metric
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.planner import Planner
@@ -146,10 +145,7 @@ def load(name: str) -> TablePlan:
     if not path.is_file():
         raise UserError(f"table {name}: no such file {path}; there is {', '.join(tables())}, or give a path")
     try:
-        said = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-        plan = TablePlan.model_validate(said)
-    except OmegaConfBaseException as error:
-        raise UserError(f"table {path}: {error}") from error
+        plan = TablePlan.model_validate(read_yaml(path, "table"))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

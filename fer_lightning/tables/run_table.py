@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.config.overrides import apart
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.results import LOG, TRIALS
 from fer_lightning.sweeps.planned_run import Planned
 from fer_lightning.sweeps.planner import Planner

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.results import TRIALS
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.plan import PlannedCell, RowPlan, SearchPlan, TablePlan, label

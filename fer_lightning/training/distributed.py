@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
 )
 from torch import Tensor, distributed
 
-from fer_lightning.errors import CellFailed, Stopped, in_words
+from fer_lightning.core.errors import CellFailed, Stopped, in_words
 
 T = TypeVar("T")
 

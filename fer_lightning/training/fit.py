@@ -15,8 +15,8 @@ from pytorch_lightning import Callback, LightningDataModule, Trainer, seed_every
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from fer_lightning.cache import home, lock_of, write_atomic
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import home, lock_of, write_atomic
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import EpochLine, History
 from fer_lightning.training.module import FERModule

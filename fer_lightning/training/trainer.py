@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from fer_lightning.cache import write_atomic
+from fer_lightning.core.files import write_atomic
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import Epoch, EpochLine, History, Pace, Steepness
 from fer_lightning.training.callbacks.finite_loss import FiniteLoss

@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import SCHEMA
 from fer_lightning.data.readers import affectnet
 from fer_lightning.data.split import with_test_split
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS
 
 HEADER = ",".join(affectnet.COLUMNS)
 LANDMARKS = ";".join(["1.5"] * 136)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from layouts import annotate, picture
 
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import affectnet_2021
 from fer_lightning.data.split import with_test_split
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS
 
 
 def one(root, split="train_set", number=1, **values):

@@ -6,9 +6,9 @@ import pytest
 from layouts import EMOTIONS, PUT, SEVEN, put_fer2013, put_ferplus, put_rafdb_folders, text
 
 from fer_lightning.config.compose import compose
+from fer_lightning.core.errors import UserError
 from fer_lightning.data import dataset
 from fer_lightning.data.readers import auto
-from fer_lightning.errors import UserError
 
 SIX = ("neutral", "happy", "sad", "surprise", "fear", "disgust")
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from fer_lightning.config.compose import compose
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_by_default
 from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.manifest import Manifest, make_rows
@@ -26,7 +27,6 @@ from fer_lightning.data.samplers import GlobalBatches, Pick, shuffle
 from fer_lightning.data.store.prepare import prepare
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Image, middle, paper
-from fer_lightning.errors import UserError
 from fer_lightning.evaluation.embeddings import backbone_embeddings
 from fer_lightning.inference.load_model import Model
 from fer_lightning.losses.softmax import SoftmaxHead

@@ -12,10 +12,10 @@ from layouts import PUT, SEVEN
 
 from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups, shipped
+from fer_lightning.core.emotions import EMOTIONS, known_name
+from fer_lightning.core.errors import UserError
 from fer_lightning.data import dataset
 from fer_lightning.data.manifest import SCHEMA
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS, known_name
 from fer_lightning.run.check_config import check
 
 OPTIONS = [name for name in groups()["data"] if name not in ("synthetic", "auto")]  # those have other tests

@@ -3,9 +3,9 @@
 import pytest
 from layouts import SEVEN, put_fer2013, text
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import fer2013
 from fer_lightning.data.split import with_test_split
-from fer_lightning.errors import UserError
 
 GOOD = " ".join(["7"] * 48**2)
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import ferplus
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store.prepare import prepare
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS
 
 FULL = "(0, 0, 48, 48)"
 

@@ -3,10 +3,10 @@
 import pytest
 from layouts import EMOTIONS, picture, put_folder, text
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import folder
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store.prepare import prepare
-from fer_lightning.errors import UserError
 
 WORDS = ("Neutral", "happiness", "Sad", "surprised", "FEAR", "disgusted", "angry", "contempt")
 

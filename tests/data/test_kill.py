@@ -14,8 +14,8 @@ import pytest
 from layouts import put_affectnet
 from stores import content, folders, make, small
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.store.workers import interrupt_held_back
-from fer_lightning.errors import UserError
 
 SCRIPT = """
 import os, pathlib, signal, sys, time

@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 from layouts import put_parquet, table
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import parquet
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store.prepare import prepare
-from fer_lightning.errors import UserError
 
 TWO = ("happy", "sad")
 NAMES = ["Sadness", "unknown", "Happy"]

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pytest
 from stores import CLASSES, content, folders, leaky, make, manifest, picture, same_rows, small
 
-from fer_lightning import cache
+from fer_lightning.core import files
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.store import prepare as preparing
 from fer_lightning.data.store.prepare import disk_estimate
-from fer_lightning.errors import UserError
 
 
 def test_a_store_that_is_there_is_opened(tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_full_disk(tmp_path, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(UserError, match=r"No space left on device; it needs about .* run the same again"):
         make(found, tmp_path / "base")
     monkeypatch.undo()
@@ -212,7 +212,7 @@ LIMITED = """
 import pathlib, resource, sys
 sys.path.insert(0, sys.argv[1])
 from stores import make, small
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 tmp = pathlib.Path(sys.argv[2])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # workers have it, too
 try:

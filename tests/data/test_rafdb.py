@@ -3,9 +3,9 @@
 import pytest
 from layouts import SEVEN, put_rafdb, put_rafdb_folders, text
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import rafdb
 from fer_lightning.data.split import with_test_split
-from fer_lightning.errors import UserError
 
 LABELS = {1: "surprise", 2: "fear", 3: "disgust", 4: "happy", 5: "sad", 6: "anger", 7: "neutral"}
 

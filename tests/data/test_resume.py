@@ -7,10 +7,10 @@ import cv2
 import pytest
 from stores import CLASSES, content, folders, make, manifest, small
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store import prepare as preparing
 from fer_lightning.data.store import shard as sharding
-from fer_lightning.errors import UserError
 
 
 def interrupted(monkeypatch, found: Manifest, base: Path, shards: int, **how) -> None:

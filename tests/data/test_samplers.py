@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, balanced, shown, shuffle
-from fer_lightning.errors import UserError
 from fer_lightning.run import build
 
 LABELS = np.arange(50) % 7

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
+from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS
 from fer_lightning.data.split import minival
-from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS
 
 
 def test_affectnet_sized_set_meets_the_share_of_every_class_quickly():

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from stores import CLASSES, leaky, make, manifest, same_rows, small
 
-from fer_lightning.cache import content_hash, file_hash
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import content_hash, file_hash
 from fer_lightning.data.store import prepare as preparing
 from fer_lightning.data.store import shard as sharding
 from fer_lightning.data.store.crop import central_square, resize
 from fer_lightning.data.store.store import Store
-from fer_lightning.errors import UserError
 
 
 @pytest.mark.parametrize(("codec", "tolerance"), [("raw", 0), ("png", 0), ("jpeg", 6)])

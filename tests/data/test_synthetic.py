@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_lightning import cache
+from fer_lightning.core import files
+from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import synthetic as reader
 from fer_lightning.data.synthetic import generate, shots
 from fer_lightning.data.synthetic.action_units import (
@@ -23,8 +25,6 @@ from fer_lightning.data.synthetic.action_units import (
 from fer_lightning.data.synthetic.face_geometry import Pose
 from fer_lightning.data.synthetic.faces import face_curves, landmarks
 from fer_lightning.data.synthetic.identity import draw_identity
-from fer_lightning.errors import UserError
-from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 
 ROWS, PER_CLASS = 70, 3
 UNIT = 40.0
@@ -286,7 +286,7 @@ class TestReader:
         assert first.hash() == again.hash()
         assert first.name == "synthetic"
         assert first.redistributable
-        assert first.root.is_relative_to(cache.home())
+        assert first.root.is_relative_to(files.home())
         assert set(first.counts("val").values()) == {2}
         assert sum(first.counts("train").values()) == 20
         for row in first.rows.to_pylist():

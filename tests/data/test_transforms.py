@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import make
 from fer_lightning.config.shipped import groups
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.transforms import Augmentation, Geometry, middle, none, paper, strong
-from fer_lightning.errors import UserError
 
 SIZE = 48
 PAPER = {"flip": 0.5, "rotate": 10.0, "scale": 0.1, "translate": 0.05}

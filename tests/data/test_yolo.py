@@ -6,10 +6,10 @@ import pytest
 from layouts import MIRROR, picture, put_yolo, text
 from PIL import Image
 
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.readers import yolo
 from fer_lightning.data.split import with_test_split
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS
 
 
 def read(root, test_split="test", classes=EMOTIONS):

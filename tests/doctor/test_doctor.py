@@ -16,11 +16,11 @@ from layouts import PUT, picture, put_affectnet, put_ferplus, put_rafdb_folders
 import fer_lightning
 from fer_lightning.cli import main
 from fer_lightning.config.compose import compose
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data import dataset
 from fer_lightning.data.readers import folder
 from fer_lightning.doctor.kinds import HARMLESS, MEANING
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS
 
 SEVEN = EMOTIONS[:7]
 HAS = {

@@ -9,9 +9,9 @@ import pytest
 from bad_files import NO_TEXT, ODD_NAMES, bad_pictures, encoded, face, put
 
 from fer_lightning.cli import main
+from fer_lightning.core.emotions import EMOTIONS
 from fer_lightning.data.readers import affectnet
 from fer_lightning.data.store import crop
-from fer_lightning.labels import EMOTIONS
 
 SECRET = "this must not be read"
 

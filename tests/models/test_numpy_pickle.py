@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from published import python2_pickle
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.models.weights.numpy_pickle import read_arrays
 
 ARRAYS = {

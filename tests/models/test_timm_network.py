@@ -11,9 +11,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from fer_lightning.cache import file_hash
 from fer_lightning.config.compose import compose
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import file_hash
 from fer_lightning.models.backbone import Backbone, TimmBackbone
 from fer_lightning.run import build
 from fer_lightning.run.__main__ import main as run_main

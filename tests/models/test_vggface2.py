@@ -16,10 +16,10 @@ from published import CLASSES, LAYOUTS, MEAN_BGR, PICKLE, STATE_DICT, Published,
 from safetensors import safe_open
 from torch import Tensor
 
-from fer_lightning.cache import file_hash
 from fer_lightning.cli import main
 from fer_lightning.config.compose import compose
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import file_hash
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.weights.vggface2 import convert
 from fer_lightning.run import build

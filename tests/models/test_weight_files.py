@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fer_lightning.cache import file_hash
 from fer_lightning.config.compose import compose
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import file_hash
 from fer_lightning.models.weights.weight_files import load_weights
 from fer_lightning.run import build
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fer_lightning.core.emotions import AFFECTNET_CODES
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.common import (
     OUTSIDE,
@@ -19,8 +21,6 @@ from fer_lightning.data.readers.common import (
     unique_ids,
 )
 from fer_lightning.data.readers.layouts import Layout, holdings, is_file
-from fer_lightning.errors import UserError
-from fer_lightning.labels import AFFECTNET_CODES
 
 COLUMNS = (
     "subDirectory_filePath",

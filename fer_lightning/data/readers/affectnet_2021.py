@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_lightning.core.emotions import AFFECTNET_CODES
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, chosen_classes, manifest, pooled
 from fer_lightning.data.readers.layouts import Layout, files_in, is_folder, is_picture
-from fer_lightning.labels import AFFECTNET_CODES
 
 FOLDERS = {"train": "train_set", "val": "val_set"}
 LAYOUT = Layout(

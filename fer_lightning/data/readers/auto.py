@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.readers import affectnet, affectnet_2021, fer2013, ferplus, folder, parquet, rafdb, yolo
 from fer_lightning.data.readers.layouts import existing, holdings, recognised
-from fer_lightning.errors import UserError
 
 MODULES = (affectnet, affectnet_2021, fer2013, ferplus, rafdb, yolo, parquet, folder)
 LAYOUTS = {module.LAYOUT: module for module in MODULES}

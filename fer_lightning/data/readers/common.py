@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from fer_lightning.core.emotions import EMOTIONS, known_name
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import occurrences
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.layouts import Layout
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS, known_name
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.common import chosen_classes, count_by_split, read_csv
 from fer_lightning.data.readers.layouts import Layout, is_file, is_folder
-from fer_lightning.errors import UserError
 
 FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 VOTES = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from fer_lightning.core.emotions import known_name
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import (
     Row,
@@ -18,7 +19,6 @@ from fer_lightning.data.readers.common import (
     split_folders,
 )
 from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
-from fer_lightning.labels import known_name
 
 
 def _splits(folder: Path) -> dict[str, str]:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, inside
-from fer_lightning.errors import UserError
 
 OUT = "a link out of the data set"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

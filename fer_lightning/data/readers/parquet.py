@@ -12,10 +12,10 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, Manifest, inside
 from fer_lightning.data.readers.common import Row, chosen_classes, manifest, numbered, our_names, split_of
 from fer_lightning.data.readers.layouts import Layout
-from fer_lightning.errors import UserError
 
 LABELS = ("label", "labels", "emotion", "expression")
 TOGETHER = 64  # pictures in memory at a time

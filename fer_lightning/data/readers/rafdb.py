@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, chosen_classes, header, manifest, read_csv, require_columns
 from fer_lightning.data.readers.layouts import Layout, is_file
-from fer_lightning.errors import UserError
 
 CODES = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
 LIST = "EmoLabel/list_patition_label.txt"  # sic

@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from fer_lightning import cache
+from fer_lightning.core import files
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.readers import affectnet
 from fer_lightning.data.synthetic import generate
-from fer_lightning.errors import UserError
 
 
 def read(
@@ -54,9 +54,9 @@ def read(
         "intensity": float(intensity),
         "label_noise": float(label_noise),
     }
-    default = cache.home() / "synthetic" / cache.content_hash(wanted)
+    default = files.home() / "synthetic" / files.content_hash(wanted)
     folder = Path(root).expanduser() if root else default
-    with cache.locked(folder):
+    with files.locked(folder):
         if not folder.exists():
             generate.generate(folder, rows, seed, proportions, intensity, label_noise, progress)
     _check(folder, wanted)

@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 from PIL import Image
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, chosen_classes, manifest, our_names, pooled, split_folders
 from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
-from fer_lightning.errors import UserError
 
 NAMES = "data.yaml"
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: width and height change places when it is shown

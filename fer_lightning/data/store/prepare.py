@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fer_lightning.cache import content_hash, locked, write_atomic
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import content_hash, locked, write_atomic
 from fer_lightning.data.manifest import Manifest, require_every_class
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.store.shard import (
@@ -31,7 +32,6 @@ from fer_lightning.data.store.shard import (
 )
 from fer_lightning.data.store.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit
 from fer_lightning.data.store.workers import processes_for, workers
-from fer_lightning.errors import UserError
 
 Leaks = Literal["drop", "keep", "error"]
 Progress = Callable[[int, int], None]

@@ -12,7 +12,7 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fer_lightning.cache import atomic_path, file_hash, write_atomic
+from fer_lightning.core.files import atomic_path, file_hash, write_atomic
 from fer_lightning.data.manifest import Fault
 from fer_lightning.data.store.crop import Crop, Recipe, UnusableError, crop
 from fer_lightning.data.store.store import Shard, schema, shard_name

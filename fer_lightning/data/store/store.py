@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, LeftOut
-from fer_lightning.errors import UserError
 
 SCHEMA_VERSION = 2
 META = "store.json"

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from typing import TypeVar
 
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.store.crop import start_worker
-from fer_lightning.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")

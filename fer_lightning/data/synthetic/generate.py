@@ -20,7 +20,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.cache import atomic_folder
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import atomic_folder
 from fer_lightning.data.readers.affectnet import COLUMNS
 from fer_lightning.data.store.workers import processes_for, workers
 from fer_lightning.data.synthetic.action_units import valence_arousal
@@ -36,8 +38,6 @@ from fer_lightning.data.synthetic.shots import (
     plan_training,
     take,
 )
-from fer_lightning.errors import UserError
-from fer_lightning.labels import EMOTIONS
 
 VERSION = 2
 """Grows with every change to what is drawn: stored sets of another version are not taken for this one's."""

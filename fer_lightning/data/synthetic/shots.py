@@ -12,10 +12,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 
+from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.data.synthetic.action_units import Expression, combined, confused, habit, prototype, sample
 from fer_lightning.data.synthetic.identity import Identity, draw_identity, dressed_anew
 from fer_lightning.data.synthetic.photographs import Photograph, photograph
-from fer_lightning.labels import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 
 Proportions: TypeAlias = Literal["affectnet", "uniform"]
 

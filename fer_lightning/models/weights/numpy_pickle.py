@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 
 NumberArray = npt.NDArray[Any]
 

@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import Tensor
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.models.weights.weight_files import require_fit
 
 NETWORK = "legacy_seresnet50"

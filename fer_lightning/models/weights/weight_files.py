@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 
 log = logging.getLogger(__name__)
 

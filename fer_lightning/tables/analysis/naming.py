@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fer_lightning.config import identity
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.names import METRICS, POSTHOC
 
 Config = dict[str, Any]

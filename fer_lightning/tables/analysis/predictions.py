@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.results import PREDICTIONS
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
 from fer_lightning.tables.analysis.read_runs import Cell

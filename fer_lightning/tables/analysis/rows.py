@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fer_lightning.config import identity
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.evaluation.names import METRICS
 from fer_lightning.tables.analysis import naming, predictions

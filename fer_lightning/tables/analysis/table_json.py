@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.names import METRICS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.read_runs import Cell

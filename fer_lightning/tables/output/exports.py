@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_lightning.cache import write_atomic
+from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation.names import METRICS, POSTHOC
 from fer_lightning.tables.analysis.comparisons import has_marks, own
 from fer_lightning.tables.analysis.rows import Table

@@ -6,8 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from fer_lightning.cache import content_hash
-from fer_lightning.progress import duration
+from fer_lightning.core.files import content_hash
+from fer_lightning.core.progress import duration
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, has_marks, standing
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION

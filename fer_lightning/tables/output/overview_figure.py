@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_lightning.cache import write_atomic
+from fer_lightning.core.files import write_atomic
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.output.formats import DAGGER, method, percent

@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from fer_lightning.core.errors import CellFailed, Stopped
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.errors import CellFailed, Stopped
 from fer_lightning.training.distributed import sum_over_ranks
 
 NAMED = 5

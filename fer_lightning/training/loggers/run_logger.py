@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from fer_lightning.errors import UserError, in_words
+from fer_lightning.core.errors import UserError, in_words
 from fer_lightning.training import distributed
 from fer_lightning.training.loggers import run_summary, wandb_run
 from fer_lightning.training.loggers.run_summary import About, Board, Stages

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.cache import content_hash
 from fer_lightning.config import identity
+from fer_lightning.core.files import content_hash
 from fer_lightning.evaluation import results
 from fer_lightning.training.loggers import run_figures
 

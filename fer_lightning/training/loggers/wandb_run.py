@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
 from fer_lightning.training.loggers.run_summary import About
 
 INIT_SECONDS = 8.0

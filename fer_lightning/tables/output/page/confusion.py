@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from fer_lightning.document import text
+from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.formats import MISSING

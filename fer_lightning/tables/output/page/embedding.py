@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.cache import content_hash, file_hash, write_atomic
-from fer_lightning.errors import UserError, in_words
+from fer_lightning.core.errors import UserError, in_words
+from fer_lightning.core.files import content_hash, file_hash, write_atomic
+from fer_lightning.core.progress import track
 from fer_lightning.evaluation.results import EMBEDDINGS
-from fer_lightning.progress import track
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.formats import percent

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_lightning.document import text
+from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.page.section import Picture
 

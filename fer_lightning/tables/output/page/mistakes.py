@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.document import text
-from fer_lightning.errors import UserError
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output.page.probabilities import Probabilities, probabilities
 from fer_lightning.tables.output.page.section import Section, Trained, trained

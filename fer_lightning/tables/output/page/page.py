@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.cache import write_atomic
-from fer_lightning.document import document, text
+from fer_lightning.core.files import write_atomic
+from fer_lightning.core.html import document, text
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output import exports, verdicts
 from fer_lightning.tables.output.notes import foot

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fer_lightning.errors import UserError, in_words
+from fer_lightning.core.errors import UserError, in_words
 from fer_lightning.evaluation.results import PREDICTIONS
 from fer_lightning.tables.analysis.statistics import FloatArray
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_lightning.document import text
+from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.read_runs import Cell
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.analysis.statistics import FloatArray

@@ -1,0 +1,273 @@
+"""Real command lines on a small drawn set: what a user types, and what must lie there afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from fer_lightning.cli import main
+from fer_lightning.config.shipped import groups, shipped
+from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.inference.load_model import load_model
+from fer_lightning.run.__main__ import main as run_main
+
+SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
+SWEEP = [
+    *SMALL,
+    "stage.fine_tuning.epochs=4",
+    "loss=cluster,softmax",
+    "class_weights=min_over_count,inverse",
+    "seed=3",
+]
+CELL = [*SMALL, "loss=cluster", "class_weights=min_over_count", "seed=3", "stage.fine_tuning.epochs=4"]
+
+
+def fer(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run ``fer`` as a user would, in a process of its own."""
+    command = [sys.executable, "-m", "fer_lightning", *words]
+    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
+
+
+def result(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text())
+
+
+def numbers(folder: Path) -> tuple:
+    told = result(folder)
+    return told["metrics"], told["confusion"], told["per_class_recall"], told["posthoc"]
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one trained cell."""
+    folder = tmp_path_factory.mktemp("single") / "cell"
+    done = fer("train", *CELL, f"hydra.run.dir={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that holds the same cell and one with another loss, both twice in other words."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={folder}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("not trained: ") == 2
+    assert "class_weights=inverse is the same experiment as" in done.stdout.replace("\n", " ")
+    return folder
+
+
+def test_help_is_quick_and_names_every_choice() -> None:
+    times = []
+    for _ in range(3):  # processor time: another process on the machine must not fail this
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = fer("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.5
+    for group, options in groups().items():
+        assert group in done.stdout
+        assert ", ".join(options) in done.stdout
+
+
+def test_train_help_names_every_choice() -> None:
+    done = fer("train", "--help")
+    assert done.returncode == 0
+    for group, options in groups().items():
+        assert group in done.stdout
+        assert all(option in done.stdout for option in options)
+
+
+def test_a_cell_leaves_what_the_readme_promises(single: Path) -> None:
+    told = result(single)
+    assert set(METRICS) == set(told["metrics"])
+    assert told["classes"] == list(EMOTIONS)
+    assert set(told["per_class_recall"]) == set(EMOTIONS)
+    assert {"protocol", "provenance", "config", "seed", "seconds", "center_drift", "center_spread"} <= set(told)
+    assert sum(map(sum, told["confusion"])) == sum(told["data"]["test"].values()) == 2400
+    assert [sum(row) for row in told["confusion"]] == [300] * 8
+    for column in told["posthoc"].values():
+        assert set(METRICS) == set(column["metrics"])
+        assert [sum(row) for row in column["confusion"]] == [300] * 8
+    assert list(told["posthoc"]) == ["logit_adjustment", "tau_norm", "temperature"]
+    assert told["posthoc"]["temperature"]["confusion"] == told["confusion"]
+    table = pq.read_table(single / "predictions.parquet")
+    corrected = [f"prediction_{name}" for name in told["posthoc"]]
+    assert table.column_names == ["id", "label", "prediction", *corrected, *(f"p_{name}" for name in EMOTIONS)]
+    rows = table.to_pylist()
+    assert len(rows) == 2400
+    right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
+    assert right == pytest.approx(told["metrics"]["accuracy"], abs=1e-12)
+    assert all(abs(sum(row[f"p_{name}"] for name in EMOTIONS) - 1) < 1e-9 for row in rows[:50])
+    for name, column in told["posthoc"].items():
+        hits = sum(row["label"] == row[f"prediction_{name}"] for row in rows) / len(rows)
+        assert hits == pytest.approx(column["metrics"]["accuracy"], abs=1e-12)
+    assert told["data"]["redistributable"]
+
+
+def test_every_epoch_is_written_down(single: Path) -> None:
+    first, last = result(single)["stages"]
+    assert [len(first["history"]), len(last["history"])] == [1, 4]
+    assert all(not name.startswith("test/") for name in first["history"][0])
+    chosen = last["history"][last["best_epoch"]]
+    assert chosen["minival/macro_recall"] == pytest.approx(last["minival_macro_recall"], abs=1e-7)
+    assert chosen["test/macro_recall"] == pytest.approx(result(single)["metrics"]["macro_recall"], abs=1e-6)
+    assert chosen["minival/macro_recall"] == max(epoch["minival/macro_recall"] for epoch in last["history"])
+    for epoch in last["history"]:
+        parts = epoch["train/cross_entropy"] + epoch["train/center_term"]
+        assert parts == pytest.approx(epoch["train/loss"], rel=1e-5)
+        assert epoch["lr/neck"] > 0
+        assert epoch["grad_norm/head"] > 0
+        assert epoch["images_per_second"] > 0
+        assert 0 < epoch["waiting_share"] < 1
+
+
+def test_embeddings_are_kept_to_look_at(single: Path) -> None:
+    kept = np.load(single / "embeddings.npz")
+    shown = kept["labels"]
+    assert kept["embeddings"].shape == (800, 512)
+    assert np.bincount(shown).tolist() == [100] * 8
+    told = {row["id"]: row for row in pq.read_table(single / "predictions.parquet").to_pylist()}
+    for name, label, predicted in zip(kept["ids"], shown, kept["predictions"], strict=True):
+        row = told[str(name)]
+        assert (row["label"], row["prediction"]) == (EMOTIONS[label], EMOTIONS[predicted])
+    means = np.stack([kept["embeddings"][shown == k].mean(0, dtype=np.float64) for k in range(8)])
+    within = result(single)["geometry"]["within"]
+    rough = [np.sqrt(np.square(kept["embeddings"][shown == k] - means[k]).sum(1).mean()) for k in range(8)]
+    assert np.allclose(rough, list(within.values()), rtol=0.1)
+    between = np.array(result(single)["geometry"]["between"])
+    exact = kept["class_means"].astype(np.float64)
+    assert np.allclose(between, np.linalg.norm(exact[:, None] - exact[None], axis=2), atol=1e-4)
+    assert kept["centers"].shape == (8, 512)
+
+
+def test_every_centers_drift_is_told(single: Path) -> None:
+    told = result(single)
+    assert set(told["center_drift"]) == set(told["center_spread"]) == set(EMOTIONS)
+    assert all(0 <= drift < float("inf") for drift in told["center_drift"].values())
+    assert all(spread > 1 for spread in told["center_spread"].values())
+
+
+def test_the_epochs_are_logged_with_the_centers(single: Path) -> None:
+    text = (single / "logs" / "fine_tuning" / "metrics.csv").read_text()
+    header = text.splitlines()[0].split(",")
+    assert {"train/loss", "minival/macro_recall", "center_drift/fear", "center_spread/fear"} <= set(header)
+
+
+def test_the_checkpoint_is_readable_without_running_code_in_it(single: Path) -> None:
+    checkpoint = torch.load(single / "best.ckpt", weights_only=True)
+    assert checkpoint["fer_lightning"]["head"]["class"] == "fer_lightning.losses.cluster.ClusterHead"
+    model = load_model(single / "best.ckpt")
+    probabilities = model(torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8))
+    assert model.classes == EMOTIONS
+    assert torch.allclose(probabilities.sum(1), torch.ones(2))
+
+
+def test_a_cell_of_a_sweep_equals_the_single_run_to_the_last_digit(single: Path, sweep: Path) -> None:
+    (cell,) = sweep.glob("cluster-*")
+    assert cell.name.startswith("cluster-min_over_count-two_stage-s3-")
+    assert numbers(cell) == numbers(single)
+
+
+def test_cells_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
+    (other,) = sweep.glob("softmax-*")
+    assert result(other)["stages"][0]["shared"]
+
+
+def test_a_complete_sweep_is_not_trained_again(sweep: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
+    done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={sweep}")
+    assert done.returncode == 0
+    assert "all 2 cells are complete, nothing is trained" in done.stdout
+    assert done.stdout.count("not trained: ") == 2
+    assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")} == before
+
+
+def test_what_a_user_should_know_is_kept(single: Path) -> None:
+    (text,) = result(single)["notices"]
+    assert "nothing pushes classes apart" in text
+
+
+def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: Path, tmp_path: Path) -> None:
+    assert run_main(["--trial", "--directory", str(tmp_path), *CELL]) == 0
+    told = json.loads((tmp_path / "trial.json").read_text())
+    assert told["minival_macro_recall"] == result(single)["stages"][-1]["minival_macro_recall"]
+    assert {path.name for path in tmp_path.iterdir()} == {"trial.json", "logs"}
+    names = {name for stage in told["stages"] for epoch in stage["history"] for name in epoch}
+    assert {name.partition("/")[0] for name in names} >= {"train", "minival", "lr"}
+    assert not any(name.startswith("test") for name in names)
+
+
+def test_watching_the_test_set_changes_nothing_else(single: Path, tmp_path: Path) -> None:
+    assert run_main(["--directory", str(tmp_path), *CELL, "optimism=false"]) == 0
+    assert numbers(tmp_path) == numbers(single)
+    first, second = (result(folder)["stages"][-1]["history"] for folder in (single, tmp_path))
+    clock = ("images_per_second", "waiting_share")
+    for watched, epoch in zip(first, second, strict=True):
+        assert {key: value for key, value in epoch.items() if key not in clock} == {
+            key: value for key, value in watched.items() if key not in clock and not key.startswith("test/")
+        }
+
+
+def test_a_folder_with_another_cells_result_is_not_overwritten(
+    single: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (single / "result.json").read_bytes()
+    assert run_main(["--directory", str(single), *CELL, "loss.weight=0.5"]) == 2
+    assert "holds the result of another cell" in capsys.readouterr().err
+    assert (single / "result.json").read_bytes() == before
+
+
+def test_evaluate_gives_the_result_again_from_the_checkpoint(single: Path, tmp_path: Path) -> None:
+    words = ["evaluate", str(single / "best.ckpt"), "data=synthetic", f"hydra.run.dir={tmp_path / 'again'}"]
+    assert main.main(words) == 0
+    assert numbers(tmp_path / "again") == numbers(single)
+    assert result(tmp_path / "again")["protocol"] == result(single)["protocol"]
+
+
+def test_a_sweep_over_data_that_is_not_there_says_so_once() -> None:
+    done = fer("train", "-m", "data=affectnet", "data.root=/nowhere", "loss=softmax,center")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "/nowhere" in done.stderr
+
+
+def test_two_ranks_test_every_picture_once(single: Path, tmp_path: Path) -> None:
+    words = [*CELL, "trainer=ddp_cpu", "data.minival=0.11"]
+    done = fer("train", *words, f"hydra.run.dir={tmp_path / 'ddp'}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = result(tmp_path / "ddp")
+    assert sum(map(sum, told["confusion"])) == 2400
+    assert done.stdout.count("test: accuracy") == 1
+
+
+def test_from_a_wheel_in_an_empty_folder(single: Path, tmp_path: Path) -> None:
+    source = shipped("conf").parent
+    dist, site, empty = tmp_path / "dist", tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), str(source)]
+    made = subprocess.run(build, capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (wheel,) = dist.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(site)
+    assert (site / "fer_lightning" / "conf" / "config.yaml").is_file()
+    assert (site / "fer_lightning" / "experiments" / "embedded.yaml").is_file()
+    assert not (site / "fer_lightning" / "experiments" / "results").exists()
+    code = "import fer_lightning; print(fer_lightning.__file__)"
+    here = {**os.environ, "PYTHONPATH": str(site)}
+    where = subprocess.run([sys.executable, "-c", code], cwd=empty, env=here, capture_output=True, text=True)
+    assert where.stdout.startswith(str(site))
+    done = fer("train", *SMALL, cwd=empty, PYTHONPATH=str(site))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(empty.glob("runs/adhoc/softmax-none-two_stage-s0-*/result.json"))) == 1

@@ -1,0 +1,130 @@
+"""Ranks as processes: what the end of each means for the cell."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from processes import tree
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from fer_lightning.core.errors import CellFailed, Stopped, UserError
+from fer_lightning.run import start_ranks
+from fer_lightning.training import distributed
+
+Work = Callable[[int], None]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_ranks, "GRACE", 1.0)
+    monkeypatch.setattr(start_ranks, "end_with_parent", lambda *_: None)  # the parent here is pytest, for long
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """Whatever happens, no rank outlives it."""
+    before = set(tree(os.getpid()))
+    yield
+    assert not set(tree(os.getpid())) - before
+
+
+def start(work: Work, number: int = 2) -> None:
+    start_ranks.start(lambda: work(int(os.environ["RANK"])), number)
+
+
+def fails(error: Exception, on: int, others: Work, rank: int) -> None:
+    if rank == on:
+        raise error
+    others(rank)
+
+
+def nothing(rank: int) -> None:
+    pass
+
+
+def wait(_: int) -> None:
+    time.sleep(60)
+
+
+def wait_and_ignore(_: int) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(60)
+
+
+def echo(rank: int) -> None:
+    raise Stopped(f"rank {rank} lost another rank")
+
+
+def test_every_rank_knows_who_it_is_and_they_meet(tmp_path: Path) -> None:
+    def work(rank: int) -> None:
+        assert distributed.is_first() == (rank == 0)
+        assert distributed.are_there()
+        assert rank_zero_only.rank == rank
+        with distributed.together("cpu", 30):
+            (tmp_path / str(rank)).write_text(distributed.agree(f"said by {rank}"))
+
+    assert distributed.is_first()
+    assert not distributed.are_there()
+    assert distributed.agree("alone") == "alone"
+    start(work, 3)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("012", "said by 0")
+
+
+@pytest.mark.parametrize("others", [nothing, wait, wait_and_ignore, echo])
+@pytest.mark.parametrize("on", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (UserError("loss.weight: no"), UserError, "loss.weight: no"),
+        (CellFailed("nan in step 3"), CellFailed, "nan in step 3"),
+        (ArithmeticError("so it\nis"), CellFailed, "ArithmeticError: so it is"),
+    ],
+)
+def test_what_the_rank_that_failed_says_is_what_the_cell_says(
+    others: Work, on: int, error: Exception, kind: type[UserError], said: str
+) -> None:
+    begin = time.monotonic()
+    with pytest.raises(UserError) as raised:
+        start(partial(fails, error, on, others))
+    assert type(raised.value) is kind
+    assert str(raised.value) == said
+    assert time.monotonic() - begin < 15
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("others", [nothing, wait, echo])
+def test_a_rank_that_was_ended_has_not_failed(sign: signal.Signals, others: Work) -> None:
+    def work(rank: int) -> None:
+        if rank == 1:
+            for own in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(own, signal.SIG_DFL)
+            os.kill(os.getpid(), sign)
+        others(rank)
+
+    with pytest.raises(Stopped, match=f"rank 1 was ended by {sign.name}"):
+        start(work)
+
+
+def test_a_lost_rank_and_a_silent_one_are_told_apart(tmp_path: Path) -> None:
+    def lose(rank: int) -> None:
+        with distributed.together("cpu", 30):
+            if rank == 1:
+                os._exit(7)
+            distributed.agree(0)
+            distributed.agree(1)
+
+    with pytest.raises(Stopped, match=r"lost another rank"):
+        start(lose)
+
+    def hang(rank: int) -> None:
+        with distributed.together("cpu", 2):
+            if rank == 0:
+                time.sleep(30)
+            distributed.agree(0)
+
+    with pytest.raises(CellFailed, match=r"rank 1 had no answer from the others for trainer.timeout=2 s"):
+        start(hang)

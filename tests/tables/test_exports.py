@@ -1,0 +1,490 @@
+"""A table as it is shown."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import pytest
+from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
+
+from fer_lightning.cli import main
+from fer_lightning.cli.table import table as fer_table
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.progress import duration
+from fer_lightning.evaluation import results
+from fer_lightning.evaluation.names import METRICS
+from fer_lightning.tables.analysis.comparisons import own
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output import exports
+from fer_lightning.tables.output.formats import percent
+from fer_lightning.tables.output.verdicts import verdict
+
+PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
+
+
+@pytest.fixture(scope="module")
+def seven(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("seven")
+    seven_rows(folder)
+    return load(folder)
+
+
+def shown(folder, rows):
+    fill(folder, rows)
+    return load(folder)
+
+
+def read_csv(table):
+    return list(csv.DictReader(io.StringIO(exports.to_csv(table))))
+
+
+def test_csv_has_exactly_these_columns(seven):
+    columns = ["method", "loss", "class_weights", "stage", "seeds", "planned"]
+    columns += [f"{metric}_{part}" for metric in METRICS for part in ("mean", "std", "low", "high")]
+    columns += [f"optimism_gap_{part}" for part in ("mean", "low", "high")]
+    assert list(read_csv(seven)[0]) == columns
+
+
+def test_csv_is_in_full_precision(seven):
+    for line, row, (name, loss, weights) in zip(read_csv(seven), seven.rows, SEVEN, strict=True):
+        assert (line["method"], line["loss"], line["class_weights"]) == (name, loss, weights)
+        assert (line["stage"], line["seeds"]) == ("two_stage", "3")
+        assert float(line["ece_mean"]) == row.mean("ece")
+        assert float(line["macro_recall_std"]) == row.std("macro_recall")
+        assert float(line["auroc_low"]) == own(row, "auroc").low
+        assert float(line["auroc_high"]) == own(row, "auroc").high
+
+
+def test_csv_leaves_empty_what_is_not_there(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    one, none = read_csv(load(tmp_path))
+    assert (one["seeds"], one["accuracy_mean"], one["accuracy_std"]) == ("1", "0.59", "")
+    assert (none["seeds"], none["accuracy_mean"], none["accuracy_std"]) == ("0", "", "")
+
+
+def test_markdown_worked_by_hand(tmp_path):
+    table = shown(tmp_path, {PLAIN: [0.50, 0.54, 0.52]})
+    line = next(line for line in exports.to_markdown(table).splitlines() if line.startswith("| softmax"))
+    # accuracy is 0.51 +- 0.02, macro recall 0.52 +- 0.02, kappa 0.54 +- 0.02
+    assert line.startswith("| softmax | 51.0 ± 2.0 | 52.0 ± 2.0 | 53.0 ± 2.0 | 0.540 ± 0.020 |")
+    assert line.endswith("| 3 |")
+
+
+def test_markdown_has_an_equal_number_of_cells_in_every_line(seven):
+    lines = [line for line in exports.to_markdown(seven).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in lines} == {9, 5}
+    assert "| center † |" in lines[4]
+    assert "| training images | 1,234 | 500 | 40 |" in lines
+
+
+def test_foot_says_what_a_reader_has_to_know(seven):
+    text = exports.to_markdown(seven)
+    for part in (
+        "- Lambda is untuned.",
+        "† One of the three methods that the abstract of Ngo & Yoon",
+        "Seeds: 0, 1, 2.",
+        "A row with fewer than 5 seeds: no value is marked as best",
+        "Over the seeds only, as their cells hold no such predictions: those of all rows.",
+        "Optimism gap (the best epoch on the test set in place of the minival's choice): not measured.",
+        "From the 240 images alone macro recall has a standard error of 3.3 points.",
+        "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
+        "copies of test images: 7. Files set aside as unusable: 3.",
+        "Versions: python 3.12.1, torch 2.11.0.",
+        "Run time of the 21 cells: 35 min.",
+    ):
+        assert part in text
+    assert re.search(r"Protocol [0-9a-f]{8}:", text)
+    assert "/home/" not in text
+
+
+def test_random_weights_are_called_so(tmp_path):
+    random = {"data": "x", "classes": ["neutral", "happy", "fear"], "backbone_weights": None}
+    put(tmp_path, "a", result(0.5, config(), protocol=random))
+    assert "(random weights)" in exports.to_markdown(load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "title", "expected"),
+    [
+        ("resnet18", "T", "T (resnet18 in place of SE-ResNet-50)"),
+        ("mine.Net", "T on faces (48 px)", "T on faces (48 px) (mine.Net in place of SE-ResNet-50)"),
+        ("resnet18", "T (tiny in place of SE-ResNet-50)", "T (tiny in place of SE-ResNet-50)"),
+        ("legacy_seresnet50", "T", "T"),
+    ],
+)
+def test_a_substitute_for_the_papers_backbone_is_in_the_title(tmp_path, backbone, title, expected):
+    protocol = {**PROTOCOL, "backbone": backbone}
+    put(tmp_path, "a", result(0.5, config(), protocol=protocol))
+    declare(tmp_path, [("softmax", *PLAIN)], protocol, title=title)
+    table = load(tmp_path)
+    assert table.title == expected
+    assert exports.to_markdown(table).startswith(f"# {expected}\n")
+    assert f"caption{{{expected}. " in exports.to_latex(table)
+
+
+def test_a_folder_without_a_title_says_its_backbone_too(tmp_path):
+    fill(tmp_path / "runs", {PLAIN: [0.5]})
+    assert load(tmp_path / "runs").title == "Results in runs (tiny in place of SE-ResNet-50)"
+
+
+def test_mixed_provenance_is_listed(tmp_path):
+    fill(tmp_path, {PLAIN: [0.5, 0.6]})
+    other = {"versions": {"torch": "2.12.0"}, "machine": {"device": "cuda"}}
+    put(tmp_path, "other", result(0.5, config("softmax", "none", 2), provenance=other))
+    text = exports.to_markdown(load(tmp_path))
+    assert "Versions: mixed. 2 cells with python 3.12.1, torch 2.11.0; 1 cell with torch 2.12.0." in text
+    assert "Machine: mixed." in text
+
+
+def test_missing_seeds_are_shown(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    text = exports.to_markdown(load(tmp_path))
+    assert "So far (2 of 6 cells)." in text
+    assert "| softmax | 59.5 ± 0.7 (2 of 3) | 60.5 ± 0.7 (2 of 3) |" in text
+    assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
+    assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
+    exports.picture(load(tmp_path), tmp_path / "partial.svg")
+
+
+def test_show_refuses_a_table_that_lacks_cells_unless_that_is_asked_for(tmp_path, capsys):
+    fill(tmp_path, {PLAIN: [0.6, 0.61]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    assert main.main(["table", "show", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none; run the rest, or say --allow" in line
+    assert not (tmp_path / "table.md").exists()
+    assert main.main(["table", "show", str(tmp_path), "--allow-partial"]) == 0
+    assert "2 of 3" in (tmp_path / "table.md").read_text()
+
+
+def test_plain_baseline_that_wins_is_said_first(tmp_path):
+    table = shown(tmp_path, {PLAIN: [0.64, 0.66, 0.65, 0.64, 0.66], CLUSTER: [0.60, 0.62, 0.611, 0.60, 0.62]})
+    first = exports.to_markdown(table).split("\n\n")[1]
+    assert first.startswith("No row is above the plain baseline: softmax")
+    assert "4.0 points above the next row, cluster x min_over_count. Decided (95 % interval 3.9 to 4.0" in first
+
+
+def test_difference_that_is_decided(tmp_path):
+    low, high = [0.60, 0.61, 0.62, 0.60, 0.61], [0.65, 0.661, 0.671, 0.65, 0.661]
+    said = verdict(shown(tmp_path, {PLAIN: low, CLUSTER: high}))
+    assert said.startswith("Highest mean macro recall: cluster x min_over_count, 65.9 %, 5.1 points above")
+    assert "Decided (95 % interval 5.0 to 5.1; p < 0.001)" in said
+
+
+def test_difference_above_two_standard_errors_may_be_undecided(tmp_path):
+    said = verdict(shown(tmp_path, {PLAIN: [0.58, 0.61, 0.59], CLUSTER: [0.61, 0.66, 0.60]}))
+    assert "Undecided: no difference larger than 8.0 points (95 % interval −2.0 to 8.0)" in said
+    assert "If it stayed as it is, 5 seeds would settle it." in said
+
+
+def test_one_seed_says_nothing(tmp_path):
+    assert verdict(shown(tmp_path, {PLAIN: [0.6], CLUSTER: [0.7]})).endswith("; one seed: nothing can be said.")
+
+
+def test_without_a_plain_row(tmp_path):
+    table = shown(tmp_path, {CLUSTER: [0.6], ("center", "none"): [0.7]})
+    assert "no row of softmax without class weights to compare it with" in verdict(table)
+    assert "baseline" not in exports.to_markdown(table)
+
+
+def test_one_row(tmp_path):
+    assert "no other row" in verdict(shown(tmp_path, {CLUSTER: [0.6, 0.7]}))
+
+
+LOW, HIGH = [0.60, 0.61, 0.62, 0.63, 0.60], [0.651, 0.66, 0.67, 0.68, 0.65]
+
+
+def test_marks_need_five_seeds(tmp_path):
+    four = shown(tmp_path, {PLAIN: LOW[:4], CLUSTER: HIGH[:4]})
+    for text in (exports.to_markdown(four), exports.to_text(four), exports.to_html(four), exports.to_latex(four)):
+        assert not re.search(r"\*\*|⁼|[0-9]\*|class=\"best|textbf", text)
+
+
+def test_the_best_is_bold_and_those_not_shown_to_be_worse_are_marked(tmp_path):
+    near = [value - 0.001 * (-1) ** k for k, value in enumerate(HIGH)]
+    table = shown(tmp_path, {PLAIN: LOW, CLUSTER: HIGH, ("center", "none"): near})
+    text = exports.to_markdown(table)
+    assert "| cluster x min_over_count | **65.2 ± 1.3** |" in text
+    assert "| center | 65.2 ± 1.3⁼ |" in text
+    low_is_better = r"\| softmax \| 60.2 ± 1.3 \|[^\n]* \| \*\*0.672 ± 0.013\*\* \|"
+    assert re.search(low_is_better, text)
+    assert "Bold: best mean of its column. ⁼: not shown to be worse than that" in text
+    assert "No row is shown to be worse" not in text
+    assert r"\textbf{65.2 $\pm$ 1.3}" in exports.to_latex(table)
+    assert r"65.2 $\pm$ 1.3$^{=}$" in exports.to_latex(table)
+    lines = exports.to_text(table).splitlines()
+    assert re.search(r"^cluster.* 65.2 ± 1.3\* ", lines[3])
+    assert re.search(r"^center.* 65.2 ± 1.3⁼ ", lines[2])
+    assert lines[-1] == "* best of its column, ⁼ not shown to be worse"
+
+
+def test_where_all_are_as_good_it_is_said(tmp_path):
+    table = shown(tmp_path, {PLAIN: LOW, CLUSTER: LOW[::-1]})
+    text = exports.to_markdown(table)
+    assert text.count("61.2 ± 1.3**") == text.count("61.2 ± 1.3⁼") == 1
+    assert "No row is shown to be worse than the best in: Accuracy, Macro recall, Macro F1" in text
+
+
+class Structure(HTMLParser):
+    """Rows of cells: (tag, attributes, text)."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.rows, self.tags = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append((tag, dict(attrs), ""))
+
+    def handle_data(self, data):
+        if data.strip():
+            tag, attributes, _ = self.rows[-1][-1]
+            self.rows[-1][-1] = (tag, attributes, data)
+
+
+def test_html_has_scopes_classes_and_what_it_is_sorted_by(tmp_path):
+    fill(tmp_path, {PLAIN: LOW, CLUSTER: HIGH})
+    rows = [('a <b> & "c"', *PLAIN), ("cluster", *CLUSTER), ("missing", "center", "none")]
+    declare(tmp_path, rows[:2], seeds=[*range(5)])
+    full = Structure(exports.to_html(load(tmp_path)))
+    declare(tmp_path, rows, seeds=[*range(5)])
+    partial = Structure(exports.to_html(load(tmp_path)))
+    assert full.tags[:4] == ["table", "thead", "tr", "th"]
+    assert {"script", "style", "b"}.isdisjoint(full.tags)
+    assert all(attributes == {"scope": "col"} for _, attributes, _ in full.rows[0])
+    assert len({len(row) for row in full.rows + partial.rows}) == 1
+    tag, attributes, name = full.rows[1][0]
+    assert (tag, attributes, name) == ("th", {"scope": "row"}, 'a <b> & "c"')
+    _, best, text = full.rows[2][2]
+    assert (best["class"], text) == ("best", "66.2 ± 1.3")
+    assert float(best["data-sort"]) == pytest.approx(0.6622)
+    _, gone, dash = partial.rows[3][2]
+    assert (gone, dash) == ({"class": "missing"}, "–")
+    assert "class" not in partial.rows[1][1][1]  # a row lacks seeds: no marks
+
+
+def test_a_published_number_has_a_column_and_its_source_at_the_foot(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.6, 0.61, 0.62]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    assert "Published" not in exports.to_markdown(load(tmp_path))
+    told = json.loads((tmp_path / "table.json").read_text())
+    source = "A et al. 2020, p. 7, Table 3"
+    told["rows"][1]["published"] = {"value": 0.637, "metric": "macro_recall", "source": source}
+    (tmp_path / "table.json").write_text(json.dumps(told))
+    text = exports.to_markdown(load(tmp_path))
+    assert "| Published | Seeds |" in text
+    assert "| 63.7 (macro recall) | 3 |" in text
+    assert f"not by this protocol: cluster, 63.7 (macro recall): {source}." in text
+    assert "No number of theirs" not in text
+
+
+def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
+    for seed, best in enumerate([0.65, 0.62, None]):
+        epochs = [{"test/macro_recall": value} for value in (0.5, 0.6, best)]
+        stages = [
+            {"name": "a", "history": []},
+            {"name": "b", "history": epochs if best else [{}], "best_epoch": 1},
+        ]
+        tested = 0.61  # with mirror images, say: not what an epoch is to be held against
+        put(tmp_path, f"a{seed}", result(tested, config("softmax", "none", seed), stages=stages))
+    table = load(tmp_path)
+    told = "3.5 points more macro recall than the one chosen by the minival (2.0 to 5.0 over 2 cells)"
+    assert told in exports.to_markdown(table)
+    line = read_csv(table)[0]
+    gap = [float(line[f"optimism_gap_{part}"]) for part in ("mean", "low", "high")]
+    assert gap == pytest.approx([0.035, 0.02, 0.05])
+    cells = list(csv.DictReader(io.StringIO(exports.to_cells_csv(table))))
+    assert [cell["optimism_gap"][:4] for cell in cells] == ["0.05", "0.02", ""]
+
+
+def test_the_search_is_told_at_the_foot(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.6, 0.61, 0.62]})
+    one = {"key": "optimizer.lr", "values": [0.1, 0.2, 0.3], "scores": [[0.5]] * 3, "chosen": 0.2, "edge": False}
+    other = {**one, "method": "cluster", "key": "loss.weight", "chosen": 0.3, "edge": True}
+    search = [{"method": "softmax", **one}, other]
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)], search=search, search_seeds=[7, 8])
+    told = (
+        "Search: 3 values a row with seed 7, 8, chosen by the minival's macro recall; no trial saw the test set. "
+        "Chosen: softmax: optimizer.lr=0.2; cluster: loss.weight=0.3, at the edge of its range."
+    )
+    assert told in exports.to_markdown(load(tmp_path))
+
+
+def test_a_correction_may_be_a_column(tmp_path):
+    for seed, value in enumerate([0.50, 0.52, 0.54]):
+        put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed), posthoc=corrected(value)))
+        lacking = {key: column for key, column in corrected(value).items() if key != "tau_norm"}
+        put(tmp_path, f"b{seed}", result(value, config("cluster", "none", seed), posthoc=lacking))
+    rows = [("softmax", *PLAIN), ("cluster", "cluster", "none")]
+    declare(tmp_path, rows, metrics=["macro_recall", "logit_adjustment.macro_recall", "tau_norm.ece"])
+    table = load(tmp_path)
+    text = exports.to_markdown(table)
+    assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau norm |" in text
+    assert "| softmax | 52.0 ± 2.0 | 57.0 ± 2.0 | 0.580 ± 0.020 |" in text
+    assert "| cluster † | 52.0 ± 2.0 | 57.0 ± 2.0 | – |" in text
+    assert "a dash where the head does not allow it" in text
+    assert float(read_csv(table)[0]["logit_adjustment.macro_recall_mean"]) == pytest.approx(0.57)
+    fill(tmp_path, {("center", "none"): [0.5]})
+    declare(tmp_path, [*rows, ("center", "center", "none")], metrics=["logit_adjustment.macro_recall"])
+    with pytest.raises(UserError, match=r"center-none-s0: its result.json has no logit_adjustment column"):
+        load(tmp_path)
+
+
+def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
+    fill(tmp_path, {CLUSTER: [0.6, 0.61]})
+    declare(
+        tmp_path, [("50% {a_b} & ~#$^\\ [x]", *CLUSTER)], seeds=[0, 1], title="T & U", substitute="Stand-in_set."
+    )
+    text = exports.to_latex(load(tmp_path))
+    escaped = r"50\% \{a\_b\} \& \textasciitilde{}\#\$\textasciicircum{}\textbackslash{} {[}x{]} \textdagger{}"
+    interval = "{[}54.1, 66.9{]}"  # t of one degree of freedom times 0.5 points
+    numbers = r"59.5 $\pm$ 0.7 & 60.5 $\pm$ 0.7 & 61.5 $\pm$ 0.7 & 0.625 $\pm$ 0.007"
+    assert rf"{escaped} & {numbers} & {interval} & 2 \\" in text
+    assert r"\caption{T \& U (tiny in place of SE-ResNet-50). Mean macro recall" in text
+    assert r"Stand-in\_set." in text
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+    assert text.count("{") == text.count("}")
+
+
+def test_markdown_escapes_what_would_break_the_table(tmp_path):
+    fill(tmp_path, {CLUSTER: [0.6]})
+    declare(tmp_path, [("a|b*", *CLUSTER)], substitute="Stands in for AffectNet.")
+    text = exports.to_markdown(load(tmp_path))
+    assert r"| a\|b\* †" in text
+    assert "\n\nStands in for AffectNet.\n\n" in text
+
+
+def test_text_is_aligned_and_narrow(tmp_path):
+    fill(tmp_path, {CLUSTER: [0.6, 0.61], PLAIN: [0.5]})
+    declare(tmp_path, [("a method with a name " * 5, *CLUSTER), ("softmax", *PLAIN)])
+    lines = exports.to_text(load(tmp_path)).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert len(lines[0]) == len(lines[1]) == len(lines[-1])
+    assert lines[0].split() == ["method", "seeds", "accuracy", "macro", "recall", "macro", "f1", "kappa"]
+    assert lines[1].endswith("2 of 3  59.5 ± 0.7    60.5 ± 0.7  61.5 ± 0.7  0.625 ± 0.007")
+    assert lines[-1].split()[:6] == ["softmax", "1", "of", "3", "49.0", "±"]
+
+
+def test_numbers():
+    assert [percent(0.1234), percent(-0.0004, sign=True), percent(-0.02), percent(0.02, sign=True)] == [
+        "12.3",
+        "0.0",
+        "−2.0",
+        "+2.0",
+    ]
+    assert [duration(59), duration(240), duration(3600 + 120)] == ["59 s", "4 min", "1 h 02 min"]
+
+
+def test_write_and_picture(tmp_path):
+    seven_rows(tmp_path)
+    paths = exports.write(load(tmp_path), tmp_path / "out")
+    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "cells.csv", "table.svg"]
+    assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
+    texts = [node.text for node in ET.parse(paths[-1]).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
+    before = [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in exports.write(load(tmp_path), tmp_path / "out")] == before
+
+
+def test_nan_metric_is_a_dash(tmp_path):
+    made = result(0.5, config())
+    made["metrics"]["krippendorff_alpha"] = float("nan")
+    put(tmp_path, "a", json.loads(json.dumps(made)))
+    assert " | – | " in exports.to_markdown(load(tmp_path))
+
+
+def test_nothing_heavy_is_imported(tmp_path):
+    seven_rows(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from fer_lightning.tables.analysis import rows;"
+        "from fer_lightning.tables.output import exports;"
+        "exports.write(rows.load(Path(sys.argv[1])), Path(sys.argv[1]));"
+        "print({'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'matplotlib.pyplot'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_contrasts_are_in_every_format_that_has_words(tmp_path):
+    fill(tmp_path, {PLAIN: [0.50, 0.51, 0.52], CLUSTER: [0.60, 0.61, 0.62]})
+    rows = [("softmax", *PLAIN), ("cluster", *CLUSTER)]
+    declare(tmp_path, rows, contrasts=[["cluster", "softmax"], ["cluster", "not run"]])
+    for text in (exports.to_markdown(load(tmp_path)), exports.to_latex(load(tmp_path))):
+        assert text.count("cluster: 10.0 points above softmax. Not decided with 3 seeds, it takes 5") == 1
+
+
+def test_cells_csv_has_a_line_a_cell(tmp_path):
+    drift = {"neutral": 0.1, "happy": 0.2, "fear": 0.3}
+    put(tmp_path, "a", result(0.5, config("center", "none", 1), center_drift=drift))
+    put(tmp_path, "b", result(0.6, config("softmax", "none", 0)))
+    lines = list(csv.DictReader(io.StringIO(exports.to_cells_csv(load(tmp_path)))))
+    softmax, center = lines
+    assert (center["method"], center["seed"], center["center_drift_fear"]) == ("center", "1", "0.3")
+    assert (softmax["method"], softmax["seed"], softmax["center_drift_fear"]) == ("softmax", "0", "")
+    assert float(softmax["macro_recall"]) == pytest.approx(0.6)
+    assert float(softmax["recall_happy"]) == pytest.approx(0.6)
+
+
+def test_corrections_after_training_are_shown_beside_what_was_trained(tmp_path):
+    for seed, value in enumerate([0.50, 0.52]):
+        put(tmp_path, f"a{seed}", result(value, config("softmax", "none", seed), posthoc=corrected(value)))
+    table = load(tmp_path)
+    text = exports.to_markdown(table)
+    assert "| softmax | 51.0 | 56.0 | 51.0 | 0.570 | 0.570 |" in text
+    assert "| softmax + logit adjustment | 55.0 ± 1.4 | 56.0 ± 1.4 |" in text
+    assert text.count("fitted on the minival") == 1
+    line = next(csv.DictReader(io.StringIO(exports.to_cells_csv(table))))
+    assert float(line["logit_adjustment_macro_recall"]) == pytest.approx(0.55)
+    assert float(line["temperature_ece"]) == pytest.approx(0.56)
+
+
+def test_results_without_corrections_have_no_such_lines(seven):
+    assert "fitted on the minival" not in exports.to_markdown(seven)
+
+
+def test_a_row_with_fewer_seeds_by_plan_is_complete_and_the_foot_says_so(tmp_path):
+    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.7, 0.71]})
+    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
+    told = json.loads((tmp_path / "table.json").read_text())
+    assert "1 of 6 cells are missing: cluster has 0, 1." in exports.to_markdown(load(tmp_path))
+    told["rows"][1]["seeds"] = [0, 1]
+    (tmp_path / "table.json").write_text(json.dumps(told))
+    table = load(tmp_path)
+    assert table.cells == (5, 5)
+    text = exports.to_markdown(table)
+    assert "missing" not in text
+    assert "Planned with fewer: cluster with 2." in text
+    assert "| 2 |" in text
+
+
+def test_every_result_is_read_once_and_every_config_looked_at_once_for_its_label(tmp_path, monkeypatch):
+    for k in range(12):
+        said = config("center", "none", k % 3, loss={"weight": k // 3})
+        put(tmp_path, f"center-{k}", result(0.5, said))
+    seen = {"read": 0, "identity": 0}
+
+    def counted(name):
+        inner = getattr(results, name)
+
+        def call(*given):
+            seen[name] += 1
+            return inner(*given)
+
+        monkeypatch.setattr(results, name, call)
+
+    for name in seen:
+        counted(name)
+    assert fer_table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert seen == {"read": 12, "identity": 12 + 4}  # a result's setting, and a row's label
+    assert "center, loss.weight=3," in (tmp_path / "out" / "table.csv").read_text().replace('"', "")
