@@ -53,7 +53,7 @@ def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Co
     words = [_choice(card, group, config_dir) for group in ("data", "trainer") if group not in said]
     given = compose([*words, *overrides], config_dir)
     data, trainer = ({**given[group], **arguments(own[group])} for group in ("data", "trainer"))
-    if own["data"]["_target_"] != given["data"]["_target_"]:
+    if own["choices"]["data"] != given["choices"]["data"]:
         data = {**given["data"], **{key: own["data"][key] for key in OF_THE_MODEL if key in own["data"]}}
     if "trainer" in said:
         trainer = given["trainer"]

@@ -6,6 +6,19 @@ from typing import Any
 
 from fer_lightning.core.files import content_hash
 
+NUMERICS = 1
+"""Version of the numbers that a run comes to; part of its protocol.
+
+Raise it when a mended fault changes numbers: runs from before and after are then different runs, and a table
+refuses to show both. Results that say no version are of version 0.
+"""
+
+ADDED_KEYS: dict[str, Any] = {}
+"""Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
+
+A key with that value is no part of the identity, so that finished runs stay what they are.
+"""
+
 _NOT_IDENTITY = {
     "logger": None,
     "optimism": None,
@@ -17,17 +30,39 @@ _NOT_IDENTITY = {
 
 
 def identity(config: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
-    """What makes a cell this cell: its resolved config without logger, workers and paths, and its protocol.
+    """Return what makes a run this run: its choices, its arguments but logger, workers and paths, and its protocol.
 
-    The paths' content is in the protocol: hashes of the prepared faces and of the backbone's weights.
+    The content of what lies at the paths is in the protocol: hashes of the prepared faces and of the backbone's
+    weights. Of our own classes and functions the name counts, and not the module that it lies in.
+
+    Args:
+        config: resolved.
+        protocol: see ``run.build.protocol``.
     """
     kept: dict[str, Any] = {}
     for group, value in config.items():
         dropped = _NOT_IDENTITY.get(group, set())
         if dropped is None:
             continue
-        kept[group] = {k: v for k, v in value.items() if k not in dropped} if isinstance(value, dict) else value
+        node = {k: v for k, v in value.items() if k not in dropped} if isinstance(value, dict) else value
+        kept |= _identifying({group: node}, "")
     return {"config": kept, "protocol": protocol}
+
+
+def _identifying(node: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """Return a node without added keys that change nothing, and without the modules of our own targets."""
+    kept: dict[str, Any] = {}
+    for key, value in node.items():
+        path = f"{prefix}{key}"
+        if path in ADDED_KEYS and ADDED_KEYS[path] == value:
+            continue
+        if isinstance(value, dict):
+            kept[key] = _identifying(value, f"{path}.")
+        elif key == "_target_" and str(value).startswith("fer_lightning."):
+            kept[key] = str(value).rpartition(".")[2]
+        else:
+            kept[key] = value
+    return kept
 
 
 def cell_name(config: dict[str, Any], protocol: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from fer_lightning.config.identity import NUMERICS
 from fer_lightning.core.files import ABOUT, atomic_path, content_hash, home, locked, write_atomic
 from fer_lightning.core.versions import versions
 from fer_lightning.data.datamodule import FaceDataModule, as_it_is
@@ -44,6 +45,7 @@ def embeddings_key(
             ],
             "how": how.identity,
             "versions": versions(),
+            "numerics": NUMERICS,
         }
     )
 

@@ -90,4 +90,5 @@ def read(directory: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: not a result.json: {error}; delete it to run the cell again") from error
     if not isinstance(result, dict) or "metrics" not in result or "protocol" not in result:
         raise UserError(f"{path}: not a result.json of fer; delete it to run the cell again")
+    result["protocol"].setdefault("numerics", 0)  # written before there was a version
     return result

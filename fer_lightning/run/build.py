@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fer_lightning.config.identity import NUMERICS
 from fer_lightning.config.instantiate import arguments, is_own, make, target
 from fer_lightning.core import versions
 from fer_lightning.core.contracts import ClassStats, HeadOutput
@@ -213,6 +214,7 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "colour": "RGB",
         "backbone": base.name,
         "backbone_weights": base.weights_hash,
+        "numerics": NUMERICS,
     }
 
 

@@ -96,7 +96,7 @@ class Run:
         words = []
         for word in self.overrides:
             key, _, value = word.partition("=")
-            verdicts.append(f"{key}={Path(value).name}" if Path(value).is_absolute() else word)
+            words.append(f"{key}={Path(value).name}" if Path(value).is_absolute() else word)
         untuned = ["--untuned"] if tune.UNTUNED in self.plan.notes else []
         seeds = ",".join(map(str, self.plan.seeds))
         return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds, *untuned])

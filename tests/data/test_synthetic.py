@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from functools import partial
+import json
 from pathlib import Path
 
 import cv2
@@ -271,13 +271,13 @@ def test_expressions_vary_but_show_their_emotion() -> None:
 
 
 NUMBERS = {"rows": 20, "seed": 1, "proportions": "affectnet", "intensity": 0.8, "label_noise": 0.0}
+NUMBERS |= {"test_per_class": 2}
 
 
 class TestReader:
     @pytest.fixture(autouse=True)
     def small(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(generate, "generate", partial(generate.generate, test_per_class=2))
 
     def test_generates_once_and_names_people(self, monkeypatch: pytest.MonkeyPatch) -> None:
         first = reader.read(None, EMOTIONS, **NUMBERS)
@@ -303,6 +303,16 @@ class TestReader:
         reader.read(root, EMOTIONS, **NUMBERS)
         with pytest.raises(UserError, match="seed=1, not 2"):
             reader.read(root, EMOTIONS, **{**NUMBERS, "seed": 2})
+
+    def test_reads_a_set_that_was_drawn_before_the_test_part_had_a_size_of_its_own(self, tmp_path: Path) -> None:
+        root = tmp_path / "own"
+        reader.read(str(root), EMOTIONS, **NUMBERS)
+        stored = json.loads((root / generate.PARAMETERS).read_text())
+        del stored["test_per_class"]
+        (root / generate.PARAMETERS).write_text(json.dumps(stored))
+        with pytest.raises(UserError, match="test_per_class=300, not 2"):
+            reader.read(str(root), EMOTIONS, **NUMBERS)
+        reader.read(str(root), EMOTIONS, **{**NUMBERS, "test_per_class": 300})
 
     def test_refuses_a_folder_of_somebody_else(self, tmp_path: Path) -> None:
         (tmp_path / "own").mkdir()

@@ -26,6 +26,7 @@ def read(
     proportions: Literal["affectnet", "uniform"],
     intensity: float,
     label_noise: float,
+    test_per_class: int = generate.TEST_PER_CLASS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Read the set of drawn faces that these numbers describe; draw it first if it is not there.
@@ -38,6 +39,7 @@ def read(
         proportions: of the training classes: AffectNet's, or all the same.
         intensity: typical strength of the action units, 1 being the clear prototype.
         label_noise: share of training faces that show another emotion than their label's.
+        test_per_class: test pictures of each class.
         progress: called with (pictures drawn, pictures) while drawing.
 
     Returns:
@@ -53,12 +55,15 @@ def read(
         "proportions": proportions,
         "intensity": float(intensity),
         "label_noise": float(label_noise),
+        "test_per_class": test_per_class,
     }
     default = files.home() / "synthetic" / files.content_hash(wanted)
     folder = Path(root).expanduser() if root else default
     with files.locked(folder):
         if not folder.exists():
-            generate.generate(folder, rows, seed, proportions, intensity, label_noise, progress)
+            generate.generate(
+                folder, rows, seed, proportions, intensity, label_noise, progress, test_per_class=test_per_class
+            )
     _check(folder, wanted)
     manifest = affectnet.read(str(folder), classes)
     return replace(manifest, name="synthetic", rows=_with_identity(manifest.rows), redistributable=True)
@@ -67,9 +72,10 @@ def read(
 def _check(folder: Path, wanted: dict[str, Any]) -> None:
     """Refuse a folder that was drawn with other numbers, or by somebody else."""
     try:
-        found = json.loads((folder / generate.PARAMETERS).read_text(encoding="utf-8"))
+        stored = json.loads((folder / generate.PARAMETERS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder} holds no drawn faces; give data.root another name, or null") from None
+    found = {"test_per_class": generate.TEST_PER_CLASS, **stored}  # once it was no choice, and not written down
     if differing := [key for key, value in wanted.items() if found.get(key) != value]:
         key = differing[0]
         raise UserError(

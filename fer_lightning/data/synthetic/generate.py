@@ -110,6 +110,7 @@ def generate(
             "proportions": proportions,
             "intensity": float(intensity),
             "label_noise": float(label_noise),
+            "test_per_class": test_per_class,
         }
         (partial_folder / PARAMETERS).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
 
