@@ -52,8 +52,8 @@ def put_fer2013(root: Path, name: str = "fer2013.csv", header: str = "emotion,pi
     lines = [header]
     for usage, first in (("Training", 0), ("PublicTest", 10), ("PrivateTest", 20)):
         for code in range(7):
-            cells = {"emotion": code, "pixels": " ".join([str(first + code)] * 48**2), "Usage": usage}
-            lines.append(",".join(str(cells[column.strip()]) for column in header.split(",")))
+            runs = {"emotion": code, "pixels": " ".join([str(first + code)] * 48**2), "Usage": usage}
+            lines.append(",".join(str(runs[column.strip()]) for column in header.split(",")))
     text(root / name, *lines)
 
 

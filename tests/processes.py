@@ -1,4 +1,4 @@
-"""Cells as processes that tests stop in the middle."""
+"""Runs as processes that tests stop in the middle."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ Process = subprocess.Popen[str]
 
 
 def start(words: list[str], directory: Path) -> Process:
-    """``python -m fer_lightning.run`` of a cell; what it says is read by ``until``."""
+    """``python -m fer_lightning.run`` of a run; what it says is read by ``until``."""
     command = [sys.executable, "-u", "-m", "fer_lightning.run", "--directory", str(directory), *words]
     return subprocess.Popen(command, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 

@@ -25,7 +25,13 @@ from fer_lightning.run import launch
 
 SMALL = [
     *("data.rows=160", "data.test_per_class=3", "data.size=32", "data.minival=0.2", "data.batch_size=16"),
-    *("backbone.people=4", "backbone.pictures=8", "backbone.epochs=1", "backbone.size=32", "backbone.batch_size=8"),
+    *(
+        "backbone.people=4",
+        "backbone.pictures=8",
+        "backbone.epochs=1",
+        "backbone.size=32",
+        "backbone.batch_size=8",
+    ),
 ]
 """Words of a run over 160 drawn faces from a backbone that has seen 32: about a second with all its stages."""
 
@@ -46,9 +52,9 @@ def fer(*words: str, folder: Path | None = None) -> Outcome:
     logger.addHandler(handler)
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with chdir(folder) if folder else nullcontext(), _forked_children(out, err):
-            with redirect_stdout(out), redirect_stderr(err):
-                code = main(list(words))
+        place = chdir(folder) if folder else nullcontext()
+        with place, _forked_children(out, err), redirect_stdout(out), redirect_stderr(err):
+            code = main(list(words))
     finally:
         logger.removeHandler(handler)
         signal.signal(signal.SIGTERM, before)
@@ -58,7 +64,9 @@ def fer(*words: str, folder: Path | None = None) -> Outcome:
 class _Child:
     """A forked run whose output is passed on when it has ended."""
 
-    def __init__(self, words: Sequence[str], out: io.StringIO, err: io.StringIO, variables: dict[str, str]) -> None:
+    def __init__(
+        self, words: Sequence[str], out: io.StringIO, err: io.StringIO, variables: dict[str, str]
+    ) -> None:
         self.log = Path(tempfile.mkstemp(suffix=".log")[1])
         self.process = launch.fork(words, self.log, **variables)
         self.out, self.err = out, err

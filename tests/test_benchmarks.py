@@ -85,8 +85,8 @@ def test_sharing() -> None:
     small = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
     small += ["stage.feature_extraction.epochs=1", "stage.fine_tuning.epochs=1"]
     text = run("sharing.py", *small, "--rows", "2")
-    told = json.loads(text[text.index('{\n  "cells') :])
-    assert told["cells"] == 2
+    told = json.loads(text[text.index('{\n  "runs') :])
+    assert told["runs"] == 2
     assert told["macro_recall_apart"]["largest"] < 0.01
     assert all(sum(parts.values()) == pytest.approx(2 * parts["all"], abs=1) for parts in told["seconds"].values())
 
@@ -112,7 +112,7 @@ def test_the_committed_coverage_is_what_it_should_be() -> None:
     assert all(case["contrasts"] <= 0.05 and case["marks"] <= 0.05 for case in told["equal_methods"])
 
 
-def test_many_cells() -> None:
-    told = json.loads(run("many_cells.py", "--cells", "200"))
-    assert told["cells"] == 160  # the others are the same experiments in other words
+def test_many_runs() -> None:
+    told = json.loads(run("many_runs.py", "--runs", "200"))
+    assert told["runs"] == 160  # the others are the same experiments in other words
     assert set(told["seconds"]) == {"planning", "status", "table"}

@@ -1,8 +1,8 @@
-"""Draws experiments/results/dashboard.svg: how to lay out a workspace of the runs of a folder's cells.
+"""Draws experiments/results/dashboard.svg: how to lay out a workspace for the runs of a folder.
 
     python experiments/benchmarks/dashboard.py runs/embedded experiments/results/dashboard.svg
 
-The folder needs cells with class weights, one of them with cluster loss, and trials of loss.weight.
+The folder needs runs with class weights, one of them with cluster loss, and trials of loss.weight.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Groups = dict[str, list[Result]]
 
 
 def read(folder: Path) -> tuple[Groups, list[Result], Path]:
-    """Results by loss and class weights, the trials, and the folder of a weighted cluster cell."""
+    """Results by loss and class weights, the trials, and the folder of a weighted cluster run."""
     groups: Groups = defaultdict(list)
     shown = folder
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
@@ -152,11 +152,11 @@ def bars(panel: Axes, groups: Groups) -> None:
     title(panel, "test/macro_recall")
 
 
-def embeddings(panel: Axes, cell: Path, classes: list[str]) -> None:
-    """A cell's picture, as it stands among its media."""
+def embeddings(panel: Axes, run: Path, classes: list[str]) -> None:
+    """A run's picture, as it stands among its media."""
     from fer_lightning.training.loggers import run_figures
 
-    with np.load(cell / results.EMBEDDINGS) as arrays:
+    with np.load(run / results.EMBEDDINGS) as arrays:
         made = run_figures.embeddings(
             arrays["embeddings"], arrays["labels"], classes, arrays["class_means"], arrays.get("centers")
         )
@@ -180,11 +180,11 @@ def numbers(panel: Axes, folder: Path, groups: Groups) -> None:
     made.auto_set_font_size(False)
     made.set_fontsize(8)
     made.scale(1, 1.25)
-    for (row, column), cell in made.get_celld().items():
-        cell.set_edgecolor(LINE)
-        cell.get_text().set_color(GREY if row == 0 else "black")
+    for (row, column), entry in made.get_celld().items():
+        entry.set_edgecolor(LINE)
+        entry.get_text().set_color(GREY if row == 0 else "black")
         if column == 0:
-            cell.get_text().set_horizontalalignment("left")
+            entry.get_text().set_horizontalalignment("left")
 
 
 METRICS = ("accuracy", "macro_recall", "macro_f1")
@@ -193,7 +193,7 @@ SECTIONS = ("minival and train", "centers", "search", "result")
 
 def draw(folder: Path) -> Figure:
     """The workspace: a section a line."""
-    groups, trials, cell = read(folder)
+    groups, trials, run = read(folder)
     one = next(iter(groups.values()))[0]
     figure = Figure(figsize=(11.5, 11.8), facecolor=PAPER)
     grid = figure.add_gridspec(
@@ -205,7 +205,7 @@ def draw(folder: Path) -> Figure:
     curve(figure.add_subplot(grid[0, 2]), groups, "train/center_term", log=True)
     curve(figure.add_subplot(grid[1, 0]), groups, f"center_drift/{RARE}")
     curve(figure.add_subplot(grid[1, 1]), groups, f"center_spread/{RARE}")
-    embeddings(figure.add_subplot(grid[1, 2]), cell, one["classes"])
+    embeddings(figure.add_subplot(grid[1, 2]), run, one["classes"])
     parallel(figure.add_subplot(grid[2, :2]), trials)
     sensitivity(figure.add_subplot(grid[2, 2]), trials, list(groups))
     bars(figure.add_subplot(grid[3, 0]), groups)

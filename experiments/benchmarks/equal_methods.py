@@ -2,7 +2,7 @@
 
     python experiments/benchmarks/equal_methods.py runs/many_seeds --out experiments/benchmarks/equal_methods.json
 
-FOLDER holds the cells of one setting, say 40 seeds. In every split the groups are compared two by two, as rows of
+FOLDER holds the runs of one setting, say 40 seeds. In every split the groups are compared two by two, as rows of
 a table are, over seeds and test images; every difference that is called decided is a mistake. Beside it: the same
 by Student's t over the seeds alone, and McNemar's test between two of the checkpoints, which differ indeed.
 """

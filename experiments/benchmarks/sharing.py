@@ -1,11 +1,11 @@
-"""The embedded table's cells, as the table runs them, beside the same cells with nothing shared or cached.
+"""The embedded table's runs, as the table runs them, beside the same runs with nothing shared or cached.
 
     python experiments/benchmarks/sharing.py [--seeds 0 1 2] [--out experiments/benchmarks/sharing.json]
 
-Each cell is a process, one after another, as ``fer table run embedded --jobs 1`` starts them: forks of one that
-has imported everything. Alone, a cell imports everything itself and finds the prepared faces and the pre-trained
+Each run is a process, one after another, as ``fer table run embedded --jobs 1`` starts them: forks of one that
+has imported everything. Alone, a run imports everything itself and finds the prepared faces and the pre-trained
 backbone, but neither a first stage nor embeddings: its frozen backbone runs in every epoch. The two ways alternate
-cell by cell; the table's begins with nothing cached. How far apart their metrics are (float32, in another order)
+run by run; the table's begins with nothing cached. How far apart their metrics are (float32, in another order)
 is told, too.
 """
 
@@ -40,7 +40,7 @@ def new_cache(folder: Path) -> Path:
 
 
 def run(words: list[str], directory: Path, cache: Path, *, forked: bool) -> dict[str, Any]:
-    """Run a cell. Returns seconds by what they went into, and the metrics."""
+    """Train one run. Returns seconds by what they went into, and the metrics."""
     directory.mkdir(parents=True)
     log, command = directory / results.LOG, ["--directory", str(directory), *words]
     begin = time.monotonic()
@@ -53,7 +53,7 @@ def run(words: list[str], directory: Path, cache: Path, *, forked: bool) -> dict
     told = results.read(directory)
     if told is None:
         raise SystemExit(f"sharing: {log.read_text()}")
-    first, second = (0.0 if fit["shared"] else fit["seconds"] for fit in told["stages"])
+    first, second = (0.0 if stage["shared"] else stage["seconds"] for stage in told["stages"])
     parts = {"start-up": total - told["seconds"], "first stage": first, "second stage": second}
     parts["faces, embeddings, test"] = told["seconds"] - first - second
     return {"parts": parts, "total": total, "metrics": told["metrics"]}
@@ -64,13 +64,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", type=int, help="only so many rows of the table, for a dry run")
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
-    parser.add_argument("overrides", nargs="*", help="of all cells, for a dry run")
+    parser.add_argument("overrides", nargs="*", help="of all runs, for a dry run")
     options = parser.parse_intermixed_args()
     table = plan.load("embedded")
     ways: dict[str, list[dict[str, Any]]] = {"as the table runs them": [], "nothing shared or cached": []}
     with tempfile.TemporaryDirectory() as folder:
         given = [*table.overrides, *options.overrides]
-        prepare = [sys.executable, "-m", "fer_lightning.run", "--protocol", f"{folder}/cell.json", *given]
+        prepare = [sys.executable, "-m", "fer_lightning.run", "--protocol", f"{folder}/run.json", *given]
         subprocess.run(prepare, check=True, capture_output=True)
         common = new_cache(Path(folder) / "common")
         rows = list({tuple(row.overrides): row for row in reversed(table.rows)}.values())[::-1][: options.rows]
@@ -93,7 +93,7 @@ def main() -> None:
         for a, b in zip(shared, alone, strict=True)
     ]
     told = {
-        "cells": len(shared),
+        "runs": len(shared),
         "seconds": {way: {"all": round(totals[way], 1), **sums[way]} for way in ways},
         "ratio": round(totals["nothing shared or cached"] / totals["as the table runs them"], 2),
         "macro_recall_apart": {"median": statistics.median(apart), "largest": max(apart)},

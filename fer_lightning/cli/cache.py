@@ -22,8 +22,9 @@ def _store(entry: Path) -> str:
 
 
 def _stage(entry: Path) -> str:
-    fit = json.loads((entry / "fit.json").read_text())
-    return f"{fit['name']}, {fit['epochs']} epochs, minival macro recall {100 * fit['minival_macro_recall']:.1f}"
+    stage = json.loads((entry / "stage.json").read_text())
+    recall = 100 * stage["minival_macro_recall"]
+    return f"{stage['name']}, {stage['epochs']} epochs, minival macro recall {recall:.1f}"
 
 
 def _embeddings(entry: Path) -> str:

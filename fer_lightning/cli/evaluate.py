@@ -25,7 +25,7 @@ from fer_lightning.models.forward_pass import Pass
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import finish
-from fer_lightning.run.set_up import Cell, hush, minival_hash, tell_data
+from fer_lightning.run.set_up import RunSetup, hush, minival_hash, tell_data
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _own(card: Config, config_dir: str | None) -> Own:
     given = compose([_choice(card, group, config_dir) for group in parts], config_dir)
     for group in parts:
         if given[group].get("_source_") != card["config"][group].get("_source_"):
-            log.warning("note: the code of %s=%s is not what was trained with", group, given["choices"][group])
+            log.warning("notice: the code of %s=%s is not what was trained with", group, given["choices"][group])
     return build.own(given)
 
 
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="fer evaluate", description="Test a checkpoint, on the data it was made for or on another set."
     )
-    parser.add_argument("checkpoint", type=Path, help="a cell's best.ckpt")
+    parser.add_argument("checkpoint", type=Path, help="a run's best.ckpt")
     parser.add_argument("overrides", nargs="*", help="of data and trainer, and hydra.run.dir=FOLDER")
     parser.add_argument("--config-dir", help="a folder with further options; code of your own lies beside it")
     return parser
@@ -119,18 +119,18 @@ def evaluate(words: Sequence[str]) -> int:
     overrides = [word for word in options.overrides if not word.startswith("hydra.")]
     card = read_checkpoint(path)["fer_lightning"]
     model = load_model(path, _own(card, options.config_dir))
-    cell = _cell(model, merged(card, overrides, options.config_dir))
-    name = f"{path.resolve().parent.name}-on-{content_hash(cell.protocol)[:8]}"
+    setup = _set_up(model, merged(card, overrides, options.config_dir))
+    name = f"{path.resolve().parent.name}-on-{content_hash(setup.protocol)[:8]}"
     place = Path(directory[-1]) if directory else Path("runs/evaluate") / name
     if place.resolve() == path.resolve().parent:
         raise UserError(f"hydra.run.dir={place} holds the checkpoint's own result; choose another folder")
-    result = finish(place, model, cell, begin, {"checkpoint": str(path)})
+    result = finish(place, model, setup, begin, {"checkpoint": str(path)})
     numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, place / results.RESULT)
     return 0
 
 
-def _cell(model: Model, config: Config) -> Cell:
+def _set_up(model: Model, config: Config) -> RunSetup:
     check(config)
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
@@ -147,4 +147,4 @@ def _cell(model: Model, config: Config) -> Cell:
     of_the_model: Config = model.card["config"]
     told = {group: config[group] for group in ("data", "trainer")}
     choices = {**of_the_model["choices"], **{group: config["choices"][group] for group in told}}
-    return Cell({**of_the_model, **told, "choices": choices}, backbone, "", data, protocol, how)
+    return RunSetup({**of_the_model, **told, "choices": choices}, backbone, "", data, protocol, how)

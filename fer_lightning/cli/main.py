@@ -62,12 +62,12 @@ def _weights(words: list[str]) -> int:
 
 
 COMMANDS: dict[str, tuple[Command, str]] = {
-    "train": (_train, "train one cell, or with -m a sweep of cells"),
+    "train": (_train, "train one run, or with -m a sweep of runs"),
     "prepare": (_prepare, "read a data set and prepare its faces, without training"),
     "doctor": (_doctor, "say what is in a data set and what is wrong with it: fer doctor FOLDER"),
     "evaluate": (_evaluate, "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]"),
     "cache": (_cache, "say what is kept of earlier work, or take it away: fer cache list"),
-    "sweep": (_sweep, "say what has become of the cells of a folder: fer sweep status FOLDER"),
+    "sweep": (_sweep, "say what has become of the runs of a folder: fer sweep status FOLDER"),
     "table": (_table, "run, plan or show a table of experiments: fer table run embedded"),
     "weights": (_weights, "make published weights fit backbone.weights: fer weights import FILE --to DIR"),
 }
@@ -88,7 +88,7 @@ def usage() -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Run ``fer``. Returns the exit code.
 
-    0; 1 where a cell failed or a data set would spoil a result; 2 after a user's mistake; 130 after Ctrl-C.
+    0; 1 where a run failed or a data set would spoil a result; 2 after a user's mistake; 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if words is None else words)
     if not words or words[0] in ("-h", "--help"):

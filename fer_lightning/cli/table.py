@@ -64,9 +64,9 @@ def _plan(words: Sequence[str]) -> int:
 
 def _show(words: Sequence[str]) -> int:
     parser = _parser("show")
-    parser.add_argument("directory", type=Path, help="a folder of cells")
-    parser.add_argument("--out", type=Path, help="folder of the files (that of the cells)")
-    parser.add_argument("--allow-partial", action="store_true", help="although cells are missing")
+    parser.add_argument("directory", type=Path, help="a folder of runs")
+    parser.add_argument("--out", type=Path, help="folder of the files (that of the runs)")
+    parser.add_argument("--allow-partial", action="store_true", help="although runs are missing")
     options = parser.parse_args(words)
     _need_folder(options.directory)
     table = load(options.directory)
@@ -83,8 +83,8 @@ def _show(words: Sequence[str]) -> int:
 
 def _compare(words: Sequence[str]) -> int:
     parser = _parser("compare")
-    parser.add_argument("cells", type=Path, nargs=2, metavar="CELL", help="the folder of a cell")
-    print(compare(*parser.parse_args(words).cells))
+    parser.add_argument("runs", type=Path, nargs=2, metavar="RUN", help="the folder of a run")
+    print(compare(*parser.parse_args(words).runs))
     return 0
 
 
@@ -92,7 +92,7 @@ def _upload(words: Sequence[str]) -> int:
     from fer_lightning.tables.upload import upload
 
     parser = _parser("upload")
-    parser.add_argument("directory", type=Path, help="a folder of cells")
+    parser.add_argument("directory", type=Path, help="a folder of runs")
     parser.add_argument("--project", default="fer_lightning", help="at Weights & Biases (fer_lightning)")
     parser.add_argument("--offline", action="store_true", help="only write runs for `wandb sync`")
     options = parser.parse_args(words)
@@ -101,11 +101,11 @@ def _upload(words: Sequence[str]) -> int:
 
 
 ACTIONS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
-    "run": (_run, "run a table: its search, its missing cells, what it then shows"),
+    "run": (_run, "run a table: its search, its missing runs, what it then shows"),
     "plan": (_plan, "say what that would take"),
-    "show": (_show, "show what a folder of cells holds"),
+    "show": (_show, "show what a folder of runs holds"),
     "compare": (_compare, "compare two checkpoints: McNemar's test"),
-    "upload": (_upload, "send a folder's cells and its table to Weights & Biases"),
+    "upload": (_upload, "send a folder's runs and its table to Weights & Biases"),
 }
 
 
@@ -117,9 +117,9 @@ def _parser_of_a_table(action: str) -> argparse.ArgumentParser:
     parser = _parser(action)
     parser.epilog = f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet."
     parser.add_argument("name", help="a table, or the path of its file")
-    parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every cell")
-    parser.add_argument("--out", type=Path, help="folder of the cells (runs/TABLE)")
-    parser.add_argument("--jobs", type=int, help="cells at a time (as many as the cores and devices allow)")
+    parser.add_argument("overrides", nargs="*", help="group=option or key=value, for every run")
+    parser.add_argument("--out", type=Path, help="folder of the runs (runs/TABLE)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (as many as the cores and devices allow)")
     parser.add_argument("--seeds", help="other seeds than the table's, e.g. 0,1,2,3,4")
     parser.add_argument("--untuned", action="store_true", help="leave out the search that the table's file wants")
     parser.add_argument("--config-dir", help="a folder with further options")
@@ -127,7 +127,7 @@ def _parser_of_a_table(action: str) -> argparse.ArgumentParser:
 
 
 def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
-    """The table that is meant, checked; who knows its cells; and their folder."""
+    """The table that is meant, checked; who knows its runs; and their folder."""
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
     own, _ = apart(options.overrides)
@@ -151,25 +151,25 @@ def _seeds(text: str) -> list[int]:
 
 def _need_folder(directory: Path) -> None:
     if not directory.is_dir():
-        raise UserError(f"{directory}: no such folder; give a folder of cells, such as runs/embedded")
+        raise UserError(f"{directory}: no such folder; give a folder of runs, such as runs/embedded")
 
 
 def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, jobs: int) -> int:
-    rows = [*{tuple(row.overrides): row for row in reversed(plan.rows)}.values()][::-1]  # some share their cells
+    rows = [*{tuple(row.overrides): row for row in reversed(plan.rows)}.values()][::-1]  # some share their runs
     tries = [len(tune.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
-    seeds, cells = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
-    print(f"{plan.title}\n{cells} cells in {base}: {len(rows)} rows, seeds {seeds}")
+    seeds, runs = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
+    print(f"{plan.title}\n{runs} runs in {base}: {len(rows)} rows, seeds {seeds}")
     if sum(tries):
-        print(f"{sum(tries)} trials before them, {tries[0]} a row; which cells there are depends on them")
+        print(f"{sum(tries)} trials before them, {tries[0]} a row; which runs there are depends on them")
     hours, disk = 0.0, 0.0
     for row, trials in zip(rows, tries, strict=True):
         words = [*plan.overrides, *row.overrides, *overrides]
         cost = planner.measure(words)
         own = ([*words, f"seed={seed}"] for seed in plan.seeds_of(row))
-        missing = [cell for cell in own if trials or not planner.is_complete(cell, base)]
-        fits = sum(cost["fits"].values())
-        seconds = fits + cost["embed"] * cost["rows"]["test"]
-        hours += (len(missing) * seconds + trials * fits) / 3600
+        missing = [run for run in own if trials or not planner.is_complete(run, base)]
+        training = sum(cost["stages"].values())
+        seconds = training + cost["embed"] * cost["rows"]["test"]
+        hours += (len(missing) * seconds + trials * training) / 3600
         disk += len(missing) * cost["disk"]["checkpoint"]
         print(
             f"  {row.method}: {len(missing)} of {len(plan.seeds_of(row))} missing, about {duration(seconds)} each"
@@ -178,6 +178,6 @@ def _tell(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Pat
     disk += cost["disk"]["faces"] + cost["disk"]["embeddings"]
     print(f"disk: {disk / 1e9:.2f} GB (faces {cost['disk']['faces'] / 1e9:.2f} of it)")
     print(
-        f"time: about {duration(3600 * hours / jobs)}, {jobs} cells at a time, estimated from some measured steps"
+        f"time: about {duration(3600 * hours / jobs)}, {jobs} runs at a time, estimated from some measured steps"
     )
     return 0

@@ -1,4 +1,4 @@
-"""``fer train``: one cell, or with ``-m`` a sweep of cells."""
+"""``fer train``: one run, or with ``-m`` a sweep of runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def train(words: Sequence[str]) -> int:
     if options & set(MULTIRUN):
         return _sweep(own, of_hydra, config_dir, retry_failed=RETRY in options)
     if RETRY in options:
-        raise UserError(f"fer train: {RETRY} is for a sweep; a cell is tried anew by the same command")
+        raise UserError(f"fer train: {RETRY} is for a sweep; a run is tried anew by the same command")
     compose(own, config_dir)
     directory = [word.partition("=")[2] for word in of_hydra if word.startswith("hydra.run.dir=")]
     place = ["--directory", directory[-1]] if directory else []

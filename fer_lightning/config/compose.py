@@ -55,7 +55,7 @@ def read_yaml(path: Path, kind: str) -> Any:
 class Composer:
     """Composes configurations, and remembers for as long as it lives what Hydra composed.
 
-    Hydra takes a tenth of a second, and the cells of a sweep differ in a few values and options. Values are put
+    Hydra takes a tenth of a second, and the runs of a sweep differ in a few values and options. Values are put
     into what Hydra composed from the other words; options that it has seen are put together. A file of conf/ that
     changes meanwhile is not read again.
 
@@ -86,7 +86,7 @@ class Composer:
 
         Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group
         whose ``_target_`` is not ours gets the key ``_source_``, a hash of its file: edited code makes another
-        cell.
+        run.
 
         Raises:
             UserError: a group, option, key or file does not exist, or a value cannot be parsed.

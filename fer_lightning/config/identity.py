@@ -30,7 +30,7 @@ _NOT_IDENTITY = {
 
 
 def identity(config: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes a run this run: its choices, its arguments but logger, workers and paths, and its protocol.
+    """Return what makes a run this run: its choices and arguments but logger, workers and paths; its protocol.
 
     The content of what lies at the paths is in the protocol: hashes of the prepared faces and of the backbone's
     weights. Of our own classes and functions the name counts, and not the module that it lies in.
@@ -65,14 +65,14 @@ def _identifying(node: dict[str, Any], prefix: str) -> dict[str, Any]:
     return kept
 
 
-def cell_name(config: dict[str, Any], protocol: dict[str, Any]) -> str:
-    """Folder name of a cell: readable, and the first eight hex digits of its identity's hash."""
+def run_name(config: dict[str, Any], protocol: dict[str, Any]) -> str:
+    """Folder name of a run: readable, and the first eight hex digits of its identity's hash."""
     choices = config["choices"]
     readable = f"{choices['loss']}-{choices['class_weights']}-{choices['stage']}-s{config['seed']}"
     return f"{readable}-{content_hash(identity(config, protocol))[:8]}"
 
 
 def setting(result: dict[str, Any]) -> str:
-    """Hash of a result's identity without its seeds: equal for the cells that a row's mean is taken over."""
+    """Hash of a result's identity without its seeds: equal for the runs that a row's mean is taken over."""
     config = {key: value for key, value in result["config"].items() if key != "seed"}
     return content_hash(identity(config, result["protocol"]))

@@ -21,7 +21,7 @@ _REFERENCE = re.compile(r"\$\{(\w+(?:\.\w+)*)\}")
 
 
 def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words about cells, and those about Hydra itself."""
+    """The words about runs, and those about Hydra itself."""
     of_hydra = [word for word in words if word.startswith(("hydra.", "hydra/"))]
     return [word for word in words if word not in of_hydra], of_hydra
 

@@ -1,4 +1,4 @@
-"""What a user did wrong, or what went wrong with a cell, told in one line."""
+"""What a user did wrong, or what went wrong with a run, told in one line."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class UserError(Exception):
     code: ClassVar[int] = 2
 
 
-class CellFailed(UserError):  # noqa: N818
-    """A cell that ended by itself without a result. The same command would do the same again."""
+class RunFailed(UserError):  # noqa: N818
+    """A run that ended by itself without a result. The same command would do the same again."""
 
     code = 1
 
 
 class Stopped(UserError):  # noqa: N818
-    """A cell that was ended by something else: a signal, a full disk. The same command goes on with it."""
+    """A run that was ended by something else: a signal, a full disk. The same command goes on with it."""
 
     code = 74
 
 
 class Busy(UserError):  # noqa: N818
-    """A cell that another process is training now."""
+    """A run that another process is training now."""
 
     code = 75
 

@@ -11,7 +11,7 @@ GRACE = 5.0
 """Seconds that a process has to end by itself once it should, before it is made to."""
 
 ENDS_WITH_PARENT = "FER_ENDS_WITH_PARENT"
-"""Set in the environment of a cell that is not to outlive who started it."""
+"""Set in the environment of a run that is not to outlive who started it."""
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -120,7 +120,7 @@ class FaceDataModule(LightningDataModule):
         store: the prepared faces.
         batch_size: global, over all ranks; evaluation uses the same.
         minival: the share of the training images held out to choose checkpoints by.
-        split_seed: of that choice; fixed over a table, independent of the cell's seed.
+        split_seed: of that choice; fixed over a table, independent of the run's seed.
         workers: loader processes a rank; None: see ``workers_by_default``.
         crop: side of the square in the pictures' middle that the network sees, in pixels; None: all of them.
         soft_labels: whether training pictures are labelled with the shares of their annotators' votes.

@@ -1,7 +1,7 @@
 """Which training pictures an epoch shows, in which order, split over ranks.
 
 A sampler is a function (labels, generator, progress) -> indices into labels, and a YAML in conf/sampler. Progress
-goes from 0 in the first epoch of a fit to 1 in the last. All epochs must be equally long, since the number of
+goes from 0 in the first epoch of a stage to 1 in the last. All epochs must be equally long, since the number of
 steps is asked for beforehand.
 """
 
@@ -164,7 +164,7 @@ class GlobalBatches(Sampler[list[Pick]]):
         seed: of the order.
         rank: this process.
         ranks: how many there are.
-        epochs: of the fit.
+        epochs: of the stage.
         accumulate: micro-batches a step.
 
     Raises:
@@ -212,7 +212,7 @@ class GlobalBatches(Sampler[list[Pick]]):
         return self.draws // self.batch_size * self.parts[0]
 
     def __iter__(self) -> Iterator[list[Pick]]:
-        yield from self.of(self.epoch)  # a generator: Lightning tells a resumed fit's epoch after this is called
+        yield from self.of(self.epoch)  # a generator: Lightning tells a resumed stage's epoch after this is called
 
     def of(self, epoch: int) -> Iterator[list[Pick]]:
         """The batches of an epoch, the same whenever they are asked for."""

@@ -70,7 +70,7 @@ def backbone_embeddings(
         data: the part's pictures.
         part: train, minival or test.
         how: device and precision.
-        keep: whether to find or else store them: for weights that other cells will start from too.
+        keep: whether to find or else store them: for weights that other runs will start from too.
         mirrored: of the pictures' mirror images.
         view: of this augmented view of them, one of ``data.views``; None: as they are.
     """
@@ -90,7 +90,7 @@ def backbone_embeddings(
         return compute()
     key = embeddings_key(backbone, data, part, how, mirrored=mirrored, view=view)
     entry = home() / "embeddings" / key[:32]
-    with locked(entry, "another cell computes the embeddings that this one needs"):
+    with locked(entry, "another run computes the embeddings that this one needs"):
         if not (entry / _EMBEDDINGS).exists():
             about = f"{name}{', mirrored' if mirrored else ''}, {data.store.meta.name}, {backbone.name}"
             _keep(entry, compute(), about)

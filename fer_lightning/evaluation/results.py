@@ -1,4 +1,4 @@
-"""What a cell leaves behind, written whole or not at all."""
+"""What a run leaves behind, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ EMBEDDINGS = "embeddings.npz"
 CHECKPOINT = "best.ckpt"
 
 LOG = "log.txt"
-"""What a cell of a sweep or table said."""
+"""What a run of a sweep or table said."""
 
 TRIALS = "trials"
-"""The folder of a table's trials, beside its cells."""
+"""The folder of a table's trials, beside its runs."""
 
 
 def optimism(result: Mapping[str, Any]) -> float:
@@ -50,11 +50,11 @@ def write(
     probabilities: npt.NDArray[np.float64],
     corrected: Mapping[str, npt.NDArray[np.int64]],
 ) -> None:
-    """Write a cell's predictions and, last, its result.json: where that is, the cell is complete.
+    """Write a run's predictions and, last, its result.json: where that is, the run is complete.
 
     Args:
-        directory: the cell's.
-        result: see README, "A cell's folder".
+        directory: the run's.
+        result: see README, "A run's folder".
         ids: of the N test pictures.
         labels: (N,) class indices.
         probabilities: (N, C).
@@ -76,7 +76,7 @@ def read_trial(directory: Path) -> dict[str, Any] | None:
 
 
 def read(directory: Path) -> dict[str, Any] | None:
-    """A cell's result.json, or None where it is not complete.
+    """A run's result.json, or None where it is not complete.
 
     Raises:
         UserError: the file is there but is no result.
@@ -87,8 +87,8 @@ def read(directory: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not a result.json: {error}; delete it to run the cell again") from error
+        raise UserError(f"{path}: not a result.json: {error}; delete it and start the run again") from error
     if not isinstance(result, dict) or "metrics" not in result or "protocol" not in result:
-        raise UserError(f"{path}: not a result.json of fer; delete it to run the cell again")
+        raise UserError(f"{path}: not a result.json of fer; delete it and start the run again")
     result["protocol"].setdefault("numerics", 0)  # written before there was a version
     return result

@@ -64,7 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         UserError: it is not there, carries code, or was not written by this project.
     """
     if not path.is_file():
-        raise UserError(f"checkpoint {path}: no such file; give the path of a cell's best.ckpt")
+        raise UserError(f"checkpoint {path}: no such file; give the path of a run's best.ckpt")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -74,7 +74,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise UserError(f"checkpoint {path}: cannot be read: {str(error).splitlines()[0]}") from error
     if not isinstance(checkpoint, dict) or "fer_lightning" not in checkpoint:
-        raise UserError(f"checkpoint {path}: was not written by fer; give the path of a cell's best.ckpt")
+        raise UserError(f"checkpoint {path}: was not written by fer; give the path of a run's best.ckpt")
     return checkpoint
 
 
@@ -132,7 +132,7 @@ def load_model(path: str | Path, own: Own = _NONE) -> Model:
     """The model in a checkpoint, in eval mode on the CPU.
 
     Args:
-        path: of a cell's best.ckpt.
+        path: of a run's best.ckpt.
         own: classes of your own that it needs, by name: ``{"mine.MineHead": MineHead}``. Nothing is imported
             because a checkpoint names it.
 

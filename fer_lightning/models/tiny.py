@@ -97,7 +97,7 @@ class TinyBackbone(TimmBackbone):
         self.load(path)
 
     def _identified(self) -> dict[str, Tensor]:
-        """Weights after the recipe's training; nothing enters them but the recipe, not even the cell's seed."""
+        """Weights after the recipe's training; nothing enters them but the recipe, not even the run's seed."""
         threads = torch.get_num_threads()
         torch.set_num_threads(2)  # wherever this runs: their number decides the last digits
         with torch.random.fork_rng(devices=[]):

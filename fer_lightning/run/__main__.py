@@ -1,4 +1,4 @@
-"""One cell: data, stages, test, result. A process of its own: ``python -m fer_lightning.run OVERRIDE...``."""
+"""One run: data, stages, test, result. A process of its own: ``python -m fer_lightning.run OVERRIDE...``."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from fer_lightning.data import dataset
 from fer_lightning.run import build, claim, start_ranks
 from fer_lightning.run.check_config import check
 from fer_lightning.run.estimate_cost import measure
-from fer_lightning.run.set_up import Cell, hush, set_up, tell_data
+from fer_lightning.run.set_up import RunSetup, hush, set_up, tell_data
 from fer_lightning.run.train_and_test import train
 from fer_lightning.training import distributed
 
 
-def _told(cell: Cell) -> dict[str, Any]:
-    """What a sweep wants to know of a cell before it is trained."""
-    return {"protocol": cell.protocol, "class_stats": asdict(cell.stats)}
+def _told(setup: RunSetup) -> dict[str, Any]:
+    """What a sweep wants to know of a run before it is trained."""
+    return {"protocol": setup.protocol, "class_stats": asdict(setup.stats)}
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one cell from the command line; see ``fer train --help`` for the overrides.
+    """Train one run from the command line; see ``fer train --help`` for the overrides.
 
-    Returns the exit code: 0; 1 where the cell failed; 2 after a user's mistake; 74 where something else ended it,
+    Returns the exit code: 0; 1 where the run failed; 2 after a user's mistake; 74 where something else ended it,
     75 where another process is at it. Ctrl-C ends it with 130, SIGTERM with 143.
     """
     if os.environ.pop(ENDS_WITH_PARENT, None):
@@ -75,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m fer_lightning.run", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", help="a folder with further options")
-    parser.add_argument("--directory", type=Path, help="the cell's folder")
+    parser.add_argument("--directory", type=Path, help="the run's folder")
     parser.add_argument("--base", type=Path, default=Path("runs/adhoc"), help="or the folder to make it in")
-    parser.add_argument("--protocol", type=Path, help="only set up, and write here what the cell is")
+    parser.add_argument("--protocol", type=Path, help="only set up, and write here what the run is")
     parser.add_argument("--measure", type=Path, help="only measure steps, and write what they cost here")
     parser.add_argument("--trial", action="store_true", help="do not test: only the minival's score is kept")
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
@@ -98,9 +98,9 @@ def _run(options: argparse.Namespace) -> None:
             options.measure, json.dumps({**cost, **(_told(set_up(config, to_train=False)) if prepared else {})})
         )
     elif options.protocol:
-        cell = set_up(config, to_train=False)
-        tell_data(cell.data)
-        write_atomic(options.protocol, json.dumps(_told(cell)))
+        setup = set_up(config, to_train=False)
+        tell_data(setup.data)
+        write_atomic(options.protocol, json.dumps(_told(setup)))
     else:
         if trainer["started_by"] == "slurm":
             start_ranks.adopt_slurm()
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
             work()
         elif trainer["nodes"] > 1:
             raise UserError(
-                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, see README, Many cells"
+                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, see README, Many runs"
             )
         else:
             start_ranks.start(work, trainer["devices"])

@@ -28,11 +28,11 @@ from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.forward_pass import fixed_hash
 from fer_lightning.models.network import Network
 from fer_lightning.training import class_weights as weighting
-from fer_lightning.training.loggers.run_logger import CellLogger
+from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.loggers.run_summary import about
 from fer_lightning.training.optimizers import Recipe
 from fer_lightning.training.schedules import over_steps
-from fer_lightning.training.stage import Fit
+from fer_lightning.training.stage import Stage
 from fer_lightning.training.trainer import TrainerSettings
 
 Config = dict[str, Any]
@@ -84,7 +84,7 @@ def data(config: Config, faces: Store) -> FaceDataModule:
 
 
 def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
-    """The backbone, with its weights or with random ones drawn from the cell's seed.
+    """The backbone, with its weights or with random ones drawn from the run's seed.
 
     Raises:
         UserError: a value makes no sense, or the network does not do what a backbone must.
@@ -103,8 +103,8 @@ def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
     return OwnBackbone(made, {**spec, "weights_hash": weights if pretrained else None})
 
 
-def network(config: Config, fit: Fit, base: nn.Module, feature_dim: int, stats: ClassStats) -> Network:
-    """``base`` with a new neck and the head of this fit, drawn from the cell's seed.
+def network(config: Config, stage: Stage, base: nn.Module, feature_dim: int, stats: ClassStats) -> Network:
+    """``base`` with a new neck and the head of this stage, drawn from the run's seed.
 
     Raises:
         UserError: a value makes no sense, or a neck or head of the user's own does not do what it must.
@@ -113,7 +113,7 @@ def network(config: Config, fit: Fit, base: nn.Module, feature_dim: int, stats: 
     neck = make("neck", config["neck"], feature_dim)
     if is_own(config["neck"]):
         _require_width(f"neck: {config['neck']['_target_']}", neck, torch.zeros(2, feature_dim))
-    return Network(base, neck, head(config, fit.loss, neck.num_features, stats))
+    return Network(base, neck, head(config, stage.loss, neck.num_features, stats))
 
 
 def _require_width(name: str, made: Any, batch: Tensor) -> None:
@@ -134,15 +134,17 @@ def own(config: Config) -> dict[str, Callable[..., nn.Module]]:
     return {node["_target_"]: target(group, node) for group, node in nodes.items() if is_own(node)}
 
 
-def recipe(config: Config, fit: Fit) -> Recipe:
-    """How a fit is optimised.
+def recipe(config: Config, stage: Stage) -> Recipe:
+    """How a stage is optimised.
 
     Raises:
         UserError: a number makes no sense.
     """
     node, schedule = arguments(config["optimizer"]), arguments(config["schedule"])
     of_recipe = {key: node.pop(key) for key in ("part_lr", "layer_decay", "ema_decay")}
-    make_optimizer = partial(target("optimizer", config["optimizer"]), **{**node, "lr": node["lr"] * fit.lr_scale})
+    make_optimizer = partial(
+        target("optimizer", config["optimizer"]), **{**node, "lr": node["lr"] * stage.lr_scale}
+    )
     warmup = schedule.pop("warmup")
     with in_one_line("schedule", own=is_own(config["schedule"])):
         follow = partial(target("schedule", config["schedule"]), **schedule)
@@ -151,17 +153,17 @@ def recipe(config: Config, fit: Fit) -> Recipe:
         return Recipe(make_optimizer, follow, warmup, **of_recipe)
 
 
-def views(config: Config, fit: Fit) -> Views | None:
+def views(config: Config, stage: Stage) -> Views | None:
     """The augmented views that a frozen backbone sees of the training pictures; None: it sees them as they are.
 
     Raises:
         UserError: there is nothing to augment them with.
     """
-    if not fit.views:
+    if not stage.views:
         return None
     if augmentation(config) is None:
-        raise UserError(f"stage: views={fit.views} augmented views, but transform augments nothing; say views=0")
-    return Views(fit.views, fit.views_seed, content_hash(config["transform"]))
+        raise UserError(f"stage: views={stage.views} augmented views, but transform augments nothing; say views=0")
+    return Views(stage.views, stage.views_seed, content_hash(config["transform"]))
 
 
 def trainer(config: Config) -> TrainerSettings:
@@ -170,14 +172,14 @@ def trainer(config: Config) -> TrainerSettings:
     return made
 
 
-def logger(config: Config, protocol: Config, directory: Path, *, trial: bool) -> CellLogger:
-    """The logger of a cell, or of a trial of one."""
-    made: CellLogger = make("logger", config["logger"], directory, about(config, protocol, directory, trial=trial))
+def logger(config: Config, protocol: Config, directory: Path, *, trial: bool) -> RunLogger:
+    """The logger of a run, or of a trial of one."""
+    made: RunLogger = make("logger", config["logger"], directory, about(config, protocol, directory, trial=trial))
     return made
 
 
-def fits(config: Config) -> list[tuple[str, Fit]]:
-    """The stage's fits by name, in order."""
+def stages(config: Config) -> list[tuple[str, Stage]]:
+    """The stages by name, in order."""
     nodes = {name: node for name, node in config["stage"].items() if isinstance(node, dict)}
     return [(name, make(f"stage.{name}", node)) for name, node in nodes.items()]
 
@@ -218,8 +220,8 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
     }
 
 
-def head(config: Config, loss: Literal["cell", "softmax"], feature_dim: int, stats: ClassStats) -> nn.Module:
-    """The head of a fit: the configured one, or softmax where the stage says so.
+def head(config: Config, loss: Literal["configured", "softmax"], feature_dim: int, stats: ClassStats) -> nn.Module:
+    """The head of a stage: the configured one, or softmax where it says so.
 
     Raises:
         UserError: a number makes no sense, or a head of the user's own does not do what a head must.
@@ -283,7 +285,7 @@ def try_out(config: Config) -> None:
     """
     names = tuple(config["data"]["classes"])
     stats = ClassStats(names, (100,) * len(names))
-    made = head(config, "cell", _FEATURES, stats)
+    made = head(config, "configured", _FEATURES, stats)
     if config["data"].get("soft_labels") and not getattr(made, "soft_labels", False):
         raise UserError(
             f"data.soft_labels=true: {type(made).__name__} takes class indices only; choose a loss that is linear "

@@ -86,7 +86,9 @@ def _check_stage(node: Any) -> None:
         elif key == "epochs":
             _check_value("stage.epochs", value, int)
         else:
-            raise UserError(f"stage.{key}: unknown key; a stage has `epochs` and the fits it consists of")
+            raise UserError(
+                f"stage.{key}: unknown key; it has `epochs` and the stages, each with numbers of its own"
+            )
 
 
 def _check_leaf(group: str, node: Any, given: tuple[str, ...], also: dict[str, Key] | None = None) -> None:

@@ -14,14 +14,14 @@ from fer_lightning.core.errors import Busy, Stopped, UserError, in_words
 from fer_lightning.core.files import write_atomic
 
 FAILURE = "failed.json"
-"""What a cell says that ended by itself without a result."""
+"""What a run says that ended by itself without a result."""
 
 _LOCK = ".lock"
 
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Hold a cell's folder while it is trained; what an earlier failure left there goes.
+    """Hold a run's folder while it is trained; what an earlier failure left there goes.
 
     Raises:
         Busy: another process holds it.
@@ -29,9 +29,9 @@ def claimed(directory: Path) -> Iterator[None]:
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / _LOCK)
     try:
-        lock.acquire(timeout=1)  # who asks whether a cell is running holds it for a moment
+        lock.acquire(timeout=1)  # who asks whether a run is being trained holds it for a moment
     except Timeout as error:
-        raise Busy(f"{directory}: another process trains this cell at the moment") from error
+        raise Busy(f"{directory}: another process trains this run at the moment") from error
     try:
         (directory / FAILURE).unlink(missing_ok=True)
         yield
@@ -41,7 +41,7 @@ def claimed(directory: Path) -> Iterator[None]:
 
 
 def is_claimed(directory: Path) -> bool:
-    """Whether a process is at this cell now."""
+    """Whether a process is at this run now."""
     path = directory / _LOCK
     if not path.exists():
         return False
@@ -54,7 +54,7 @@ def is_claimed(directory: Path) -> bool:
 
 @contextmanager
 def failure_noted(directory: Path | None) -> Iterator[None]:
-    """Write down in a cell's folder why it ended without a result, unless something else ended it."""
+    """Write down in a run's folder why it ended without a result, unless something else ended it."""
     try:
         yield
     except (Stopped, Busy):
@@ -68,6 +68,6 @@ def failure_noted(directory: Path | None) -> Iterator[None]:
 
 
 def read_failure(directory: Path) -> str | None:
-    """Why a cell ended without a result, or None where it did not end by itself."""
+    """Why a run ended without a result, or None where it did not end by itself."""
     path = directory / FAILURE
     return str(json.loads(path.read_text())["said"]) if path.exists() else None

@@ -1,4 +1,4 @@
-"""What a cell will cost, estimated from some measured steps; nothing is trained or prepared for it."""
+"""What a run will cost, estimated from some measured steps; nothing is trained or prepared for it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from fer_lightning.models.forward_pass import Pass
 from fer_lightning.models.freeze import freeze, keep_frozen_in_eval
 from fer_lightning.models.network import Network
 from fer_lightning.run import build
-from fer_lightning.training.stage import Fit
+from fer_lightning.training.stage import Stage
 
 SECONDS = 2.0
 """How long each kind of step is measured."""
 
 
 def measure(config: dict[str, Any]) -> dict[str, Any]:
-    """Measure the forward pass and, for each fit, a training step, on random pictures of the right size.
+    """Measure the forward pass and, for each stage, a training step, on random pictures of the right size.
 
     Returns:
         ``embed``: seconds a picture of a pass without gradient; ``views``: such passes over the training part;
-        ``fits``: seconds of each, by name, over all its epochs; ``rows``: pictures by split; ``disk``: bytes still
-        needed for faces, embeddings and one checkpoint.
+        ``stages``: seconds of each, by name, over all its epochs; ``rows``: pictures by split; ``disk``: bytes
+        still needed for faces, embeddings and one checkpoint.
     """
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
@@ -41,29 +41,29 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     images = images.contiguous(memory_format=how.memory_format)
     labels = torch.randint(0, stats.num_classes, (batch,), device=how.device)
     seconds: dict[str, float] = {}
-    for name, fit in build.fits(config):
-        network = build.network(config, fit, backbone, backbone.num_features, stats)
-        step = _step(network, fit, images, labels, how)
+    for name, stage in build.stages(config):
+        network = build.network(config, stage, backbone, backbone.num_features, stats)
+        step = _step(network, stage, images, labels, how)
         epoch = _seconds(step, how) / batch * rows["train"] / config["trainer"]["devices"]
         # from embeddings next to nothing
-        seconds[name] = 0.0 if fit.frozen and fit.cached else epoch * fit.epochs
+        seconds[name] = 0.0 if stage.frozen and stage.cached else epoch * stage.epochs
     with torch.no_grad():
         embed = _seconds(lambda: how.run(backbone.eval(), images), how) / batch
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    views = max(fit.views or 1 for _, fit in build.fits(config))
+    views = max(stage.views or 1 for _, stage in build.stages(config))
     embeddings = 4 * backbone.num_features * rows["train"] * views
     disk = {
         "faces": dataset.missing_bytes(config, manifest),
         "embeddings": embeddings,
         "checkpoint": 4 * parameters,
     }
-    return {"embed": embed, "views": views, "fits": seconds, "rows": rows, "disk": disk}
+    return {"embed": embed, "views": views, "stages": seconds, "rows": rows, "disk": disk}
 
 
-def _step(network: Network, fit: Fit, images: Tensor, labels: Tensor, how: Pass) -> Callable[[], None]:
+def _step(network: Network, stage: Stage, images: Tensor, labels: Tensor, how: Pass) -> Callable[[], None]:
     """A training step without the optimizer's part, which is small."""
     how.place(network).train()
-    freeze(network.backbone, fit.freeze, fit.batch_norm)
+    freeze(network.backbone, stage.freeze, stage.batch_norm)
     keep_frozen_in_eval(network)
 
     def step() -> None:

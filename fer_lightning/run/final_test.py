@@ -1,4 +1,4 @@
-"""The test of a cell: every picture once on one device, corrections fitted on the minival, and result.json."""
+"""The test of a run: every picture once on one device, corrections fitted on the minival, and result.json."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.models.network import Network
-from fer_lightning.run.set_up import Cell
+from fer_lightning.run.set_up import RunSetup
 from fer_lightning.run.train_stages import Training
 
 log = logging.getLogger(__name__)
 
 EMBEDDINGS_KEPT = 1000
-"""Test pictures whose embeddings a cell keeps, at most: enough to look at."""
+"""Test pictures whose embeddings a run keeps, at most: enough to look at."""
 
 
 class Seen(NamedTuple):
@@ -49,35 +49,37 @@ class Seen(NamedTuple):
     logits: Tensor
 
 
-def see(network: Network, cell: Cell, part: str) -> Seen:
+def see(network: Network, setup: RunSetup, part: str) -> Seen:
     """Embeddings and logits of train, minival or test."""
-    embeddings = _embeddings(network, cell, part, mirrored=False)
+    embeddings = _embeddings(network, setup, part, mirrored=False)
     views = [embeddings]
-    if cell.data.flip_averaging:
-        views.append(_embeddings(network, cell, part, mirrored=True))
-    head = cell.how.place(network.head).eval()
-    logits = [apply(lambda given: at_least_float32(head(given).logits), view, cell.how, part) for view in views]
+    if setup.data.flip_averaging:
+        views.append(_embeddings(network, setup, part, mirrored=True))
+    head = setup.how.place(network.head).eval()
+    logits = [apply(lambda given: at_least_float32(head(given).logits), view, setup.how, part) for view in views]
     return Seen(embeddings, torch.stack([one.double() for one in logits]).mean(0))
 
 
-def _embeddings(network: Network, cell: Cell, part: str, *, mirrored: bool) -> Tensor:
+def _embeddings(network: Network, setup: RunSetup, part: str, *, mirrored: bool) -> Tensor:
     """Embeddings (N, D) of one view of the pictures; a frozen backbone's share of it is kept."""
-    keep = state_hash(cell.how.place(network.backbone)) == cell.pretrained
-    raw = backbone_embeddings(network.backbone, cell.data, part, cell.how, keep=keep, mirrored=mirrored)
-    return through(network.neck, raw, cell.how)
+    keep = state_hash(setup.how.place(network.backbone)) == setup.pretrained
+    raw = backbone_embeddings(network.backbone, setup.data, part, setup.how, keep=keep, mirrored=mirrored)
+    return through(network.neck, raw, setup.how)
 
 
-def corrected(model: Model, cell: Cell, tested: Tensor) -> tuple[dict[Correction, posthoc.Corrected], list[str]]:
+def corrected(
+    model: Model, setup: RunSetup, tested: Tensor
+) -> tuple[dict[Correction, posthoc.Corrected], list[str]]:
     """Test logits (N, C) after each correction of posthoc.py, or none and a notice that says why."""
-    data, stats = cell.data, cell.stats
-    if any(model.card["protocol"][key] != cell.protocol[key] for key in ("faces", "minival")):
+    data, stats = setup.data, setup.stats
+    if any(model.card["protocol"][key] != setup.protocol[key] for key in ("faces", "minival")):
         # another minival may hold pictures that this model was trained on, or be of another kind
         return {}, ["no post-hoc columns: the minival is not the one that the checkpoint was chosen by"]
     labels = data.labels("minival")
     held_out = np.bincount(labels, minlength=stats.num_classes)
     if lacking := [name for name, *n in zip(stats.names, held_out, stats.counts, strict=True) if min(n) == 0]:
         return {}, [f"no post-hoc columns: minival or training part have no picture of {', '.join(lacking)}"]
-    fit_on = see(model.network, cell, "minival").logits, torch.from_numpy(labels)
+    fit_on = see(model.network, setup, "minival").logits, torch.from_numpy(labels)
     return posthoc.corrected(fit_on, tested, stats, model.network.head), []
 
 
@@ -86,7 +88,7 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
     head = network.head
     if not isinstance(head, CenterTermHead):
         return {}
-    names = training.cell.stats.names
+    names = training.setup.stats.names
     embeddings, labels = training.train_embeddings(network)
     means = class_means(embeddings.double(), labels, len(names))
     centers = head.centers.detach().cpu().double()
@@ -97,18 +99,18 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
     return told
 
 
-def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
-    """Test a model and write the cell's predictions and result.json."""
-    embeddings, tested = see(model.network, cell, "test")
+def finish(directory: Path, model: Model, setup: RunSetup, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
+    """Test a model and write the run's predictions and result.json."""
+    embeddings, tested = see(model.network, setup, "test")
     probabilities = tested.softmax(1)
-    faces = cell.data.store.split("test")
-    labels, classes = torch.from_numpy(faces.labels), cell.data.store.classes
+    faces = setup.data.store.split("test")
+    labels, classes = torch.from_numpy(faces.labels), setup.data.store.classes
     measured = metrics.evaluate(probabilities, labels, classes)
     assert sum(map(sum, measured["confusion"])) == len(faces)
-    columns, notices = corrected(model, cell, tested)
+    columns, notices = corrected(model, setup, tested)
     for text in notices:
-        log.warning("note: %s", text)
-    meta = cell.data.store.meta
+        log.warning("notice: %s", text)
+    meta = setup.data.store.meta
     result = {
         **measured,
         "posthoc": {
@@ -117,29 +119,29 @@ def finish(directory: Path, model: Model, cell: Cell, begin: float, extra: dict[
         },
         "geometry": geometry(embeddings, labels, classes),
         "classes": list(meta.classes),
-        "protocol": cell.protocol,
+        "protocol": setup.protocol,
         "provenance": {
             "versions": versions.versions(),
             "machine": {
                 "processor": processor(),
-                "device": _device(cell.how),
+                "device": _device(setup.how),
                 "threads": torch.get_num_threads(),
             },
-            "paths": {"data": cell.config["data"]["root"], "faces": str(cell.data.store.folder)},
+            "paths": {"data": setup.config["data"]["root"], "faces": str(setup.data.store.folder)},
         },
         "data": {
-            "train": dict(zip(cell.stats.names, cell.data.images.tolist(), strict=True)),
-            "minival": len(cell.data.minival_rows),
+            "train": dict(zip(setup.stats.names, setup.data.images.tolist(), strict=True)),
+            "minival": len(setup.data.minival_rows),
             "test": meta.counts["test"],
             "dropped_leaks": meta.dropped_leaks,
             "excluded": meta.skipped.get("train", {}).get("excluded", 0),
             "set_aside": len(meta.faults),
-            "redistributable": cell.config["data"].get("redistributable", False),
+            "redistributable": setup.config["data"].get("redistributable", False),
         },
         **extra,
         "notices": [*extra.get("notices", []), *notices],
-        "config": cell.config,
-        "seed": cell.config["seed"],
+        "config": setup.config,
+        "seed": setup.config["seed"],
         "seconds": round(time.monotonic() - begin, 2),
     }
     predictions = {str(name): logits.argmax(1).numpy() for name, (_, logits) in columns.items()}

@@ -1,4 +1,4 @@
-"""Cells as child processes: each trains in a process tree of its own, and is done when its result is there."""
+"""Runs as child processes: each trains in a process tree of its own, and is done when its result is there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _OF_ANOTHER_RUN = (
     "PL_GLOBAL_SEED",
 )
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-_CELL = "fer_lightning.run"
+_RUN = "fer_lightning.run"
 
 
 class Child(Protocol):
@@ -61,13 +61,13 @@ def child(
         errors: likewise its stderr.
         variables: more of its environment.
     """
-    command = [sys.executable, "-m", _CELL, *words]
+    command = [sys.executable, "-m", _RUN, *words]
     return subprocess.Popen(command, env=_environment(variables), stdout=output, stderr=errors, text=True)
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_RUN}
-    # threads that wait for one another must not keep the cores busy: cells run side by side
+    # threads that wait for one another must not keep the cores busy: several runs go side by side
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return {**environment, ENDS_WITH_PARENT: "1", **variables}
 
@@ -83,12 +83,12 @@ class _Forked:
     def wait(self, timeout: float | None = None) -> int:
         self._process.join(timeout)
         if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(_CELL, timeout or 0)
+            raise subprocess.TimeoutExpired(_RUN, timeout or 0)
         return self._process.exitcode
 
 
 def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
-    """Like ``child``, but what cells import is imported once for all that this process starts, in a server.
+    """Like ``child``, but what runs import is imported once for all that this process starts, in a server.
 
     Args:
         words: its command line.
@@ -99,10 +99,10 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
         with log.open("a") as output:
             return child(words, output, output, **variables)
     context = get_context("forkserver")
-    context.set_forkserver_preload([f"{_CELL}.__main__"])
-    with _set(_ONE_THREAD):  # a process with threads must not be forked; a cell sets its own number
+    context.set_forkserver_preload([f"{_RUN}.__main__"])
+    with _set(_ONE_THREAD):  # a process with threads must not be forked; a run sets its own number
         forkserver.ensure_running()
-    process = context.Process(target=_be_a_cell, args=(list(words), str(log), _environment(variables)))
+    process = context.Process(target=_be_a_run, args=(list(words), str(log), _environment(variables)))
     process.start()
     return _Forked(process)
 
@@ -118,7 +118,7 @@ def _set(variables: Mapping[str, str]) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _be_a_cell(words: list[str], log: str, environment: dict[str, str]) -> None:
+def _be_a_run(words: list[str], log: str, environment: dict[str, str]) -> None:
     from fer_lightning.run.__main__ import main
 
     os.environ.clear()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.network import Network
-from fer_lightning.training.stage import Fit
+from fer_lightning.training.stage import Stage
 
 NO_OP = 1.1
 """Class weights, or showings of a picture, change nothing where largest over smallest is less than this."""
@@ -20,13 +20,13 @@ NO_OP = 1.1
 
 @dataclass(frozen=True)
 class Imbalance:
-    """What a cell does about the imbalance outside its loss.
+    """What a run does about the imbalance outside its loss.
 
     Attributes:
         scheme: option chosen of class_weights.
         weights: w (C,).
-        from_epoch: from which epoch of the cell they are in force.
-        epochs: of the cell.
+        from_epoch: from which epoch of the run they are in force.
+        epochs: of the run.
         sampler: option chosen.
         shown: how often an epoch shows a picture of each class (C,), on average over the epochs.
     """
@@ -49,13 +49,13 @@ class Imbalance:
         return float(self.shown.max() / self.shown.min()) >= NO_OP
 
 
-def about_the_head(network: Network, fit: Fit) -> Iterator[str]:
-    """Terms that do nothing in this fit, or less than their formula."""
+def about_the_head(network: Network, stage: Stage) -> Iterator[str]:
+    """Terms that do nothing in this stage, or less than their formula."""
     head = network.head
     if not isinstance(head, CenterTermHead):
         return
     name = type(head).__name__
-    if fit.frozen and not any(True for _ in network.neck.parameters()):
+    if stage.frozen and not any(True for _ in network.neck.parameters()):
         yield (
             f"{name}'s term is a no-op here: backbone and neck have nothing to train, "
             "so the run equals softmax; choose neck=linear512_prelu, or stage=fine_tuning"
@@ -72,7 +72,7 @@ def about_the_imbalance(head: nn.Module, stats: ClassStats, said: Imbalance) -> 
     if said.scheme != "none" and said.from_epoch >= said.epochs:
         yield (
             f"class_weights={said.scheme} is a no-op here: it starts in epoch {said.from_epoch}, "
-            f"and the cell has {said.epochs}; lower class_weights.from_epoch"
+            f"and the run has {said.epochs}; lower class_weights.from_epoch"
         )
     elif said.scheme != "none" and not said.weighs:
         ratio = float(said.weights.max() / said.weights.min())

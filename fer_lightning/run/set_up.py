@@ -1,4 +1,4 @@
-"""What a cell needs before anything is trained: its data, its pre-trained backbone, and which cell it is."""
+"""What a run needs before anything is trained: its data, its pre-trained backbone, and which run it is."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Cell:
-    """What a cell needs before anything is trained.
+class RunSetup:
+    """What a run needs before anything is trained.
 
     Attributes:
         config: resolved and checked.
@@ -50,12 +50,12 @@ class Cell:
         return self.data.class_stats
 
 
-def set_up(config: dict[str, Any], *, to_train: bool = True) -> Cell:
-    """Load the backbone's weights, prepare the faces, and find out which cell this is.
+def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
+    """Load the backbone's weights, prepare the faces, and find out which run this is.
 
     Args:
         config: as from ``compose``.
-        to_train: or only to know the cell, on a machine that may lack the GPU that it is for.
+        to_train: or only to know the run, on a machine that may lack the GPU that it is for.
 
     Raises:
         UserError: something the user can mend; nothing has been trained.
@@ -69,21 +69,21 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> Cell:
     build.sampler(config)  # these refuse what makes no sense before the data is touched
     build.augmentation(config)
     build.try_out(config)
-    fits = build.fits(config)
-    backbone = build.backbone(config, pretrained=any(fit.pretrained for _, fit in fits))
+    stages = build.stages(config)
+    backbone = build.backbone(config, pretrained=any(stage.pretrained for _, stage in stages))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))
-    for _, fit in fits:
-        freeze(backbone, fit.freeze, fit.batch_norm)
-        build.recipe(config, fit)
-        build.views(config, fit)
-        build.network(config, fit, backbone, backbone.num_features, classes)
+    for _, stage in stages:
+        freeze(backbone, stage.freeze, stage.batch_norm)
+        build.recipe(config, stage)
+        build.views(config, stage)
+        build.network(config, stage, backbone, backbone.num_features, classes)
     prepared = dataset.store(config, Line("faces"))
     data = build.data(config, prepared)
     backbone.complete()
     protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
     pretrained = state_hash(how.place(backbone)) if to_train else ""
-    return Cell(config, backbone, pretrained, data, protocol, how)
+    return RunSetup(config, backbone, pretrained, data, protocol, how)
 
 
 def minival_hash(data: FaceDataModule) -> str:

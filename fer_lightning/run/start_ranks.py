@@ -1,4 +1,4 @@
-"""The ranks of a cell: processes that train together, started here, by torchrun, or by SLURM's srun."""
+"""The ranks of a run: processes that train together, started here, by torchrun, or by SLURM's srun."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
 )
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 
-from fer_lightning.core.errors import Busy, CellFailed, Stopped, UserError, in_words
+from fer_lightning.core.errors import Busy, RunFailed, Stopped, UserError, in_words
 from fer_lightning.core.processes import GRACE, end_with_parent
 from fer_lightning.training.distributed import MEETING
 
@@ -126,7 +126,7 @@ def _judge(codes: Sequence[int | None], folder: Path) -> None:
             raise Stopped(f"rank {rank} was ended by {how}")
     failures = [json.loads(path.read_text()) for path in folder.glob("failure-*")]
     for _, code, told in sorted(failures, key=lambda failure: (failure[1] == Stopped.code, failure[0])):
-        kinds = {kind.code: kind for kind in (CellFailed, Stopped, Busy, UserError)}
-        raise kinds.get(code, CellFailed)(told)
+        kinds = {kind.code: kind for kind in (RunFailed, Stopped, Busy, UserError)}
+        raise kinds.get(code, RunFailed)(told)
     if any(codes):
-        raise CellFailed(f"a rank ended with exit code {next(filter(None, codes))}")
+        raise RunFailed(f"a rank ended with exit code {next(filter(None, codes))}")

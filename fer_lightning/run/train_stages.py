@@ -1,4 +1,4 @@
-"""The training of a cell: its stages in order, each starting from the weights of the one before."""
+"""The training of a run: its stages in order, each starting from the weights of the one before."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from fer_lightning.models.forward_pass import state_hash
 from fer_lightning.models.freeze import freeze
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
-from fer_lightning.run.set_up import Cell
+from fer_lightning.run.set_up import RunSetup
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
-from fer_lightning.training.fit import run_fit, shared_fit
-from fer_lightning.training.loggers.run_logger import CellLogger
+from fer_lightning.training.fit import fit_shared_stage, fit_stage
+from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.module import FERModule
-from fer_lightning.training.stage import Fit, FitResult
+from fer_lightning.training.stage import Stage, StageResult
 from fer_lightning.training.trainer import LAST
 
 log = logging.getLogger(__name__)
@@ -43,119 +43,119 @@ State = dict[str, Tensor]
 
 
 class Training:
-    """The fits of a cell, one after the other.
+    """The stages of a run, one after the other.
 
     Args:
-        cell: what is trained.
+        setup: what is trained.
         directory: its folder.
         logger: is told of every epoch; None: nobody is.
-        watch_test: whether the last fit looks at the test set after every epoch, see FaceDataModule.
+        watch_test: whether the last stage looks at the test set after every epoch, see FaceDataModule.
     """
 
     def __init__(
-        self, cell: Cell, directory: Path, logger: CellLogger | None = None, *, watch_test: bool = False
+        self, setup: RunSetup, directory: Path, logger: RunLogger | None = None, *, watch_test: bool = False
     ) -> None:
-        self.cell = cell
-        self.logger = logger or CellLogger()
-        self.config = cell.config
+        self.setup = setup
+        self.logger = logger or RunLogger()
+        self.config = setup.config
         self.directory = directory
         self.watch_test = watch_test
-        self.settings = build.trainer(cell.config)
-        self.weights = build.class_weights(cell.config, cell.stats)
-        self.card = build.card(cell.config, cell.backbone, cell.stats, cell.protocol)
-        self.results: list[FitResult] = []
+        self.settings = build.trainer(setup.config)
+        self.weights = build.class_weights(setup.config, setup.stats)
+        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol)
+        self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
 
     def run(self) -> Network:
-        """Train all fits. Returns the last one's network, as it is after the last epoch."""
-        fits = build.fits(self.config)
-        for number, (name, fit) in enumerate(fits):
-            last = number == len(fits) - 1
-            log.info("stage %d of %d: %s, %d epochs", number + 1, len(fits), name, fit.epochs)
+        """Train all stages. Returns the last one's network, as it is after the last epoch."""
+        stages = build.stages(self.config)
+        for number, (name, stage) in enumerate(stages):
+            last = number == len(stages) - 1
+            log.info("stage %d of %d: %s, %d epochs", number + 1, len(stages), name, stage.epochs)
             if last:
-                self._refuse_another_cells(self.directory / LAST)
-                self.cell.data.watch_test = self.watch_test
-                network, self.state, result = self._fit(name, fit, self.directory)
+                self._refuse_another_run(self.directory / LAST)
+                self.setup.data.watch_test = self.watch_test
+                network, self.state, result = self._fit_stage(name, stage, self.directory)
             else:
-                key = self._key(name, fit, number)
-                self.state, result = shared_fit(key, partial(self._train, name, fit))
+                key = self._key(name, stage, number)
+                self.state, result = fit_shared_stage(key, partial(self._train, name, stage))
             self.results.append(result)
         return network
 
-    def _refuse_another_cells(self, half_done: Path) -> None:
-        """Refuse what is half trained in the folder where it is another cell; say if other versions did it."""
+    def _refuse_another_run(self, half_done: Path) -> None:
+        """Refuse what is half trained in the folder where it is another run; say if other versions did it."""
         if not half_done.exists():
             return
         card = read_checkpoint(half_done)["fer_lightning"]
-        own = identity.identity(self.config, self.cell.protocol)
+        own = identity.identity(self.config, self.setup.protocol)
         if identity.identity(card["config"], card["protocol"]) != own:
             raise UserError(
-                f"{half_done.parent} holds another cell, half trained; choose another folder or delete it"
+                f"{half_done.parent} holds another run, half trained; choose another folder or delete it"
             )
         now, then = versions.versions(), card["versions"]
         if other := [f"{name} {then.get(name)}" for name in now if now[name] != then.get(name)]:
             self._notice([f"its first epochs were trained with {', '.join(other)}: last digits may differ"])
 
-    def _train(self, name: str, fit: Fit, directory: Path) -> tuple[State, FitResult]:
-        _, state, result = self._fit(name, fit, directory)
+    def _train(self, name: str, stage: Stage, directory: Path) -> tuple[State, StageResult]:
+        _, state, result = self._fit_stage(name, stage, directory)
         return state, result
 
-    def _key(self, name: str, fit: Fit, number: int) -> str:
+    def _key(self, name: str, stage: Stage, number: int) -> str:
         """Hash of all that enters a stage: the config but the later stages and, where it is not used, the loss."""
         config = {key: value for key, value in self.config.items() if key not in ("stage", "choices")}
-        if fit.loss == "softmax":
+        if stage.loss == "softmax":
             del config["loss"]
-        before = [asdict(earlier) for _, earlier in build.fits(self.config)[: number + 1]]
+        before = [asdict(earlier) for _, earlier in build.stages(self.config)[: number + 1]]
         version = versions.versions()
-        return content_hash([name, before, identity.identity(config, self.cell.protocol), version])
+        return content_hash([name, before, identity.identity(config, self.setup.protocol), version])
 
-    def _fit(self, name: str, fit: Fit, directory: Path) -> tuple[Network, State, FitResult]:
-        cell = self.cell
+    def _fit_stage(self, name: str, stage: Stage, directory: Path) -> tuple[Network, State, StageResult]:
+        setup = self.setup
         epochs_before = sum(result.epochs for result in self.results)
-        backbone = cell.backbone if fit.pretrained else build.backbone(self.config, pretrained=False)
-        freeze(backbone, fit.freeze, fit.batch_norm)
-        cached = fit.frozen and fit.cached
+        backbone = setup.backbone if stage.pretrained else build.backbone(self.config, pretrained=False)
+        freeze(backbone, stage.freeze, stage.batch_norm)
+        cached = stage.frozen and stage.cached
         base = nn.Identity() if cached else backbone
-        network = build.network(self.config, fit, base, backbone.num_features, cell.stats)
+        network = build.network(self.config, stage, base, backbone.num_features, setup.stats)
         start = Network(backbone, network.neck, network.head)
         _load_what_fits(start, self.state)
-        self._notice(notices.about_the_head(network, fit))
-        if fit.loss == "cell":
-            self._notice(notices.about_the_imbalance(network.head, cell.stats, self._imbalance()))
+        self._notice(notices.about_the_head(network, stage))
+        if stage.loss == "configured":
+            self._notice(notices.about_the_imbalance(network.head, setup.stats, self._imbalance()))
         callbacks: list[Callback] = []
         if isinstance(network.head, CenterTermHead):
-            network.head.init_centers(class_means(*self.train_embeddings(start), cell.stats.num_classes))
-            callbacks.append(CenterMonitor(cell.stats.names))
+            network.head.init_centers(class_means(*self.train_embeddings(start), setup.stats.num_classes))
+            callbacks.append(CenterMonitor(setup.stats.names))
         module = FERModule(
             network,
             self.weights,
-            build.recipe(self.config, fit),
+            build.recipe(self.config, stage),
             card=self.card,
             frozen_backbone=backbone if cached else None,
             channels_last=self.settings.channels_last and not cached,
             weights_from_epoch=self.config["class_weights"]["from_epoch"] - epochs_before,
         )
-        data = self._data(backbone, fit)
+        data = self._data(backbone, stage)
         if self.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
             network.backbone.compile()
             network.neck.compile()
-        logger, tell = self.logger.of(name), partial(self._log, fit)
-        trainer = self.settings.trainer(fit, name, directory, logger, callbacks, self.config["seed"], tell)
-        state, result = run_fit(name, fit, module, data, trainer, self.config["seed"])
+        logger, tell = self.logger.of(name), partial(self._log, stage)
+        trainer = self.settings.trainer(stage, name, directory, logger, callbacks, self.config["seed"], tell)
+        state, result = fit_stage(name, stage, module, data, trainer, self.config["seed"])
         return Network(backbone, network.neck, network.head), state, result
 
-    def _log(self, fit: Fit, history: list[Epoch]) -> None:
+    def _log(self, stage: Stage, history: list[Epoch]) -> None:
         """Tell the logger of all epochs so far."""
-        self.logger.epochs([*map(asdict, self.results), {"epochs": fit.epochs, "history": history}])
+        self.logger.epochs([*map(asdict, self.results), {"epochs": stage.epochs, "history": history}])
 
-    def _data(self, backbone: Backbone, fit: Fit) -> FaceDataModule:
-        """What a fit is trained on: augmented pictures, or a frozen backbone's view of them, or its embeddings."""
-        if not fit.frozen:
-            return self.cell.data
-        views = build.views(self.config, fit)
-        seen = self.cell.data.seen_by_a_frozen_backbone(views)
-        if not fit.cached:
+    def _data(self, backbone: Backbone, stage: Stage) -> FaceDataModule:
+        """What a stage is trained on: augmented pictures, a frozen backbone's views of them, or its embeddings."""
+        if not stage.frozen:
+            return self.setup.data
+        views = build.views(self.config, stage)
+        seen = self.setup.data.seen_by_a_frozen_backbone(views)
+        if not stage.cached:
             return seen
         numbers: list[int | None] = [None] if views is None else [*range(views.count)]
         raw = [self._raw(backbone, "train", seen, number) for number in numbers]
@@ -166,22 +166,22 @@ class Training:
     def _raw(
         self, backbone: Backbone, part: str, data: FaceDataModule | None = None, view: int | None = None
     ) -> Tensor:
-        keep = state_hash(backbone) == self.cell.pretrained  # other cells will ask for these again
-        return backbone_embeddings(backbone, data or self.cell.data, part, self.cell.how, keep=keep, view=view)
+        keep = state_hash(backbone) == self.setup.pretrained  # other runs will ask for these again
+        return backbone_embeddings(backbone, data or self.setup.data, part, self.setup.how, keep=keep, view=view)
 
     def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
         """Embeddings (N, D) of the training part under the test transform, and labels (N,)."""
         assert isinstance(network.backbone, Backbone)
-        embeddings = through(network.neck, self._raw(network.backbone, "train"), self.cell.how)
-        return embeddings, torch.from_numpy(self.cell.data.labels("train"))
+        embeddings = through(network.neck, self._raw(network.backbone, "train"), self.setup.how)
+        return embeddings, torch.from_numpy(self.setup.data.labels("train"))
 
     def _imbalance(self) -> notices.Imbalance:
-        choices, draw, labels = self.config["choices"], self.cell.data.draw, self.cell.data.labels("train")
+        choices, draw, labels = self.config["choices"], self.setup.data.draw, self.setup.data.labels("train")
         return notices.Imbalance(
             scheme=choices["class_weights"],
             weights=self.weights,
             from_epoch=self.config["class_weights"]["from_epoch"],
-            epochs=sum(fit.epochs for _, fit in build.fits(self.config)),
+            epochs=sum(stage.epochs for _, stage in build.stages(self.config)),
             sampler=choices["sampler"],
             shown=(shown(labels, draw, 0.0) + shown(labels, draw, 1.0)) / 2,
         )
@@ -189,7 +189,7 @@ class Training:
     def _notice(self, texts: Iterable[str]) -> None:
         for text in texts:
             if text not in self.notices:
-                log.warning("note: %s", text)
+                log.warning("notice: %s", text)
                 self.notices.append(text)
 
 

@@ -1,1 +1,1 @@
-"""Many cells: what they are, which are missing, and running them through Hydra's launchers."""
+"""Many runs: what they are, which are missing, and running them through Hydra's launchers."""

@@ -1,4 +1,4 @@
-"""GPUs of this machine: no two cells of any sweep on it get the same one."""
+"""GPUs of this machine: no two runs of any sweep on it get the same one."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def visible() -> list[str]:
 
 @contextmanager
 def leased(number: int) -> Iterator[dict[str, str]]:
-    """Hold so many GPUs, and wait until they are free; gives the environment that shows a cell only these.
+    """Hold so many GPUs, and wait until they are free; gives the environment that shows a run only these.
 
-    In a SLURM job nothing is held: SLURM has given it its own. Where there are too few, the cell will say so.
+    In a SLURM job nothing is held: SLURM has given it its own. Where there are too few, the run will say so.
     """
     names = visible()
     if not number or "SLURM_JOB_ID" in os.environ or len(names) < number:

@@ -41,16 +41,16 @@ def settings(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
 
 
 def grid(words: Sequence[str]) -> list[list[str]]:
-    """The overrides of each cell: all combinations of the choices in ``words``, the last varying first.
+    """The overrides of each run: all combinations of the choices in ``words``, the last varying first.
 
     Raises:
         UserError: a word cannot be parsed, or is not a finite choice.
     """
     try:
-        (cells,) = BasicSweeper.split_arguments(parse(words), None)
+        (runs,) = BasicSweeper.split_arguments(parse(words), None)
     except HydraException as error:
         raise UserError(f"{error}; for intervals there is hydra/sweeper=optuna") from error
-    return cells
+    return runs
 
 
 def launch(

@@ -17,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend
 from fer_lightning.config.overrides import parse
 from fer_lightning.core.errors import Busy, UserError
 from fer_lightning.core.files import content_hash
-from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.sweeps.progress_lines import Progress
 from fer_lightning.sweeps.run_sweep import Sweep
@@ -91,14 +91,14 @@ class Search:
         except Timeout as error:
             raise Busy(f"{self.base}: another process is at this search") from error
         with lock, Progress([], [], self.n_trials) as progress:
-            progress.watch([self._cell(trial) for trial in self.study.trials if trial.state.is_finished()])
+            progress.watch([self._run(trial) for trial in self.study.trials if trial.state.is_finished()])
             while trials := self._next():
-                cells = [self._cell(trial) for trial in trials]
-                progress.watch(cells)
-                sweep = Sweep(cells, self.base, hydra_words, config_dir, what="trials", retry_failed=retry_failed)
+                runs = [self._run(trial) for trial in trials]
+                progress.watch(runs)
+                sweep = Sweep(runs, self.base, hydra_words, config_dir, what="trials", retry_failed=retry_failed)
                 sweep.train()
-                for trial, cell in zip(trials, cells, strict=True):
-                    self._score(trial, cell)
+                for trial, run in zip(trials, runs, strict=True):
+                    self._score(trial, run)
         return self._verdict()
 
     def _next(self) -> list[optuna.trial.Trial]:
@@ -117,7 +117,7 @@ class Search:
         )
         return self.study.ask(self.space)
 
-    def _cell(self, trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> Planned:
+    def _run(self, trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> PlannedRun:
         chosen = {key: trial.params[key] for key in self.space}
         short = [
             f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
@@ -125,19 +125,19 @@ class Search:
         words = [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
         return self.planner.planned(words, self.base, f"trial {trial.number}: {' '.join(short)}", trial=True)
 
-    def _score(self, trial: optuna.trial.Trial, cell: Planned) -> None:
-        if cell.is_done():
-            self.study.tell(trial, cell.score()[1])
-        elif cell.failure():
+    def _score(self, trial: optuna.trial.Trial, run: PlannedRun) -> None:
+        if run.is_done():
+            self.study.tell(trial, run.score()[1])
+        elif run.failure():
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
-            raise UserError(f"{cell.label}: not complete: {cell.says()}; the same command goes on with it")
+            raise UserError(f"{run.label}: not complete: {run.says()}; the same command goes on with it")
 
     def _verdict(self) -> int:
         failed = self.study.get_trials(states=(optuna.trial.TrialState.FAIL,))
         for trial in failed:
-            cell = self._cell(trial)
-            log.error("failed: %s: %s", cell.label, cell.says())
+            run = self._run(trial)
+            log.error("failed: %s: %s", run.label, run.says())
         if len(failed) == len(self.study.trials):
             raise UserError(f"{self.base}: all trials failed")
         best = self.study.best_trial
@@ -145,9 +145,9 @@ class Search:
             "best of %d trials: minival %.1f: %s",
             len(self.study.trials),
             100 * (best.value or 0),
-            self._cell(best).label,
+            self._run(best).label,
         )
-        log.info("train it: fer train %s", " ".join(self._cell(best).words))
+        log.info("train it: fer train %s", " ".join(self._run(best).words))
         return 1 if failed else 0
 
 

@@ -1,4 +1,4 @@
-"""A planned cell of a sweep or table, and what has become of it."""
+"""A planned run of a sweep or table, and what has become of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PLANS = ".plans"
 
 
 class State(Enum):
-    """What has become of a cell; in the order in which a person wants to read of them."""
+    """What has become of a run; in the order in which a person wants to read of them."""
 
     RUNNING = "running"
     FAILED = "failed"
@@ -27,8 +27,8 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Planned:
-    """A cell that is to be trained, or a trial of one.
+class PlannedRun:
+    """A run that is to be trained, or a trial of one.
 
     Attributes:
         words: its overrides.
@@ -36,7 +36,7 @@ class Planned:
         label: for the lines a person reads.
         trial: whether only the minival's score is wanted, and the test set not looked at.
         gpus: that it needs on one machine.
-        error: why there can be no such cell; it then has no folder either.
+        error: why there can be no such run; it then has no folder either.
     """
 
     words: tuple[str, ...]
@@ -89,23 +89,23 @@ class Planned:
         return lines[-1].strip().removeprefix("fer: ") if lines else "starting"
 
 
-def note_down(cells: Sequence[Planned], base: Path) -> None:
-    """Write down in ``base`` which cells are planned, for ``read``. Plans of other sweeps in it are kept."""
-    name = content_hash([[cell.words, cell.trial] for cell in cells])[:8]
-    told = [{**asdict(cell), "directory": cell.directory.name} for cell in cells]
+def note_down(runs: Sequence[PlannedRun], base: Path) -> None:
+    """Write down in ``base`` which runs are planned, for ``read``. Plans of other sweeps in it are kept."""
+    name = content_hash([[run.words, run.trial] for run in runs])[:8]
+    told = [{**asdict(run), "directory": run.directory.name} for run in runs]
     write_atomic(base / _PLANS / f"{name}.json", json.dumps(told))
 
 
-def read(base: Path) -> list[Planned]:
-    """The cells that were planned for a folder, and those that lie in it unplanned."""
-    found: dict[str, Planned] = {}
+def read(base: Path) -> list[PlannedRun]:
+    """The runs that were planned for a folder, and those that lie in it unplanned."""
+    found: dict[str, PlannedRun] = {}
     for path in sorted((base / _PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime):
         for told in json.loads(path.read_text()):
-            cell = Planned(**{**told, "words": tuple(told["words"]), "directory": base / told["directory"]})
-            found[cell.label if cell.error else told["directory"]] = cell
+            run = PlannedRun(**{**told, "words": tuple(told["words"]), "directory": base / told["directory"]})
+            found[run.label if run.error else told["directory"]] = run
     for name in sorted(_unplanned(base, found)):
         trial = (base / name / results.TRIAL).exists()
-        found[name] = Planned((), base / name, name, trial)
+        found[name] = PlannedRun((), base / name, name, trial)
     return list(found.values())
 
 

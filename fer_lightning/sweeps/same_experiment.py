@@ -1,6 +1,6 @@
-"""What a cell minimises: its head and class weights, from its config. Needs torch and nothing heavier.
+"""What a run minimises: its head and class weights, from its config. Needs torch and nothing heavier.
 
-Two cells whose settings look different may be the same experiment: min_over_count and inverse scaled alike,
+Two runs whose settings look different may be the same experiment: min_over_count and inverse scaled alike,
 balanced softmax and logit adjustment with tau 1, center loss over nothing that is trained. ``objective`` finds out
 by trying: it lets each head answer to the same made-up embeddings.
 """
@@ -36,10 +36,11 @@ _SAME = 1e-6
 
 @dataclass(frozen=True)
 class Objective:
-    """What tells a cell from another: everything but loss and weights by hash, these by how they move things.
+    """What tells a run from another: everything but loss and weights by hash, these by how they move things.
 
     Attributes:
-        rest: hash of the cell's identity without its loss and class weights, of its phases, and of what is moved.
+        rest: hash of the run's identity without its loss and class weights, of its stretches of epochs, and of
+            what is moved.
         answers: gradients at made-up embeddings, one after the other.
     """
 
@@ -103,7 +104,7 @@ class Distinct(Generic[Label]):
 
 
 def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
-    """The objective of a cell.
+    """The objective of a run.
 
     Args:
         config: its resolved config.
@@ -112,8 +113,8 @@ def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
     """
     answers: dict[str, Tensor] = {}
     below = _trains_below(config)
-    for number, (loss, epochs, w) in enumerate(_phases(config, stats)):
-        asked = [config["loss"] if loss == "cell" else None, w.tolist(), stats.names, stats.counts, below]
+    for number, (loss, epochs, w) in enumerate(_stretches(config, stats)):
+        asked = [config["loss"] if loss == "configured" else None, w.tolist(), stats.names, stats.counts, below]
         found = _answers(json.dumps(asked))
         answers |= {f"{number} {epochs} {name}": value for name, value in found.items()}
     others = {key: value for key, value in config.items() if key not in ("loss", "class_weights")}
@@ -122,11 +123,11 @@ def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
     return Objective(rest, torch.cat([*answers.values(), torch.zeros(1, dtype=torch.float64)]))
 
 
-def _phases(config: Config, stats: ClassStats) -> list[tuple[Literal["cell", "softmax"], int, Tensor]]:
+def _stretches(config: Config, stats: ClassStats) -> list[tuple[Literal["configured", "softmax"], int, Tensor]]:
     """Stretches of epochs with the same loss and weights: which, how many, and w (C,)."""
     w, start = class_weights(config, stats), config["class_weights"]["from_epoch"]
-    fits = [node for node in config["stage"].values() if isinstance(node, dict)]
-    epochs = [fit["loss"] for fit in fits for _ in range(fit["epochs"])]
+    stages = [node for node in config["stage"].values() if isinstance(node, dict)]
+    epochs = [stage["loss"] for stage in stages for _ in range(stage["epochs"])]
     plain = torch.ones_like(w)
     by_epoch = [(loss, not (epoch < start or torch.equal(w, plain))) for epoch, loss in enumerate(epochs)]
     return [(loss, len(list(run)), w if weighted else plain) for (loss, weighted), run in groupby(by_epoch)]
@@ -147,7 +148,7 @@ def _answers(asked: str) -> dict[str, Tensor]:
     centers = torch.randn(classes, _FEATURES, dtype=torch.float64, generator=draw)
     labels = torch.arange(classes).repeat(2)
     torch.default_generator.manual_seed(1)  # which the head draws from; seeding those of all devices takes longer
-    made = head({"loss": loss}, "cell" if loss else "softmax", _FEATURES, stats).double()
+    made = head({"loss": loss}, "configured" if loss else "softmax", _FEATURES, stats).double()
     if isinstance(made, CenterTermHead):
         made.init_centers(centers)
     found: dict[str, list[Tensor]] = {}
@@ -169,8 +170,8 @@ def _answers(asked: str) -> dict[str, Tensor]:
 
 
 def _trains_below(config: Config) -> bool:
-    """Whether anything between the pictures and the head is trained with the cell's loss."""
-    fits = [node for node in config["stage"].values() if isinstance(node, dict) and node["loss"] == "cell"]
-    if any(fit["freeze"] != "all" for fit in fits):
+    """Whether anything between the pictures and the head is trained with the run's loss."""
+    stages = [node for node in config["stage"].values() if isinstance(node, dict) and node["loss"] == "configured"]
+    if any(stage["freeze"] != "all" for stage in stages):
         return True
     return any(True for _ in make("neck", config["neck"], 1).parameters())

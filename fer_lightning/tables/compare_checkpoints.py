@@ -9,27 +9,27 @@ import numpy as np
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.predictions import AS_TRAINED, Answers, read
-from fer_lightning.tables.analysis.read_runs import Cell, describe_difference
+from fer_lightning.tables.analysis.read_runs import FinishedRun, describe_difference
 from fer_lightning.tables.analysis.statistics import mcnemar
 from fer_lightning.tables.output.formats import percent
 
 
 def compare(first: Path, second: Path) -> str:
-    """What McNemar's test says of the checkpoints of two cells' folders.
+    """What McNemar's test says of the checkpoints of two runs' folders.
 
     Raises:
         UserError: one has no result or no predictions, or they were tested by different protocols.
     """
-    cells = [_cell(folder) for folder in (first, second)]
-    if differs := describe_difference(cells):
+    runs = [_run(folder) for folder in (first, second)]
+    if differs := describe_difference(runs):
         raise UserError(f"{first} and {second}: tested by different protocols: {differs}")
-    answers = [_answers(folder, cell) for folder, cell in zip((first, second), cells, strict=True)]
+    answers = [_answers(folder, run) for folder, run in zip((first, second), runs, strict=True)]
     if not answers[0].ids.equals(answers[1].ids):
         raise UserError(f"{first} and {second}: not tested on the same pictures")
     right = [one.predictions[AS_TRAINED] == one.labels for one in answers]
     found = mcnemar(*right)
     lines = [
-        f"{percent(float(np.mean(one)))} % accuracy: {cell.folder}" for one, cell in zip(right, cells, strict=True)
+        f"{percent(float(np.mean(one)))} % accuracy: {run.folder}" for one, run in zip(right, runs, strict=True)
     ]
     return "\n".join(
         [
@@ -43,15 +43,15 @@ def compare(first: Path, second: Path) -> str:
     )
 
 
-def _cell(folder: Path) -> Cell:
+def _run(folder: Path) -> FinishedRun:
     result = results.read(folder)
     if result is None:
-        raise UserError(f"{folder}: no result.json there; give the folder of a complete cell")
-    return Cell(folder.resolve().name, result)
+        raise UserError(f"{folder}: no result.json there; give the folder of a complete run")
+    return FinishedRun(folder.resolve().name, result)
 
 
-def _answers(folder: Path, cell: Cell) -> Answers:
-    found = read(folder.resolve().parent, cell)
+def _answers(folder: Path, run: FinishedRun) -> Answers:
+    found = read(folder.resolve().parent, run)
     if found is None:
-        raise UserError(f"{folder}: no {results.PREDICTIONS} there; run the cell again to have it")
+        raise UserError(f"{folder}: no {results.PREDICTIONS} there; start the run again to have it")
     return found

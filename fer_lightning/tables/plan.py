@@ -1,4 +1,4 @@
-"""A table's file: which cells it has, where they lie, and which are missing."""
+"""A table's file: which runs it has, where they lie, and which are missing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_lightning.config.shipped import shipped, tables
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation.names import Correction, Metric
-from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.analysis import naming
 
@@ -68,7 +68,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
         method: its name.
         overrides: what makes it different.
         abstract: whether the paper's abstract compares it.
-        posthoc: the correction after training whose numbers it shows; the cells are those of its overrides.
+        posthoc: the correction after training whose numbers it shows; the runs are those of its overrides.
         tune: what is tried for it; none: what the table's search says of its loss.
         seeds: those of the table's that it is run with, where not all can be afforded; none: all of them.
         published: a number of others, shown in a column of its own.
@@ -98,7 +98,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
         rows: in their order.
         seeds: every row is run with each.
         metrics: columns of the printed table; ``logit_adjustment.macro_recall`` is one after that correction.
-        overrides: of all cells.
+        overrides: of all runs.
         notes: printed at its foot.
         contrasts: pairs of methods whose comparison the table is made for.
         tune: the search before it; none: the numbers are those of the overrides.
@@ -120,18 +120,18 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
 
 
 @dataclass(frozen=True)
-class PlannedCell:
-    """One cell of a table, or a trial of the search before it."""
+class RowRun:
+    """One run of a table, or a trial of the search before it."""
 
     row: RowPlan
     seed: int
-    cell: Planned
+    run: PlannedRun
     option: str | None = None
-    """The value that a trial tries; None for a cell of the table."""
+    """The value that a trial tries; None for a run of the table."""
 
 
 def label(row: RowPlan, seed: int, option: str | None = None) -> str:
-    """Of a cell, for the lines a person reads."""
+    """Of a run, for the lines a person reads."""
     return ", ".join(filter(None, (row.method, option, f"seed {seed}")))
 
 
@@ -188,10 +188,10 @@ def twins(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> list[T
     return found
 
 
-def cells(
+def runs(
     plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, same: Sequence[Twin] = ()
-) -> list[PlannedCell]:
-    """All cells, seed by seed; rows that are exactly the ``same`` share theirs.
+) -> list[RowRun]:
+    """All runs, seed by seed; rows that are exactly the ``same`` share theirs.
 
     Raises:
         UserError: an override does not fit the configuration.
@@ -202,13 +202,13 @@ def cells(
         for row in (row for row in plan.rows if seed in plan.seeds_of(row)):
             own = trained.get(row.method, row).overrides
             words = (*plan.overrides, *own, *overrides, f"seed={seed}")
-            planned.append(PlannedCell(row, seed, planner.planned(words, base, label(row, seed))))
+            planned.append(RowRun(row, seed, planner.planned(words, base, label(row, seed))))
     return planned
 
 
 def note_down(
     plan: TablePlan,
-    planned: Sequence[PlannedCell],
+    planned: Sequence[RowRun],
     same: Sequence[Twin],
     planner: Planner,
     base: Path,
@@ -217,8 +217,8 @@ def note_down(
     """Write table.json: what the table consists of, and ``more``, for whoever shows it later."""
     rows = []
     for row in plan.rows:
-        mine = [cell for cell in planned if cell.row is row]
-        settings = {planner.setting(cell.cell.words) for cell in mine}
+        mine = [run for run in planned if run.row is row]
+        settings = {planner.setting(run.run.words) for run in mine}
         dumped = row.model_dump(exclude={"tune"})
         rows.append({**dumped, "seeds": plan.seeds_of(row), "settings": [*settings]})
     told = {

@@ -1,4 +1,4 @@
-"""A table being run: its search, its missing cells, and what it then shows."""
+"""A table being run: its search, its missing runs, and what it then shows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from fer_lightning.config.overrides import apart
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.results import LOG, TRIALS
-from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.sweeps.run_sweep import Sweep
 from fer_lightning.tables import plan as planning
@@ -20,13 +20,13 @@ from fer_lightning.tables import tune
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output import exports, verdicts
 from fer_lightning.tables.output.page import page
-from fer_lightning.tables.plan import PlannedCell, TablePlan
+from fer_lightning.tables.plan import RowRun, TablePlan
 
 log = logging.getLogger(__name__)
 
 
 def jobs_at_a_time(config: dict[str, dict[str, int | str]]) -> int:
-    """Cells at a time: what the cores allow where one cell is one CPU process, else one."""
+    """Runs at a time: what the cores allow where one run is one CPU process, else one."""
     trainer = config["trainer"]
     if trainer["accelerator"] != "cpu" or int(trainer["devices"]) > 1:
         return 1
@@ -39,10 +39,10 @@ class Run:
 
     Args:
         plan: what it consists of.
-        overrides: for every cell; those that begin with ``hydra`` say how cells are launched.
-        planner: knows the cells.
-        base: folder of its cells.
-        jobs: cells at a time; None: what the machine allows, or the launcher says.
+        overrides: for every run; those that begin with ``hydra`` say how runs are launched.
+        planner: knows the runs.
+        base: folder of its runs.
+        jobs: runs at a time; None: what the machine allows, or the launcher says.
         retry_failed: train those anew that an earlier run saw fail.
     """
 
@@ -69,7 +69,7 @@ class Run:
             raise UserError("fer table: --jobs is for this machine; say the launcher's own setting instead")
 
     def run(self) -> int:
-        """Run what is missing and write the table's files. Returns 1 where a cell is not complete."""
+        """Run what is missing and write the table's files. Returns 1 where a run is not complete."""
         told: dict[str, Any] = {"command": self._command()}
         if self.plan.tune:
             tried = tune.trials(self.plan, self.overrides, self.planner, self.base)
@@ -78,10 +78,10 @@ class Run:
             told["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
         same = planning.twins(self.plan, self.overrides, self.planner)
         for twin in same:
-            log.warning("note: %s", twin)
-        planned = planning.cells(self.plan, self.overrides, self.planner, self.base, same)
+            log.warning("notice: %s", twin)
+        planned = planning.runs(self.plan, self.overrides, self.planner, self.base, same)
         planning.note_down(self.plan, planned, same, self.planner, self.base, **told)
-        missing = self._do(planned, self.base, "cells")
+        missing = self._do(planned, self.base, "runs")
         table = load(self.base)
         print(f"\n{table.title}\n{exports.to_text(table)}\n{verdicts.verdict(table)}")
         for line in verdicts.contrasts(table):
@@ -101,12 +101,12 @@ class Run:
         seeds = ",".join(map(str, self.plan.seeds))
         return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds, *untuned])
 
-    def _do(self, planned: Sequence[PlannedCell], base: Path, what: str) -> list[Planned]:
-        """Run those of the cells that are missing. Returns those that still are."""
-        cells = [cell.cell for cell in planned]
+    def _do(self, planned: Sequence[RowRun], base: Path, what: str) -> list[PlannedRun]:
+        """Run those of the runs that are missing. Returns those that still are."""
+        runs = [run.run for run in planned]
         config_dir = self.planner.config_dir
-        sweep = Sweep(cells, base, self.hydra_words, config_dir, what=what, retry_failed=self.retry_failed)
+        sweep = Sweep(runs, base, self.hydra_words, config_dir, what=what, retry_failed=self.retry_failed)
         missing = sweep.run()
-        if len(missing) == len(sweep.cells):
+        if len(missing) == len(sweep.runs):
             raise UserError(f"all {what} failed; the first one's log is {missing[0].directory / LOG}")
         return missing

@@ -15,7 +15,7 @@ import numpy as np
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.results import TRIALS
 from fer_lightning.sweeps.planner import Planner
-from fer_lightning.tables.plan import PlannedCell, RowPlan, SearchPlan, TablePlan, label
+from fer_lightning.tables.plan import RowPlan, RowRun, SearchPlan, TablePlan, label
 
 OTHERS = "others"
 UNTUNED = "Untuned: the search in the table's file was left out. With it the rows may be ordered differently."
@@ -82,19 +82,19 @@ def check(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> None:
             planner.compose([*plan.overrides, *row.overrides, option, *overrides])
 
 
-def trials(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> list[PlannedCell]:
-    """A cell for each value that a row tries and each seed to try with; none of them sees the test set."""
+def trials(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> list[RowRun]:
+    """A run for each value that a row tries and each seed to try with; none of them sees the test set."""
     planned = []
     for seed in plan.tune.seeds if plan.tune else ():
         for row in plan.rows:
             for option in options(plan, row):
                 words = (*plan.overrides, *row.overrides, option, *overrides, f"seed={seed}")
-                cell = planner.planned(words, base / TRIALS, label(row, seed, option), trial=True)
-                planned.append(PlannedCell(row, seed, cell, option))
+                run = planner.planned(words, base / TRIALS, label(row, seed, option), trial=True)
+                planned.append(RowRun(row, seed, run, option))
     return planned
 
 
-def chosen(plan: TablePlan, tried: Sequence[PlannedCell]) -> tuple[TablePlan, list[dict[str, Any]]]:
+def chosen(plan: TablePlan, tried: Sequence[RowRun]) -> tuple[TablePlan, list[dict[str, Any]]]:
     """The table with each row's best value by the minival's macro recall, and what was tried for it.
 
     Returns:
@@ -107,7 +107,7 @@ def chosen(plan: TablePlan, tried: Sequence[PlannedCell]) -> tuple[TablePlan, li
     rows, found = [], []
     for row in plan.rows:
         words = options(plan, row)
-        scores = [_scores([cell for cell in tried if cell.row is row and cell.option == word]) for word in words]
+        scores = [_scores([run for run in tried if run.row is row and run.option == word]) for word in words]
         means = [sum(one) / len(one) for one in scores]
         best = means.index(max(means))
         key = words[0].partition("=")[0]
@@ -126,10 +126,10 @@ def chosen(plan: TablePlan, tried: Sequence[PlannedCell]) -> tuple[TablePlan, li
     return plan.model_copy(update={"rows": rows}), found
 
 
-def _scores(cells: Sequence[PlannedCell]) -> list[float]:
+def _scores(runs: Sequence[RowRun]) -> list[float]:
     """The minival's macro recall of each trial."""
-    results = [(planned.cell, planned.cell.result()) for planned in cells]
-    failed = [cell for cell, result in results if result is None]
+    results = [(planned.run, planned.run.result()) for planned in runs]
+    failed = [run for run, result in results if result is None]
     if failed:
         raise UserError(f"a trial failed, so nothing can be chosen: {failed[0].label}; see {failed[0].directory}")
     return [float(result["minival_macro_recall"]) for _, result in results if result is not None]

@@ -1,4 +1,4 @@
-"""``fer table upload``: every finished cell whole, and the table, as runs at Weights & Biases."""
+"""``fer table upload``: every finished run whole, and the table, as runs at Weights & Biases."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_lightning.core.files import content_hash
 from fer_lightning.core.progress import track
 from fer_lightning.evaluation import results
 from fer_lightning.evaluation.names import METRICS
-from fer_lightning.tables.analysis.read_runs import read_cells
+from fer_lightning.tables.analysis.read_runs import read_runs
 from fer_lightning.tables.analysis.rows import Table, load
 from fer_lightning.tables.output import exports
 from fer_lightning.training.loggers import run_summary, wandb_run
@@ -26,10 +26,10 @@ REPORT = "report.html"
 
 
 def upload(directory: Path, project: str, *, offline: bool) -> int:
-    """Send a folder's cells, its trials and its table. A run that is there is overwritten, not doubled.
+    """Send a folder's runs, its trials and its table. A run that is there is overwritten, not doubled.
 
     Args:
-        directory: of cells.
+        directory: of runs.
         project: at Weights & Biases.
         offline: write the runs into ``directory/wandb``, for ``wandb sync``.
 
@@ -40,23 +40,23 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
         UserError: there are no results, they do not belong in one table, or the server does not answer.
     """
     table = load(directory)
-    runs = [*_cells(directory), *_trials(directory, table.protocol)]
-    for folder, about, result in track(runs, "cells"):
+    runs = [*_runs(directory), *_trials(directory, table.protocol)]
+    for folder, about, result in track(runs, "runs"):
         board = wandb_run.start(about, directory, project, offline=offline)
         run_summary.catch_up(board, result["stages"], set())
         run_summary.finish(board, folder, result)
     _send_table(table, project, offline=offline)
     if old := sum("history" not in stage for _, _, result in runs for stage in result["stages"][-1:]):
-        log.warning("note: %d of %d have no history: they were trained by an earlier version", old, len(runs))
+        log.warning("notice: %d of %d have no history: they were trained by an earlier version", old, len(runs))
     tried = sum(about.job == run_summary.TUNE for _, about, _ in runs)
-    log.info("%d cells, %d trials and the table, project %s", len(runs) - tried, tried, project)
+    log.info("%d runs, %d trials and the table, project %s", len(runs) - tried, tried, project)
     if offline:
         log.info("nothing was sent; to send it: wandb sync %s/offline-run-*", directory / "wandb")
     return 0
 
 
-def _cells(directory: Path) -> Iterator[tuple[Path, About, dict[str, Any]]]:
-    for folder, result in read_cells(directory):
+def _runs(directory: Path) -> Iterator[tuple[Path, About, dict[str, Any]]]:
+    for folder, result in read_runs(directory):
         about = run_summary.about(result["config"], result["protocol"], directory / folder)
         yield directory / folder, about, result
 
@@ -91,5 +91,5 @@ def _numbers(table: Table) -> tuple[list[str], list[list[Any]]]:
 
 def _is_free(table: Table) -> bool:
     """Whether all pictures, and their names, may be shown to others."""
-    data = [cell.result.get("data", {}) for row in table.rows for cell in row.cells]
+    data = [run.result.get("data", {}) for row in table.rows for run in row.runs]
     return all(one.get("redistributable", False) for one in data)

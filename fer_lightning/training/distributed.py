@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
 )
 from torch import Tensor, distributed
 
-from fer_lightning.core.errors import CellFailed, Stopped, in_words
+from fer_lightning.core.errors import RunFailed, Stopped, in_words
 
 T = TypeVar("T")
 
@@ -77,7 +77,7 @@ def together(device: str, timeout: float) -> Iterator[None]:
         if any(sign in said for sign in _LOST):
             raise Stopped(f"rank {rank} lost another rank: {in_words(error)}") from error
         if any(sign in said for sign in _SILENT):
-            raise CellFailed(
+            raise RunFailed(
                 f"rank {rank} had no answer from the others for trainer.timeout={timeout:g} s: {in_words(error)}"
             ) from error
         raise

@@ -20,18 +20,18 @@ from fer_lightning.core.files import home, lock_of, write_atomic
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import EpochLine, History
 from fer_lightning.training.module import FERModule
-from fer_lightning.training.stage import Fit, FitResult
+from fer_lightning.training.stage import Stage, StageResult
 from fer_lightning.training.trainer import LAST
 
 log = logging.getLogger(__name__)
 
-_FIT = "fit.json"
+_STAGE = "stage.json"
 """How a shared stage went; where it lies, the stage is complete."""
 
 
-def run_fit(
-    name: str, fit: Fit, module: FERModule, data: LightningDataModule, trainer: Trainer, seed: int
-) -> tuple[dict[str, Tensor], FitResult]:
+def fit_stage(
+    name: str, stage: Stage, module: FERModule, data: LightningDataModule, trainer: Trainer, seed: int
+) -> tuple[dict[str, Tensor], StageResult]:
     """Train, or go on where an earlier process was stopped: after its last whole epoch, to the same last digit.
 
     Returns:
@@ -57,14 +57,14 @@ def run_fit(
     (line,) = (callback for callback in callbacks if isinstance(callback, EpochLine))
     score = float(best.best_model_score)
     epoch = int(checkpoint["epoch"])
-    result = FitResult(name, fit.epochs, epoch, score, line.seconds, history.epochs)
+    result = StageResult(name, stage.epochs, epoch, score, line.seconds, history.epochs)
     return checkpoint["state_dict"], result
 
 
-def shared_fit(
-    key: str, train: Callable[[Path], tuple[dict[str, Tensor], FitResult]]
-) -> tuple[dict[str, Tensor], FitResult]:
-    """The best weights of a stage that several cells agree on: trained by the first, found by the others.
+def fit_shared_stage(
+    key: str, train: Callable[[Path], tuple[dict[str, Tensor], StageResult]]
+) -> tuple[dict[str, Tensor], StageResult]:
+    """The best weights of a stage that several runs agree on: trained by the first, found by the others.
 
     Whoever comes while it is being trained waits. Where the one that trains it dies, the next goes on from there.
 
@@ -78,14 +78,14 @@ def shared_fit(
     try:
         while (answer := distributed.agree(_look_for(entry, lock) if distributed.is_first() else "")) == "busy":
             if not told:
-                log.info("waiting: another cell trains the stage that this one starts with")
+                log.info("waiting: another run trains the stage that this one starts with")
             told = True
         if answer == "found":
-            log.info("stage found: another cell with the same choices has trained it")
-            return _found_fit(entry)
+            log.info("stage found: another run with the same choices has trained it")
+            return _found_stage(entry)
         state, result = train(entry)
         if distributed.is_first():
-            write_atomic(entry / _FIT, json.dumps({**asdict(result), "shared": True}))
+            write_atomic(entry / _STAGE, json.dumps({**asdict(result), "shared": True}))
             (entry / LAST).unlink(missing_ok=True)
         return state, result
     finally:
@@ -98,9 +98,9 @@ def _look_for(entry: Path, lock: FileLock) -> Literal["found", "busy", "ours"]:
         lock.acquire(timeout=1)
     except Timeout:
         return "busy"
-    return "found" if (entry / _FIT).exists() else "ours"
+    return "found" if (entry / _STAGE).exists() else "ours"
 
 
-def _found_fit(entry: Path) -> tuple[dict[str, Tensor], FitResult]:
+def _found_stage(entry: Path) -> tuple[dict[str, Tensor], StageResult]:
     checkpoint = torch.load(entry / "best.ckpt", map_location="cpu", weights_only=True)
-    return checkpoint["state_dict"], FitResult(**json.loads((entry / _FIT).read_text()))
+    return checkpoint["state_dict"], StageResult(**json.loads((entry / _STAGE).read_text()))

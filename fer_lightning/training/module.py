@@ -33,7 +33,7 @@ class FERModule(LightningModule):
         card: what a checkpoint tells about its network: plain values only.
         channels_last: memory format of pictures and kernels.
         frozen_backbone: the one whose cached embeddings the network is fed with; checkpoints carry it along.
-        weights_from_epoch: before that epoch of this fit all weights are one: deferred re-weighting (Cao et al.,
+        weights_from_epoch: before that epoch of this stage all weights are one: deferred re-weighting (Cao et al.,
             NeurIPS 2019).
     """
 

@@ -1,4 +1,4 @@
-"""How a fit is optimised: groups of parameters, the optimizer over them, its schedule, weight averaging."""
+"""How a stage is optimised: groups of parameters, the optimizer over them, its schedule, weight averaging."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Group = dict[str, Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a fit is optimised.
+    """How a stage is optimised.
 
     Args:
         make: from groups to the optimizer.

@@ -1,4 +1,4 @@
-"""How the learning rate goes over a fit's steps.
+"""How the learning rate goes over a stage's steps.
 
 A schedule is a function (progress, ...) to the share of the full rate, and a YAML in conf/schedule. Progress goes
 from 0 after the warm-up to 1 at the end. In the warm-up the rate rises to the full one in equal steps.
@@ -62,7 +62,7 @@ def over_steps(schedule: Schedule, warmup: float, steps: int) -> Callable[[int],
     Args:
         schedule: after the warm-up.
         warmup: its share of the steps.
-        steps: of the fit.
+        steps: of the stage.
 
     Raises:
         ValueError: warmup is outside [0, 1].

@@ -10,7 +10,7 @@ from fer_lightning.training.callbacks.epoch_log import Epoch
 
 
 @dataclass(frozen=True)
-class Fit:
+class Stage:
     """One stage.
 
     Args:
@@ -18,13 +18,13 @@ class Fit:
         pretrained: whether the backbone starts from its weights, or from random ones.
         freeze: what of the backbone is frozen, see models/freeze.py: none, all, a block's name, -n.
         batch_norm: ``with_block``, ``only`` or ``never``, see there.
-        loss: ``cell``: the configured head; ``softmax``: softmax, whatever the cell's loss is.
+        loss: ``configured``: the configured head; ``softmax``: softmax, whatever the run's loss is.
         lr_scale: times optimizer.lr.
         cached: with all of the backbone frozen: train from its embeddings, computed once and kept, or (False) run
             it in every epoch. Both train the same neck and head.
         views: with all of it frozen: how many augmented views of each picture are shown, one an epoch in turn;
             0: the picture as it is.
-        views_seed: of their augmentation; not the cell's, so that cells of all seeds share their embeddings.
+        views_seed: of their augmentation; not the run's, so that runs of all seeds share their embeddings.
 
     Raises:
         ValueError: a number makes no sense, or is for a frozen backbone and this one is not.
@@ -34,7 +34,7 @@ class Fit:
     pretrained: bool
     freeze: str | int
     batch_norm: BatchNorm
-    loss: Literal["cell", "softmax"]
+    loss: Literal["configured", "softmax"]
     lr_scale: float
     cached: bool = True
     views: int = 0
@@ -48,7 +48,7 @@ class Fit:
         if self.views < 0 or self.views_seed < 0:
             raise ValueError(f"views and views_seed must not be negative, got {self.views} and {self.views_seed}")
         if not self.frozen and (self.views or not self.cached):
-            raise ValueError(f"views and cached are for freeze=all, and this fit has freeze={self.freeze}")
+            raise ValueError(f"views and cached are for freeze=all, and this stage has freeze={self.freeze}")
 
     @property
     def frozen(self) -> bool:
@@ -57,8 +57,8 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class FitResult:
-    """How a fit went: its best epoch (from 0) by the minival, that score, the seconds, every epoch's scalars."""
+class StageResult:
+    """How a stage went: its best epoch (from 0) by the minival, that score, the seconds, every epoch's scalars."""
 
     name: str
     epochs: int

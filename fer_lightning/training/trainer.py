@@ -20,14 +20,14 @@ from fer_lightning.training.callbacks.epoch_log import Epoch, EpochLine, History
 from fer_lightning.training.callbacks.finite_loss import FiniteLoss
 from fer_lightning.training.callbacks.resume import EndAtOnce, Reseed
 from fer_lightning.training.module import MONITOR
-from fer_lightning.training.stage import Fit
+from fer_lightning.training.stage import Stage
 
 LAST = "last.ckpt"
-"""A fit's whole state after its last whole epoch: what it goes on from. It goes when the fit's result is there."""
+"""A stage's whole state after its last whole epoch: what it goes on from. Deleted when its result is there."""
 
 
 class TrainerSettings:
-    """How and where to train: the Trainer of every stage of a cell is built from this.
+    """How and where to train: the Trainer of every stage of a run is built from this.
 
     Args:
         accelerator: ``cpu`` or ``gpu``.
@@ -40,9 +40,9 @@ class TrainerSettings:
         gradient_clip: largest norm of the gradient; None: no clipping.
         accumulate: micro-batches that a step's batch is taken in: the same loss with less memory.
         compile: torch.compile of backbone and neck, in training.
-        timeout: seconds after which a rank that waits for another gives up, and the cell with it.
+        timeout: seconds after which a rank that waits for another gives up, and the run with it.
         started_by: who starts the ranks: ``fer``, or ``slurm``. torchrun is noticed.
-        max_steps: stop each fit after so many steps; -1: no such limit. For trying out.
+        max_steps: stop each stage after so many steps; -1: no such limit. For trying out.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class TrainerSettings:
 
     def trainer(
         self,
-        fit: Fit,
+        stage: Stage,
         name: str,
         directory: Path,
         logger: Logger | bool,
@@ -96,7 +96,7 @@ class TrainerSettings:
         last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
         finite = FiniteLoss(name, directory / LAST, late=1 if self.device == "cuda" else 0)
         return Trainer(
-            max_epochs=fit.epochs,
+            max_epochs=stage.epochs,
             callbacks=[
                 *(EndAtOnce(), finite, EpochLine(name), Reseed(seed), Steepness(), Pace()),
                 *callbacks,

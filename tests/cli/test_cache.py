@@ -22,7 +22,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "embeddings/abc/about.txt": "train, FERPlus, mobilenetv1_100, 32 x 1024",
         "embeddings/abc/embeddings.npy": "x" * 2_400_000,
         "embeddings/half/about.txt": "minival",
-        "stages/def/fit.json": json.dumps(
+        "stages/def/stage.json": json.dumps(
             {"name": "feature_extraction", "epochs": 8, "minival_macro_recall": 0.6123}
         ),
         "stages/training/last.ckpt": "x",

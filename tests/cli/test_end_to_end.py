@@ -30,7 +30,7 @@ SWEEP = [
     "class_weights=min_over_count,inverse",
     "seed=3",
 ]
-CELL = [*SMALL, "loss=cluster", "class_weights=min_over_count", "seed=3", "stage.fine_tuning.epochs=4"]
+RUN = [*SMALL, "loss=cluster", "class_weights=min_over_count", "seed=3", "stage.fine_tuning.epochs=4"]
 
 
 def fer(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -50,16 +50,16 @@ def numbers(folder: Path) -> tuple:
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of one trained cell."""
-    folder = tmp_path_factory.mktemp("single") / "cell"
-    done = fer("train", *CELL, f"hydra.run.dir={folder}")
+    """The folder of one trained run."""
+    folder = tmp_path_factory.mktemp("single") / "run"
+    done = fer("train", *RUN, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
 def sweep(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep that holds the same cell and one with another loss, both twice in other words."""
+    """The folder of a sweep that holds the same run and one with another loss, both twice in other words."""
     folder = tmp_path_factory.mktemp("sweep")
     done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -89,7 +89,7 @@ def test_train_help_names_every_choice() -> None:
         assert all(option in done.stdout for option in options)
 
 
-def test_a_cell_leaves_what_the_readme_promises(single: Path) -> None:
+def test_a_run_leaves_what_the_readme_promises(single: Path) -> None:
     told = result(single)
     assert set(METRICS) == set(told["metrics"])
     assert told["classes"] == list(EMOTIONS)
@@ -174,13 +174,13 @@ def test_the_checkpoint_is_readable_without_running_code_in_it(single: Path) -> 
     assert torch.allclose(probabilities.sum(1), torch.ones(2))
 
 
-def test_a_cell_of_a_sweep_equals_the_single_run_to_the_last_digit(single: Path, sweep: Path) -> None:
-    (cell,) = sweep.glob("cluster-*")
-    assert cell.name.startswith("cluster-min_over_count-two_stage-s3-")
-    assert numbers(cell) == numbers(single)
+def test_a_run_of_a_sweep_equals_the_single_run_to_the_last_digit(single: Path, sweep: Path) -> None:
+    (run,) = sweep.glob("cluster-*")
+    assert run.name.startswith("cluster-min_over_count-two_stage-s3-")
+    assert numbers(run) == numbers(single)
 
 
-def test_cells_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
+def test_runs_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
     (other,) = sweep.glob("softmax-*")
     assert result(other)["stages"][0]["shared"]
 
@@ -189,7 +189,7 @@ def test_a_complete_sweep_is_not_trained_again(sweep: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={sweep}")
     assert done.returncode == 0
-    assert "all 2 cells are complete, nothing is trained" in done.stdout
+    assert "all 2 runs are complete, nothing is trained" in done.stdout
     assert done.stdout.count("not trained: ") == 2
     assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")} == before
 
@@ -200,7 +200,7 @@ def test_what_a_user_should_know_is_kept(single: Path) -> None:
 
 
 def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: Path, tmp_path: Path) -> None:
-    assert run_main(["--trial", "--directory", str(tmp_path), *CELL]) == 0
+    assert run_main(["--trial", "--directory", str(tmp_path), *RUN]) == 0
     told = json.loads((tmp_path / "trial.json").read_text())
     assert told["minival_macro_recall"] == result(single)["stages"][-1]["minival_macro_recall"]
     assert {path.name for path in tmp_path.iterdir()} == {"trial.json", "logs"}
@@ -210,7 +210,7 @@ def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: P
 
 
 def test_watching_the_test_set_changes_nothing_else(single: Path, tmp_path: Path) -> None:
-    assert run_main(["--directory", str(tmp_path), *CELL, "optimism=false"]) == 0
+    assert run_main(["--directory", str(tmp_path), *RUN, "optimism=false"]) == 0
     assert numbers(tmp_path) == numbers(single)
     first, second = (result(folder)["stages"][-1]["history"] for folder in (single, tmp_path))
     clock = ("images_per_second", "waiting_share")
@@ -220,12 +220,12 @@ def test_watching_the_test_set_changes_nothing_else(single: Path, tmp_path: Path
         }
 
 
-def test_a_folder_with_another_cells_result_is_not_overwritten(
+def test_a_folder_with_another_runs_result_is_not_overwritten(
     single: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (single / "result.json").read_bytes()
-    assert run_main(["--directory", str(single), *CELL, "loss.weight=0.5"]) == 2
-    assert "holds the result of another cell" in capsys.readouterr().err
+    assert run_main(["--directory", str(single), *RUN, "loss.weight=0.5"]) == 2
+    assert "holds the result of another run" in capsys.readouterr().err
     assert (single / "result.json").read_bytes() == before
 
 
@@ -244,7 +244,7 @@ def test_a_sweep_over_data_that_is_not_there_says_so_once() -> None:
 
 
 def test_two_ranks_test_every_picture_once(single: Path, tmp_path: Path) -> None:
-    words = [*CELL, "trainer=ddp_cpu", "data.minival=0.11"]
+    words = [*RUN, "trainer=ddp_cpu", "data.minival=0.11"]
     done = fer("train", *words, f"hydra.run.dir={tmp_path / 'ddp'}")
     assert done.returncode == 0, done.stdout + done.stderr
     told = result(tmp_path / "ddp")

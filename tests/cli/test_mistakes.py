@@ -44,8 +44,8 @@ class Mistake:
         """What `fer` says before it starts any child."""
         return self.line(main.main(words))
 
-    def cell(self, *words: str) -> str:
-        """What the child says that a cell is trained in."""
+    def run(self, *words: str) -> str:
+        """What the child says that a run is trained in."""
         return self.line(run_main(words))
 
 
@@ -79,7 +79,7 @@ def test_misspelt_key_in_a_sweep(mistake: Mistake) -> None:
 
 
 def test_a_loss_that_takes_no_soft_labels(mistake: Mistake, no_data: None) -> None:
-    line = mistake.cell("data=ferplus", "data.soft_labels=true", "backbone=tiny", "loss=cluster")
+    line = mistake.run("data=ferplus", "data.soft_labels=true", "backbone=tiny", "loss=cluster")
     assert "data.soft_labels=true: ClusterHead takes class indices only" in line
 
 
@@ -121,12 +121,12 @@ def test_a_sweep_without_its_flag(mistake: Mistake) -> None:
     ],
 )
 def test_a_wrong_value(mistake: Mistake, word: str, said: str) -> None:
-    assert said in mistake.cell(*SMALL, "loss=cluster", "class_weights=none", word)
+    assert said in mistake.run(*SMALL, "loss=cluster", "class_weights=none", word)
 
 
 @pytest.mark.usefixtures("no_data")
 def test_a_samplers_wrong_number(mistake: Mistake) -> None:
-    assert "q must be in [0, 1], got 7" in mistake.cell(*SMALL, "sampler=power", "sampler.q=7")
+    assert "q must be in [0, 1], got 7" in mistake.run(*SMALL, "sampler=power", "sampler.q=7")
 
 
 @pytest.mark.usefixtures("no_data")
@@ -134,7 +134,7 @@ def test_misspelt_key_in_a_users_yaml(mistake: Mistake) -> None:
     options = mistake.folder / "mine" / "loss"
     options.mkdir(parents=True)
     (options / "mine.yaml").write_text("_target_: fer_lightning.losses.cluster.ClusterHead\nwieght: 0.5\n")
-    line = mistake.cell("--config-dir", str(options.parent), *SMALL, "loss=mine")
+    line = mistake.run("--config-dir", str(options.parent), *SMALL, "loss=mine")
     assert "loss.wieght" in line
     assert "did you mean weight?" in line
 
@@ -143,21 +143,21 @@ def test_misspelt_key_in_a_users_yaml(mistake: Mistake) -> None:
 def test_weights_that_do_not_fit(mistake: Mistake) -> None:
     other = TimmBackbone("resnet18", mean=(0.5,) * 3, std=(0.5,) * 3)
     torch.save(other.network.state_dict(), mistake.folder / "other.pt")
-    line = mistake.cell("backbone=mobilenetv1_vggface2", f"backbone.weights={mistake.folder / 'other.pt'}")
+    line = mistake.run("backbone=mobilenetv1_vggface2", f"backbone.weights={mistake.folder / 'other.pt'}")
     assert "do not fit" in line
     assert "other.pt" in line
 
 
 @pytest.mark.usefixtures("no_data")
 def test_weights_that_are_not_there(mistake: Mistake) -> None:
-    line = mistake.cell("backbone=seresnet50_vggface2", "backbone.weights=/nowhere/senet50.safetensors")
+    line = mistake.run("backbone=seresnet50_vggface2", "backbone.weights=/nowhere/senet50.safetensors")
     assert "/nowhere/senet50.safetensors" in line
     assert "no such file" in line
 
 
 @pytest.mark.usefixtures("no_data")
 def test_weights_that_are_not_given(mistake: Mistake) -> None:
-    assert "backbone.weights is not set" in mistake.cell("backbone=seresnet50_vggface2")
+    assert "backbone.weights is not set" in mistake.run("backbone=seresnet50_vggface2")
 
 
 @pytest.mark.usefixtures("no_data")
@@ -186,12 +186,12 @@ def test_a_checkpoint_that_carries_code(mistake: Mistake) -> None:
 
 
 def test_a_wrong_root(mistake: Mistake) -> None:
-    line = mistake.cell("data=affectnet", "data.root=/nowhere/AffectNet")
+    line = mistake.run("data=affectnet", "data.root=/nowhere/AffectNet")
     assert "/nowhere/AffectNet" in line
 
 
 def test_no_root(mistake: Mistake) -> None:
-    assert "data.root" in mistake.cell("data=affectnet")
+    assert "data.root" in mistake.run("data=affectnet")
 
 
 def test_a_csv_without_a_needed_column(mistake: Mistake) -> None:
@@ -201,13 +201,13 @@ def test_a_csv_without_a_needed_column(mistake: Mistake) -> None:
     for name in ("training", "validation"):
         header = "subDirectory_filePath,face_x,face_y,face_width,face_height,facial_landmarks,valence,arousal"
         (lists / f"{name}.csv").write_text(f"{header}\n1/a.jpg,0,0,9,9,,0,0\n")
-    line = mistake.cell("data=affectnet", f"data.root={mistake.folder / 'set'}")
+    line = mistake.run("data=affectnet", f"data.root={mistake.folder / 'set'}")
     assert "expression" in line
     assert ".csv" in line
 
 
 def test_a_class_with_no_images(mistake: Mistake) -> None:
-    line = mistake.cell(*SMALL, "data.classes=[neutral,happy,bored]")
+    line = mistake.run(*SMALL, "data.classes=[neutral,happy,bored]")
     assert "bored" in line
 
 

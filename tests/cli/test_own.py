@@ -151,11 +151,11 @@ def fer(folder: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def sweep(folder: Path) -> dict[str, Path]:
-    """Folders of a cell with softmax and one with the own loss, with everything else the user's own."""
+    """Folders of a run with softmax and one with the own loss, with everything else the user's own."""
     fer(folder, "train", "-m", *WORDS, "loss=softmax,mine", "hydra.sweep.dir=runs")
-    cells = {path.parent.name.partition("-")[0]: path.parent for path in folder.glob("runs/*/result.json")}
-    assert sorted(cells) == ["mine", "softmax"]
-    return cells
+    runs = {path.parent.name.partition("-")[0]: path.parent for path in folder.glob("runs/*/result.json")}
+    assert sorted(runs) == ["mine", "softmax"]
+    return runs
 
 
 @pytest.fixture(autouse=True)
@@ -175,8 +175,8 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def result(cell: Path) -> dict:
-    return json.loads((cell / "result.json").read_text())
+def result(run: Path) -> dict:
+    return json.loads((run / "result.json").read_text())
 
 
 def test_the_example_is_short() -> None:
@@ -189,7 +189,7 @@ def test_a_table_has_a_row_for_the_own_loss_and_trains_nothing_again(folder: Pat
     shown = fer(folder, "table", "show", "runs")
     assert re.search(r"^mine x mine\b", shown, re.MULTILINE)
     again = fer(folder, "table", "run", "table.yaml", "--config-dir", "conf", "--out", "runs")
-    assert "all 2 cells are complete, nothing is trained" in again
+    assert "all 2 runs are complete, nothing is trained" in again
     assert re.search(r"^mine\b", again, re.MULTILINE)
 
 
@@ -250,7 +250,7 @@ def test_evaluate_takes_no_path_for_an_option(option: str, said: str) -> None:
         merged(evil_card(data=option), [], None)
 
 
-def test_edited_code_makes_another_cell_and_evaluate_says_so(
+def test_edited_code_makes_another_run_and_evaluate_says_so(
     folder: Path,
     sweep: dict[str, Path],
     tmp_path: Path,
@@ -436,9 +436,9 @@ def test_an_own_schedule_moves_the_learning_rate(tmp_path: Path) -> None:
     config = compose(["schedule=mine", "optimizer.lr=0.4"], str(tmp_path / "conf"))
     check(config)
     assert config["schedule"]["_source_"]
-    (_, fit), *_ = build.fits(config)
+    (_, stage), *_ = build.stages(config)
     parameters = Network(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
-    optimizer, schedule = build.recipe(config, fit).build(parameters, 11)
+    optimizer, schedule = build.recipe(config, stage).build(parameters, 11)
     rates = []
     for _ in range(11):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -451,8 +451,8 @@ def test_an_own_schedule_that_fails_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine_other.py").write_text("def fails(progress):\n    return 1 / 0\n")
     write(tmp_path, "schedule", "_target_: mine_other.fails\nwarmup: 0.0\n")
     config = compose(["schedule=mine"], str(tmp_path / "conf"))
-    (_, fit), *_ = build.fits(config)
+    (_, stage), *_ = build.stages(config)
     with pytest.raises(
         UserError, match=r"schedule: ZeroDivisionError: division by zero \(mine_other.py, line 2\)"
     ):
-        build.recipe(config, fit)
+        build.recipe(config, stage)

@@ -30,7 +30,7 @@ def table(action: str, folder: Path) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the table was stopped after its first cell."""
+    """A folder in which the table was stopped after its first run."""
     folder = tmp_path_factory.mktemp("table")
     (folder / "small.yaml").write_text(TABLE)
     process = table("run", folder)
@@ -60,16 +60,16 @@ def test_the_same_command_does_what_is_missing_and_then_nothing(stopped: Path) -
     assert "softmax: 0 of 1 missing" in plan
     assert "cluster: 1 of 1 missing" in plan
     again = table("run", stopped).communicate()[0]
-    assert "1 of 2 cells are complete, 1 to do" in again
+    assert "1 of 2 runs are complete, 1 to do" in again
     assert before.items() <= results(stopped).items()
     complete = results(stopped)
     assert len(complete) == 2
     begin = time.monotonic()
     last = table("run", stopped).communicate()[0]
     assert time.monotonic() - begin < 60
-    assert "all 2 cells are complete, nothing is trained" in last
+    assert "all 2 runs are complete, nothing is trained" in last
     assert results(stopped) == complete
-    for name in ("table.csv", "table.md", "table.tex", "table.svg", "cells.csv", "report.html"):
+    for name in ("table.csv", "table.md", "table.tex", "table.svg", "runs.csv", "report.html"):
         assert str(Path("runs") / name) in last
         assert (stopped / "runs" / name).stat().st_size > 0
     assert "cluster" in (stopped / "runs" / "table.md").read_text()

@@ -15,7 +15,7 @@ PROTOCOL = {"data": "synthetic", "numerics": identity.NUMERICS}
 
 
 def name(config: dict[str, Any], protocol: dict[str, Any] = PROTOCOL) -> str:
-    return identity.cell_name(config, protocol)
+    return identity.run_name(config, protocol)
 
 
 @pytest.fixture

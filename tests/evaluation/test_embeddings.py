@@ -16,20 +16,20 @@ from fer_lightning.evaluation.embeddings import backbone_embeddings, embeddings_
 from fer_lightning.models.forward_pass import Pass
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
-from fer_lightning.run.set_up import Cell, set_up
+from fer_lightning.run.set_up import RunSetup, set_up
 from fer_lightning.run.train_stages import Training
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1"]
 FROZEN = [*SMALL, "stage=feature_extraction", "stage.epochs=3", "trainer.precision=64-true", "loss=cluster"]
 
 
-def cell(*words: str) -> Cell:
+def setup(*words: str) -> RunSetup:
     config = compose([*FROZEN, *words])
     check(config)
     return set_up(config)
 
 
-def trained(made: Cell, directory: Path) -> dict[str, Tensor]:
+def trained(made: RunSetup, directory: Path) -> dict[str, Tensor]:
     """The weights after the last epoch."""
     return {name: value.clone() for name, value in Training(made, directory).run().state_dict().items()}
 
@@ -38,8 +38,8 @@ def trained(made: Cell, directory: Path) -> dict[str, Tensor]:
 def test_training_from_embeddings_is_training_through_the_backbone(tmp_path: Path, views: int) -> None:
     """Some pictures are shown several times an epoch, and there are more or fewer views than epochs."""
     words = [f"stage.feature_extraction.views={views}", "sampler=repeat_factor", "class_weights=min_over_count"]
-    cached = trained(cell(*words), tmp_path / "cached")
-    live = trained(cell(*words, "stage.feature_extraction.cached=false"), tmp_path / "live")
+    cached = trained(setup(*words), tmp_path / "cached")
+    live = trained(setup(*words, "stage.feature_extraction.cached=false"), tmp_path / "live")
     assert cached.keys() == live.keys()
     for name, value in live.items():
         if value.is_floating_point():
@@ -49,7 +49,7 @@ def test_training_from_embeddings_is_training_through_the_backbone(tmp_path: Pat
 
 def test_views_change_what_is_learnt_and_so_does_their_seed(tmp_path: Path) -> None:
     found = [
-        trained(cell(*words), tmp_path / str(number))["neck.0.weight"]
+        trained(setup(*words), tmp_path / str(number))["neck.0.weight"]
         for number, words in enumerate(
             (
                 [],
@@ -64,7 +64,7 @@ def test_views_change_what_is_learnt_and_so_does_their_seed(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("cached", ["true", "false"])
 def test_a_frozen_backbone_is_the_same_to_the_last_bit_afterwards(tmp_path: Path, cached: str) -> None:
-    made = cell(f"stage.feature_extraction.cached={cached}", "stage.epochs=1")
+    made = setup(f"stage.feature_extraction.cached={cached}", "stage.epochs=1")
     before = {name: value.clone() for name, value in made.backbone.state_dict().items()}
     trained(made, tmp_path)
     kept = torch.load(tmp_path / "best.ckpt", weights_only=True)["state_dict"]
@@ -78,7 +78,7 @@ def test_a_view_is_one_of_the_pictures_augmented_draws() -> None:
     assert views.of(Pick(5, 0, 0)) == Pick(5, 0, 0)
     assert views.of(Pick(5, 4, 0)) == Pick(5, 1, 0)
     assert views.of(Pick(5, 4, 2)) == Pick(5, 0, 0)  # shown again in an epoch it is another view
-    data = cell().data
+    data = setup().data
     seen = data.seen_by_a_frozen_backbone(views)
     shown = [seen.dataset("train", training=True)[Pick(3, epoch, 0)][0] for epoch in range(6)]
     assert all(torch.equal(shown[k], shown[k + 3]) for k in range(3))
@@ -101,30 +101,30 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_cells_of_all_losses_and_seeds_share_their_embeddings(
+def test_runs_of_all_losses_and_seeds_share_their_embeddings(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     words = ["stage.feature_extraction.views=2", "stage.epochs=1", "stage.feature_extraction.views_seed=11"]
-    trained(cell(*words, "seed=0"), tmp_path / "first")
+    trained(setup(*words, "seed=0"), tmp_path / "first")
     names = computed(monkeypatch)
-    trained(cell(*words, "seed=1", "loss=center", "sampler=balanced"), tmp_path / "second")
+    trained(setup(*words, "seed=1", "loss=center", "sampler=balanced"), tmp_path / "second")
     assert not [name for name in names if name.startswith("embedding")]
 
 
 @pytest.fixture(scope="module")
-def some() -> Cell:
-    return cell()
+def some() -> RunSetup:
+    return setup()
 
 
-def key(made: Cell, part: str = "train", how: Pass | None = None, view: int | None = None, **more: Any) -> str:
+def key(made: RunSetup, part: str = "train", how: Pass | None = None, view: int | None = None, **more: Any) -> str:
     return embeddings_key(made.backbone, made.data, part, how or made.how, view=view, **more)
 
 
-def test_the_key_is_the_same_for_the_same(some: Cell) -> None:
-    assert key(some) == key(cell("seed=3", "loss=softmax", "data.batch_size=32", "data.workers=1"))
+def test_the_key_is_the_same_for_the_same(some: RunSetup) -> None:
+    assert key(some) == key(setup("seed=3", "loss=softmax", "data.batch_size=32", "data.workers=1"))
 
 
-def test_any_change_of_an_ingredient_is_another_key(some: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_change_of_an_ingredient_is_another_key(some: RunSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, buffers, code, faces, part, rows, side, mirror, view, views' seed and transform, way, versions."""
     keys = {"as it is": key(some), "part": key(some, "test"), "mirrored": key(some, mirrored=True)}
     for name, words in {
@@ -137,7 +137,7 @@ def test_any_change_of_an_ingredient_is_another_key(some: Cell, monkeypatch: pyt
         "normalisation": ["backbone.mean=[0.4,0.5,0.5]"],
         "network": ["backbone.arguments.layers=[1,1,1,2]"],
     }.items():
-        keys[name] = key(cell(*words))
+        keys[name] = key(setup(*words))
     for name, how in {
         "precision": Pass("cpu", "bf16-mixed", True),
         "float32": Pass("cpu", "32-true", True),
@@ -170,15 +170,15 @@ def test_the_transform_of_views_is_what_the_config_says() -> None:
     codes = set()
     for words in (["transform=paper"], ["transform=strong"], ["transform.rotate=11.0"]):
         config = compose([*FROZEN, "stage.feature_extraction.views=2", *words])
-        ((_, fit),) = build.fits(config)
-        views = build.views(config, fit)
+        ((_, stage),) = build.stages(config)
+        views = build.views(config, stage)
         assert views is not None
         codes.add(views.code)
     assert len(codes) == 3
 
 
 def test_a_half_written_entry_is_computed_again(
-    some: Cell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    some: RunSetup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FER_CACHE", str(tmp_path))
     expected = backbone_embeddings(some.backbone, some.data, "minival", some.how, keep=False)

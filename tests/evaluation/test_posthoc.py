@@ -215,7 +215,7 @@ def test_only_a_plain_linear_layer_can_be_normed() -> None:
     assert "tau_norm" not in posthoc.corrected(bayes(500), bayes(500)[0], STATS, Cosine())
 
 
-def cell(labels: list[int], protocol: dict[str, str]) -> Any:
+def setup(labels: list[int], protocol: dict[str, str]) -> Any:
     return SimpleNamespace(
         data=SimpleNamespace(labels=lambda part: np.array(labels)), stats=STATS, protocol=protocol
     )
@@ -224,11 +224,11 @@ def cell(labels: list[int], protocol: dict[str, str]) -> Any:
 def test_no_columns_but_a_notice_where_there_is_nothing_to_fit_on() -> None:
     made = {"faces": "f", "minival": "m"}
     model: Any = SimpleNamespace(card={"protocol": made})
-    columns, (notice,) = final_test.corrected(model, cell([0, 1, 2], made), torch.zeros(3, 4))
+    columns, (notice,) = final_test.corrected(model, setup([0, 1, 2], made), torch.zeros(3, 4))
     assert not columns
     assert "no picture of d" in notice
     columns, (notice,) = final_test.corrected(
-        model, cell([0, 1, 2, 3], {**made, "minival": "n"}), torch.zeros(3, 4)
+        model, setup([0, 1, 2, 3], {**made, "minival": "n"}), torch.zeros(3, 4)
     )
     assert not columns
     assert "not the one that the checkpoint was chosen by" in notice

@@ -66,7 +66,7 @@ def pictures(count: int) -> TensorDataset:
     return TensorDataset(images, torch.arange(count) % 2)
 
 
-def fit(trained: FERModule, epochs: int = 2) -> None:
+def stage(trained: FERModule, epochs: int = 2) -> None:
     """Two steps an epoch and a validation after each, by the real Trainer."""
     trainer = Trainer(
         accelerator="cpu",
@@ -156,7 +156,7 @@ def test_a_fit_moves_all_that_is_trained_and_nothing_that_is_frozen(
     """Parameters and buffers, to the last bit."""
     made = module(frozen, batch_norm)
     before = state(made.network.backbone)
-    fit(made)
+    stage(made)
     for name, value in state(made.network.backbone).items():
         assert torch.equal(value, before[name]) != is_trained(name, frozen, batch_norm), name
 

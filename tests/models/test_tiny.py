@@ -23,7 +23,7 @@ def completed(cache: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> 
     return state_hash(backbone)
 
 
-def test_the_cells_seed_does_not_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_runs_seed_does_not_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = completed(tmp_path / "a", monkeypatch, "seed=0")
     assert completed(tmp_path / "b", monkeypatch, "seed=5") == first
     assert completed(tmp_path / "c", monkeypatch, "backbone.seed=1") != first
@@ -35,7 +35,7 @@ def test_it_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert completed(tmp_path, monkeypatch) == first
 
 
-def test_random_weights_follow_the_cells_seed() -> None:
+def test_random_weights_follow_the_runs_seed() -> None:
     hashes = [
         state_hash(build.backbone(compose([*RECIPE, f"seed={seed}"]), pretrained=False)) for seed in (0, 0, 1)
     ]

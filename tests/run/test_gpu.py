@@ -39,17 +39,17 @@ FASTER = ["trainer.compile=true", "trainer.accumulate=2", "optimizer.ema_decay=0
 @pytest.mark.parametrize(
     "more", [[], FASTER, ["stage.feature_extraction.views=2"]], ids=["plain", "faster", "views"]
 )
-def test_a_cell_in_bfloat16_and_channels_last(tmp_path: Path, more: list[str]) -> None:
+def test_a_run_in_bfloat16_and_channels_last(tmp_path: Path, more: list[str]) -> None:
     words = [*SMALL, "trainer=gpu", "loss=cluster", "class_weights=min_over_count", *more]
-    assert run_main(["--directory", str(tmp_path / "cell"), *words]) == 0
-    told = json.loads((tmp_path / "cell" / "result.json").read_text())
+    assert run_main(["--directory", str(tmp_path / "run"), *words]) == 0
+    told = json.loads((tmp_path / "run" / "result.json").read_text())
     assert sum(map(sum, told["confusion"])) == 2400
     assert told["provenance"]["machine"]["device"] != "cpu"
 
 
-def test_a_loss_that_is_not_finite_ends_a_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_is_not_finite_ends_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [*SMALL, "trainer=gpu", "stage=fine_tuning", "optimizer.lr=1e30"]
-    assert run_main(["--directory", str(tmp_path / "cell"), *words]) == 1
+    assert run_main(["--directory", str(tmp_path / "run"), *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "in epoch 1 of 1: the loss is nan" in line
     assert "not finite for 64 of 64 samples: " in line
@@ -58,5 +58,5 @@ def test_a_loss_that_is_not_finite_ends_a_cell(tmp_path: Path, capsys: pytest.Ca
 
 def test_nccl_with_every_gpu_there_is(tmp_path: Path) -> None:
     words = [*SMALL, "trainer=ddp", f"trainer.devices={torch.cuda.device_count()}", "data.batch_size=64"]
-    assert run_main(["--directory", str(tmp_path / "cell"), *words]) == 0
-    assert sum(map(sum, json.loads((tmp_path / "cell" / "result.json").read_text())["confusion"])) == 2400
+    assert run_main(["--directory", str(tmp_path / "run"), *words]) == 0
+    assert sum(map(sum, json.loads((tmp_path / "run" / "result.json").read_text())["confusion"])) == 2400

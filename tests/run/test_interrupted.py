@@ -1,4 +1,4 @@
-"""A cell that is stopped and started again ends with the digits of one that was left alone, whatever it was."""
+"""A run that is stopped and started again ends with the digits of one that was left alone, whatever it was."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ from fer_lightning.training.trainer import LAST
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=5"]
 EPOCHS = 3
-CELLS = {
+RUNS = {
     "feature extraction": ["stage=feature_extraction", "loss=cluster", "sampler=progressive"],
     "views": ["stage=feature_extraction", "stage.feature_extraction.views=2", "loss=sparse_center"],
     "frozen, not cached": ["stage=feature_extraction", "stage.feature_extraction.cached=false", "loss=center"],
@@ -43,7 +43,7 @@ CELLS = {
     ],
     "bf16, accumulated": ["stage=fine_tuning", "trainer.precision=bf16-mixed", "trainer.accumulate=2"],
 }
-cells = pytest.mark.parametrize("words", CELLS.values(), ids=CELLS)
+runs = pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
 
 
 class CutError(Exception):
@@ -104,7 +104,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, words: list[str], directory: Pa
         return runs
 
 
-@cells
+@runs
 def test_cut_at_every_epoch_boundary_it_ends_with_the_same_digits(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
 ) -> None:
@@ -124,7 +124,7 @@ def test_cut_at_every_epoch_boundary_it_ends_with_the_same_digits(
 
 
 def test_cut_between_training_and_test_it_is_only_tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    words = CELLS["fine-tuning"]
+    words = RUNS["fine-tuning"]
     train(words, tmp_path / "alone")
 
     def fail(*_: Any) -> None:
@@ -142,7 +142,7 @@ def test_cut_between_training_and_test_it_is_only_tested(monkeypatch: pytest.Mon
 
 
 def test_what_an_interrupted_fit_logged_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    words = CELLS["fine-tuning"]
+    words = RUNS["fine-tuning"]
     interrupted(monkeypatch, words, tmp_path)
     epochs: list[str] = []
     for path in (tmp_path / "logs/fine_tuning").glob("metrics*.csv"):
@@ -155,7 +155,7 @@ def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def trial(directory: Path) -> float:
-        train_and_test.train(config(CELLS["fine-tuning"]), directory, directory, trial=True)
+        train_and_test.train(config(RUNS["fine-tuning"]), directory, directory, trial=True)
         return float(json.loads((directory / results.TRIAL).read_text())["minival_macro_recall"])
 
     def fail(*_: Any) -> None:
@@ -169,18 +169,18 @@ def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(
     assert {path.name for path in (tmp_path / "cut").iterdir()} == {results.TRIAL, "logs"}
 
 
-def test_a_cell_killed_when_its_result_was_written_is_complete_and_tidied(tmp_path: Path) -> None:
-    words = CELLS["fine-tuning"]
+def test_a_run_killed_when_its_result_was_written_is_complete_and_tidied(tmp_path: Path) -> None:
+    words = RUNS["fine-tuning"]
     train(words, tmp_path)
     (tmp_path / LAST).write_text("left over")
     train(words, tmp_path)
     assert not (tmp_path / LAST).exists()
 
 
-def test_another_cells_half_trained_folder_is_refused(
+def test_another_runs_half_trained_folder_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = CELLS["fine-tuning"]
+    words = RUNS["fine-tuning"]
     with monkeypatch.context() as patch:
         patch.setattr(train_and_test, "finish", lambda *_: (_ for _ in ()).throw(CutError()))
         with pytest.raises(CutError):
@@ -188,7 +188,7 @@ def test_another_cells_half_trained_folder_is_refused(
     before = (tmp_path / LAST).read_bytes()
     other = [*SMALL, *words, f"stage.epochs={EPOCHS}", "loss.weight=0.3"]
     assert run_main(["--directory", str(tmp_path), *other]) == 2
-    assert "holds another cell, half trained" in capsys.readouterr().err
+    assert "holds another run, half trained" in capsys.readouterr().err
     assert (tmp_path / LAST).read_bytes() == before
 
 
@@ -212,9 +212,9 @@ def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(tmp_path: P
 
 
 def stopped_by_a_limit(directory: Path, size: int, *words: str) -> None:
-    """Run a cell that may write no more than so many bytes to one file, and see it stopped in one line."""
-    cell = [*SMALL, *CELLS["fine-tuning"], "class_weights=min_over_count", f"stage.epochs={EPOCHS}", *words]
-    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(directory), *cell]
+    """Train a run that may write no more than so many bytes to one file, and see it stopped in one line."""
+    setup = [*SMALL, *RUNS["fine-tuning"], "class_weights=min_over_count", f"stage.epochs={EPOCHS}", *words]
+    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(directory), *setup]
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
     done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
     assert done.returncode == 74, done.stderr
@@ -224,19 +224,19 @@ def stopped_by_a_limit(directory: Path, size: int, *words: str) -> None:
     assert {path.name for path in directory.iterdir()} <= {"logs", ".lock"}
 
 
-def test_a_full_disk_stops_a_cell_that_then_goes_on(tmp_path: Path) -> None:
-    train(CELLS["fine-tuning"], tmp_path / "alone")
+def test_a_full_disk_stops_a_run_that_then_goes_on(tmp_path: Path) -> None:
+    train(RUNS["fine-tuning"], tmp_path / "alone")
     half = (tmp_path / "alone" / results.CHECKPOINT).stat().st_size // 2
     stopped_by_a_limit(tmp_path / "ranks", half, "trainer=ddp_cpu")
     stopped_by_a_limit(tmp_path / "full", half)
-    train(CELLS["fine-tuning"], tmp_path / "full")
+    train(RUNS["fine-tuning"], tmp_path / "full")
     assert digits(tmp_path / "full") == digits(tmp_path / "alone")
 
 
 def test_a_fit_that_ends_before_its_first_epoch_is_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*SMALL, *CELLS["fine-tuning"], "trainer.max_steps=1"]
+    words = [*SMALL, *RUNS["fine-tuning"], "trainer.max_steps=1"]
     assert run_main(["--directory", str(tmp_path), *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line == "fer: trainer.max_steps=1: fine_tuning ended before an epoch did; raise it"

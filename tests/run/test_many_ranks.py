@@ -21,7 +21,7 @@ from fer_lightning.core.processes import GRACE
 from fer_lightning.evaluation import results
 from fer_lightning.run import claim, launch
 
-CELL = [
+RUN = [
     *("data.rows=803", "data.minival=0.3", "data.batch_size=32", "backbone.people=20", "backbone.pictures=10"),
     *("backbone.epochs=1", "stage.epochs=3", "optimizer.lr=0.003", "stage.fine_tuning.batch_norm=never"),
     *("loss=cluster", "class_weights=min_over_count", "sampler=progressive", "trainer.precision=64-true"),
@@ -39,7 +39,7 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def apart(one: Path, other: Path) -> float:
-    """Largest difference between the weights that two cells have kept."""
+    """Largest difference between the weights that two runs have kept."""
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     return max((first[name] - second[name]).abs().max().item() for name in first)
@@ -65,21 +65,21 @@ def scores(directory: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("ranks") / "alone"
-    assert forked(CELL, directory) == 0
+    assert forked(RUN, directory) == 0
     return directory
 
 
 @pytest.fixture(scope="module")
 def two(alone: Path) -> Path:
     directory = alone.parent / "two"
-    assert forked([*CELL, "trainer=ddp_cpu"], directory) == 0
+    assert forked([*RUN, "trainer=ddp_cpu"], directory) == 0
     return directory
 
 
 @pytest.fixture(scope="module")
 def four(alone: Path) -> Path:
     directory = alone.parent / "four"
-    assert forked([*CELL, "trainer=ddp_cpu", "trainer.devices=4"], directory) == 0
+    assert forked([*RUN, "trainer=ddp_cpu", "trainer.devices=4"], directory) == 0
     return directory
 
 
@@ -128,8 +128,8 @@ def run_both(commands: list[list[str]], environments: list[dict[str, str]]) -> N
 def test_two_torchrun_agents_as_two_nodes_train_what_one_node_trains(two: Path) -> None:
     directory = two.parent / "torchrun"
     meeting = ["--master-addr", "127.0.0.1", "--master-port", port()]
-    cell = ["-m", "fer_lightning.run", "--directory", str(directory), *CELL]
-    words = [*cell, "trainer=ddp_cpu", "trainer.devices=1", "trainer.nodes=2"]
+    setup = ["-m", "fer_lightning.run", "--directory", str(directory), *RUN]
+    words = [*setup, "trainer=ddp_cpu", "trainer.devices=1", "trainer.nodes=2"]
     agents = [
         [
             "torch.distributed.run",
@@ -155,7 +155,7 @@ def test_two_tasks_of_a_slurm_job_train_what_one_node_trains(two: Path) -> None:
     directory = two.parent / "slurm"
     job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1"}
     job |= {"SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
-    words = ["fer_lightning.run", "--directory", str(directory), *CELL, "trainer=slurm", "trainer.accelerator=cpu"]
+    words = ["fer_lightning.run", "--directory", str(directory), *RUN, "trainer=slurm", "trainer.accelerator=cpu"]
     tasks = [{**job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank} for rank in ("0", "1")]
     run_both([[*words, "trainer.precision=64-true"]] * 2, tasks)
     assert apart(two, directory) == 0
@@ -163,24 +163,24 @@ def test_two_tasks_of_a_slurm_job_train_what_one_node_trains(two: Path) -> None:
 
 
 def test_slurm_without_srun_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert forked([*CELL, "trainer=slurm", "trainer.accelerator=cpu"], tmp_path) == 2
+    assert forked([*RUN, "trainer=slurm", "trainer.accelerator=cpu"], tmp_path) == 2
     said = (tmp_path / results.LOG).read_text()
     assert said.startswith("fer: trainer=slurm: SLURM_PROCID is not set; start it in a SLURM job: srun")
     assert len(said.splitlines()) == 1
 
 
 def test_several_nodes_need_somebody_who_starts_them(tmp_path: Path) -> None:
-    assert forked([*CELL, "trainer=ddp_cpu", "trainer.nodes=2"], tmp_path) == 2
+    assert forked([*RUN, "trainer=ddp_cpu", "trainer.nodes=2"], tmp_path) == 2
     assert "trainer.nodes=2: start the ranks with torchrun or srun" in (tmp_path / results.LOG).read_text()
 
 
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[launch.Child, Path]]:
-    """Starts a cell of two ranks that would train for long, and returns when it is in the middle of it."""
+    """Starts a run of two ranks that would train for long, and returns when it is in the middle of it."""
 
     def begin() -> tuple[launch.Child, Path]:
         directory = tmp_path_factory.mktemp("long")
-        words = ["--directory", str(directory), *CELL, "trainer=ddp_cpu", "stage.epochs=200", "trainer.timeout=4"]
+        words = ["--directory", str(directory), *RUN, "trainer=ddp_cpu", "stage.epochs=200", "trainer.timeout=4"]
         process = launch.child([*words, "stage=fine_tuning"])
         deadline = time.monotonic() + 120
         while not (directory / "last.ckpt").exists() and time.monotonic() < deadline:
@@ -191,7 +191,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], tuple[lau
     return begin
 
 
-def test_a_hung_rank_ends_the_cell_in_the_time_that_was_set(
+def test_a_hung_rank_ends_the_run_in_the_time_that_was_set(
     training: Callable[[], tuple[launch.Child, Path]],
 ) -> None:
     process, directory = training()

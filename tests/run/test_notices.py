@@ -20,16 +20,16 @@ from fer_lightning.models.neck import Identity, LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.run.notices import Imbalance, about_the_head, about_the_imbalance
 from fer_lightning.training import class_weights
-from fer_lightning.training.stage import Fit
+from fer_lightning.training.stage import Stage
 
 STATS = ClassStats(("a", "b"), (5, 5))
 AFFECTNET = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)
 
 
 def told(head: type[SoftmaxHead], neck: type[nn.Module], freeze: str | int, **more: Any) -> list[str]:
-    fit = Fit(1, pretrained=True, freeze=freeze, batch_norm="with_block", loss="cell", lr_scale=1.0)
+    stage = Stage(1, pretrained=True, freeze=freeze, batch_norm="with_block", loss="run", lr_scale=1.0)
     made = head(4 if neck is Identity else 512, STATS, **more)
-    return list(about_the_head(Network(nn.Identity(), neck(4), made), fit))
+    return list(about_the_head(Network(nn.Identity(), neck(4), made), stage))
 
 
 @pytest.mark.parametrize("head", [CenterHead, IslandHead])
@@ -71,7 +71,7 @@ def imbalance(
     head: type[SoftmaxHead] = SoftmaxHead,
     **own: Any,
 ) -> list[str]:
-    """What is told on AffectNet's class proportions, in a cell of ten epochs."""
+    """What is told on AffectNet's class proportions, in a run of ten epochs."""
     labels = np.repeat(np.arange(8), [n // 50 for n in AFFECTNET.counts])
     said = Imbalance(
         scheme=scheme,

@@ -1,4 +1,4 @@
-"""Ranks as processes: what the end of each means for the cell."""
+"""Ranks as processes: what the end of each means for the run."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ import pytest
 from processes import tree
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from fer_lightning.core.errors import CellFailed, Stopped, UserError
+from fer_lightning.core.errors import RunFailed, Stopped, UserError
 from fer_lightning.run import start_ranks
 from fer_lightning.training import distributed
 
@@ -80,11 +80,11 @@ def test_every_rank_knows_who_it_is_and_they_meet(tmp_path: Path) -> None:
     ("error", "kind", "said"),
     [
         (UserError("loss.weight: no"), UserError, "loss.weight: no"),
-        (CellFailed("nan in step 3"), CellFailed, "nan in step 3"),
-        (ArithmeticError("so it\nis"), CellFailed, "ArithmeticError: so it is"),
+        (RunFailed("nan in step 3"), RunFailed, "nan in step 3"),
+        (ArithmeticError("so it\nis"), RunFailed, "ArithmeticError: so it is"),
     ],
 )
-def test_what_the_rank_that_failed_says_is_what_the_cell_says(
+def test_what_the_rank_that_failed_says_is_what_the_run_says(
     others: Work, on: int, error: Exception, kind: type[UserError], said: str
 ) -> None:
     begin = time.monotonic()
@@ -126,5 +126,5 @@ def test_a_lost_rank_and_a_silent_one_are_told_apart(tmp_path: Path) -> None:
                 time.sleep(30)
             distributed.agree(0)
 
-    with pytest.raises(CellFailed, match=r"rank 1 had no answer from the others for trainer.timeout=2 s"):
+    with pytest.raises(RunFailed, match=r"rank 1 had no answer from the others for trainer.timeout=2 s"):
         start(hang)

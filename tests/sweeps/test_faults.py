@@ -1,4 +1,4 @@
-"""A sweep of two-rank cells that is killed again and again ends with the table of one that was left alone.
+"""A sweep of two-rank runs that is killed again and again ends with the table of one that was left alone.
 
 All of it takes minutes: `make test-faults`. A short part of it runs with the other tests.
 """
@@ -49,7 +49,7 @@ def start(folder: Path, words: list[str]) -> Sweep:
 
 
 def ranks_of(sweep: Sweep) -> list[int]:
-    """Process ids of the ranks that train now: the two children of the cell, which is the server's only child."""
+    """Process ids of the ranks that train now: the two children of the run, which is the server's only child."""
     for pid in tree(sweep.pid):
         own = tree(pid)
         if len(own) == 2 and all(not tree(rank) for rank in own):
@@ -72,7 +72,7 @@ def kill(sweep: Sweep, victim: str, sign: signal.Signals) -> bool:
 
 
 def digits(folder: Path) -> dict[str, Any]:
-    """All numbers of a sweep that training decides, by cell."""
+    """All numbers of a sweep that training decides, by run."""
     found = {}
     for path in folder.glob("*/result.json"):
         told = json.loads(path.read_text())
@@ -91,7 +91,7 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def whole_files(folder: Path) -> dict[str, tuple[int, int]]:
-    """The complete cells, and when their results and their last checkpoints were written."""
+    """The complete runs, and when their results and their last checkpoints were written."""
     return {
         path.parent.name: (path.stat().st_mtime_ns, (path.parent / results.CHECKPOINT).stat().st_mtime_ns)
         for path in folder.glob("*/result.json")
@@ -101,7 +101,7 @@ def whole_files(folder: Path) -> dict[str, tuple[int, int]]:
 def torment(
     folder: Path, words: list[str], faults: list[tuple[str, signal.Signals]], chance: random.Random
 ) -> None:
-    """Kill a sweep once for each fault, start it again where it is gone, until all cells are there."""
+    """Kill a sweep once for each fault, start it again where it is gone, until all runs are there."""
     complete: dict[str, tuple[int, int]] = {}
     code: int | None = None
     waiting = list(faults)
@@ -119,13 +119,13 @@ def torment(
             begun = len(list(folder.glob("*/log.txt")))
             if begun < 1 + 4 * (len(faults) - len(waiting)) // len(faults):
                 moment = time.monotonic() + chance.uniform(0, 2.5)
-                continue  # faults are spread over the sweep, from its first cell to its fourth
+                continue  # faults are spread over the sweep, from its first run to its fourth
             if time.monotonic() < moment:
                 continue
             if sweep.poll() is None and kill(sweep, *waiting[0]):
                 victim, sign = waiting.pop(0)
                 moment = time.monotonic() + chance.uniform(0, 2.5)
-                print(f"{time.strftime('%X')} {sign.name} to {victim}, {begun} cells begun", flush=True)
+                print(f"{time.strftime('%X')} {sign.name} to {victim}, {begun} runs begun", flush=True)
                 if victim in ("parent", "group"):
                     expected = 128 + sign if sign != signal.SIGKILL else -sign
                     assert sweep.wait(60) in (expected, -sign), (victim, sign)
@@ -133,9 +133,9 @@ def torment(
                 for path in folder.glob("*/result.json"):
                     json.loads(path.read_text())  # whole
         code = sweep.returncode
-        assert not [cell.label for cell in planned_run.read(folder) if cell.state() == State.FAILED]
+        assert not [run.label for run in planned_run.read(folder) if run.state() == State.FAILED]
         now = whole_files(folder)
-        assert complete.items() <= now.items(), "a complete cell was trained again"
+        assert complete.items() <= now.items(), "a complete run was trained again"
         complete = now
         assert not any(is_there(pid) for pid in tree(sweep.pid))
     assert not waiting, "it was done before all faults had come"
@@ -153,7 +153,7 @@ def same_in_the_end(undisturbed: Path, folder: Path) -> None:
     assert len(digits(folder)) == 6
     assert digits(folder) == digits(undisturbed)
     assert table(folder) == table(undisturbed)
-    assert {cell.state() for cell in planned_run.read(folder)} == {State.DONE}
+    assert {run.state() for run in planned_run.read(folder)} == {State.DONE}
     left = {path.name for path in folder.glob("*-*/*")} | {path.name for path in folder.glob("*-*/.*")}
     kept = {"result.json", "predictions.parquet", "embeddings.npz", "embedding2d.npz", "best.ckpt", "logs"}
     assert left <= {*kept, "log.txt", ".lock"}

@@ -1,4 +1,4 @@
-"""Cells of any sweep on a machine have GPUs of their own."""
+"""Runs of any sweep on a machine have GPUs of their own."""
 
 import threading
 from pathlib import Path
@@ -14,7 +14,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
 
 
-def test_two_cells_have_different_ones_and_a_third_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_have_different_ones_and_a_third_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(gpu_leases.VISIBLE, "3,5,6")
     order: list[str] = []
 
@@ -34,7 +34,7 @@ def test_two_cells_have_different_ones_and_a_third_waits(monkeypatch: pytest.Mon
     assert order == ["the first two end", "3,5"]
 
 
-def test_a_cell_of_several_gpus_holds_none_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_several_gpus_holds_none_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(gpu_leases.VISIBLE, "0,1")
     with gpu_leases.leased(1):
         waiting = threading.Thread(target=lambda: gpu_leases.leased(2).__enter__(), daemon=True)

@@ -14,26 +14,26 @@ from fer_lightning.evaluation import results
 from fer_lightning.run import claim
 from fer_lightning.sweeps import optuna_search as search_module
 from fer_lightning.sweeps.optuna_search import Search
-from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planned_run import PlannedRun
 
 WORDS = ["optimizer.lr=tag(log, interval(1e-4, 1.0))", "loss=softmax,cluster", "seed=3"]
 
 
 class Knowing:
-    """Knows cells by their words, without a child process."""
+    """Knows runs by their words, without a child process."""
 
-    def planned(self, overrides: Sequence[str], base: Path, label: str, *, trial: bool = False) -> Planned:
+    def planned(self, overrides: Sequence[str], base: Path, label: str, *, trial: bool = False) -> PlannedRun:
         assert trial
-        return Planned(tuple(overrides), base / content_hash(list(overrides))[:8], label, trial)
+        return PlannedRun(tuple(overrides), base / content_hash(list(overrides))[:8], label, trial)
 
 
 class StoppedError(Exception):
     """What stops a search in these tests."""
 
 
-def score(cell: Planned) -> float:
+def score(run: PlannedRun) -> float:
     """Best at lr = 0.01 with cluster."""
-    told = dict(word.split("=") for word in cell.words)
+    told = dict(word.split("=") for word in run.words)
     return 0.9 - 0.1 * abs(math.log10(float(told["optimizer.lr"])) + 2) - 0.1 * (told["loss"] == "softmax")
 
 
@@ -44,20 +44,20 @@ class Training:
     fails = -1
     trained: list[str]
 
-    def __init__(self, cells: Sequence[Planned], *_: object, **__: object) -> None:
-        self.cells = cells
+    def __init__(self, runs: Sequence[PlannedRun], *_: object, **__: object) -> None:
+        self.runs = runs
 
     def train(self) -> None:
-        for cell in self.cells:
+        for run in self.runs:
             if len(Training.trained) >= Training.stop_after:
                 raise StoppedError
-            Training.trained.append(cell.label)
-            cell.directory.mkdir(exist_ok=True)
+            Training.trained.append(run.label)
+            run.directory.mkdir(exist_ok=True)
             if len(Training.trained) - 1 == Training.fails:
-                (cell.directory / claim.FAILURE).write_text(json.dumps({"said": "diverged"}))
+                (run.directory / claim.FAILURE).write_text(json.dumps({"said": "diverged"}))
             else:
-                told = {"stages": [{"minival_macro_recall": score(cell)}], "seconds": 1.0}
-                (cell.directory / results.TRIAL).write_text(json.dumps(told))
+                told = {"stages": [{"minival_macro_recall": score(run)}], "seconds": 1.0}
+                (run.directory / results.TRIAL).write_text(json.dumps(told))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""What has become of a sweep's cells, read from their folders."""
+"""What has become of a sweep's runs, read from their folders."""
 
 import json
 from pathlib import Path
@@ -10,23 +10,23 @@ from fer_lightning.core.errors import Stopped, stopped_by_a_full_disk
 from fer_lightning.evaluation import results
 from fer_lightning.run import claim
 from fer_lightning.sweeps import planned_run
-from fer_lightning.sweeps.planned_run import Planned, State
+from fer_lightning.sweeps.planned_run import PlannedRun, State
 
 
-def planned(base: Path, name: str, *, trial: bool = False, error: str = "") -> Planned:
-    return Planned((f"loss={name}",), base / name, f"the {name} one", trial, error=error)
+def planned(base: Path, name: str, *, trial: bool = False, error: str = "") -> PlannedRun:
+    return PlannedRun((f"loss={name}",), base / name, f"the {name} one", trial, error=error)
 
 
-def done(cell: Planned, score: float) -> None:
-    cell.directory.mkdir()
+def done(run: PlannedRun, score: float) -> None:
+    run.directory.mkdir()
     stages = [{"minival_macro_recall": score}]
     told = {"metrics": {"macro_recall": score - 0.1}, "protocol": {}, "stages": stages, "seconds": 5.0}
-    (cell.directory / (results.TRIAL if cell.trial else results.RESULT)).write_text(json.dumps(told))
+    (run.directory / (results.TRIAL if run.trial else results.RESULT)).write_text(json.dumps(told))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A cell in each state, a trial, one that was never planned, and one that cannot be."""
+    """A run in each state, a trial, one that was never planned, and one that cannot be."""
     made = {name: planned(tmp_path, name) for name in ("done", "running", "failed", "stopped", "missing")}
     trial = planned(tmp_path, "trial", trial=True)
     planned_run.note_down([*made.values(), trial, planned(tmp_path, "odd", error="loss: no")], tmp_path)
@@ -53,7 +53,7 @@ def test_each_state_is_told_with_what_matters_of_it(folder: Path, capsys: pytest
         "failed   the failed one: ZeroDivisionError: by nothing",
         "failed   the odd one: loss: no",
         "running  the running one: epoch 3 of 10, 5 s left",
-        "8 cells: 1 running, 2 failed, 1 stopped, 1 missing, 3 done",
+        "8 runs: 1 running, 2 failed, 1 stopped, 1 missing, 3 done",
         "the sweep's own command with --retry-failed trains the failed ones anew",
     ]
 
@@ -63,7 +63,7 @@ def test_nothing_to_tell_of_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureF
     assert main.main(["sweep", "status", str(tmp_path / "nowhere")]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 2
-    assert "no cells were planned or trained here" in said[0]
+    assert "no runs were planned or trained here" in said[0]
     assert "no such folder" in said[1]
 
 
@@ -76,10 +76,10 @@ def test_plans_of_several_sweeps_are_joined_and_the_same_one_replaced(tmp_path: 
     other = tmp_path / "other"
     planned_run.note_down([bad], other)
     planned_run.note_down([planned(other, "a")], other)  # mended: planned by the same words
-    assert [cell.state() for cell in planned_run.read(other)] == [State.MISSING]
+    assert [run.state() for run in planned_run.read(other)] == [State.MISSING]
 
 
-def test_a_cell_that_is_complete_is_unlocked_for_good(tmp_path: Path) -> None:
+def test_a_run_that_is_complete_is_unlocked_for_good(tmp_path: Path) -> None:
     with claim.claimed(tmp_path):
         assert claim.is_claimed(tmp_path)
     assert not claim.is_claimed(tmp_path)
@@ -94,7 +94,7 @@ def test_an_attempt_takes_an_earlier_failure_away(tmp_path: Path) -> None:
         assert claim.read_failure(tmp_path) is None
 
 
-def test_a_full_disk_is_no_failure_of_the_cell(tmp_path: Path) -> None:
+def test_a_full_disk_is_no_failure_of_the_run(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="No space"), claim.failure_noted(tmp_path), stopped_by_a_full_disk():
         raise OSError(28, "No space left on device")
     assert claim.read_failure(tmp_path) is None

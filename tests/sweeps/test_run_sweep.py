@@ -1,4 +1,4 @@
-"""Sweeps through Hydra's launchers: each gives the same table, failures stay alone, no cell is trained twice."""
+"""Sweeps through Hydra's launchers: each gives the same table, failures stay alone, no run is trained twice."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def numbers(folder: Path) -> dict[str, Any]:
 
 
 def trained(folder: Path) -> list[int]:
-    """How often each cell was trained from its first epoch on."""
+    """How often each run was trained from its first epoch on."""
     logs = [path.read_text() for path in folder.glob("*/log.txt")]
     return [len(re.findall(r"epoch 1 of 2", log)) for log in logs]
 
@@ -74,7 +74,7 @@ def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sweep") / "basic"
     code, said = sweep(folder, *GRID)
     assert code == 0, said
-    assert "0 of 4 cells are complete, 4 to do" in said
+    assert "0 of 4 runs are complete, 4 to do" in said
     assert re.search(
         r"\[4 of 4\] loss=cluster seed=1: macro recall \d+\.\d, minival \d+\.\d, in .* s; best by", said
     )
@@ -107,16 +107,16 @@ def test_what_is_complete_is_left_alone_and_what_is_new_is_added(basic: Path) ->
     before = {path: path.stat().st_mtime_ns for path in basic.glob("*/result.json")}
     code, said = sweep(basic, *GRID)
     assert code == 0
-    assert "all 4 cells are complete, nothing is trained" in said
+    assert "all 4 runs are complete, nothing is trained" in said
     code, said = sweep(basic, "loss=softmax", "seed=0,2")
     assert code == 0
-    assert "1 of 2 cells are complete, 1 to do" in said
+    assert "1 of 2 runs are complete, 1 to do" in said
     assert before.items() <= {path: path.stat().st_mtime_ns for path in basic.glob("*/result.json")}.items()
     status, _ = fer("sweep", "status", str(basic)).communicate()
-    assert "5 cells: 5 done" in status
+    assert "5 runs: 5 done" in status
 
 
-def test_two_sweeps_of_one_moment_train_each_cell_once(basic: Path) -> None:
+def test_two_sweeps_of_one_moment_train_each_run_once(basic: Path) -> None:
     folder = basic.parent / "together"
     words = ["train", "-m", *SMALL, *GRID, f"hydra.sweep.dir={folder}"]
     both = [fer(*words), fer(*words)]
@@ -128,7 +128,7 @@ def test_two_sweeps_of_one_moment_train_each_cell_once(basic: Path) -> None:
     assert trained(folder) == [1] * 4
 
 
-def test_a_cell_that_fails_is_named_and_the_others_are_right(basic: Path) -> None:
+def test_a_run_that_fails_is_named_and_the_others_are_right(basic: Path) -> None:
     folder = basic.parent / "a bad value"
     code, said = sweep(folder, "loss=softmax", "seed=0,1", "loss.label_smoothing=0.0,2.0")
     assert code == 1
@@ -137,12 +137,12 @@ def test_a_cell_that_fails_is_named_and_the_others_are_right(basic: Path) -> Non
         name: told for name, told in numbers(basic).items() if "softmax" in name and "s2" not in name
     }
     status = fer("sweep", "status", str(folder))
-    assert "4 cells: 2 failed, 2 done" in status.communicate()[0]
+    assert "4 runs: 2 failed, 2 done" in status.communicate()[0]
     assert status.returncode == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_exception_on_one_rank_alone_fails_that_cell_alone(tmp_path: Path, rank: int) -> None:
+def test_an_exception_on_one_rank_alone_fails_that_run_alone(tmp_path: Path, rank: int) -> None:
     (tmp_path / "conf/loss").mkdir(parents=True)
     (tmp_path / "failing.py").write_text(FAILING)
     (tmp_path / "conf/loss/failing.yaml").write_text(f"_target_: failing.FailingHead\nrank: {rank}\n")
@@ -162,26 +162,26 @@ def test_an_exception_on_one_rank_alone_fails_that_cell_alone(tmp_path: Path, ra
 
 def test_what_failed_is_tried_anew_when_asked(basic: Path) -> None:
     folder = basic.parent / "tried anew"
-    (cell,) = basic.glob("softmax-none-feature_extraction-s0-*")
-    (folder / cell.name).mkdir(parents=True)
-    (folder / cell.name / claim.FAILURE).write_text(json.dumps({"said": "out of memory", "when": 0.0}))
+    (run,) = basic.glob("softmax-none-feature_extraction-s0-*")
+    (folder / run.name).mkdir(parents=True)
+    (folder / run.name / claim.FAILURE).write_text(json.dumps({"said": "out of memory", "when": 0.0}))
     code, said = sweep(folder, "loss=softmax", "seed=0")
     assert code == 1
     assert re.search("failed: data.rows=803.* seed=0: out of memory", said)
     assert "--retry-failed trains it anew" in said
     code, said = sweep(folder, "loss=softmax", "seed=0", "--retry-failed")
     assert code == 0, said
-    assert numbers(folder)[cell.name] == numbers(basic)[cell.name]
-    assert not (folder / cell.name / claim.FAILURE).exists()
+    assert numbers(folder)[run.name] == numbers(basic)[run.name]
+    assert not (folder / run.name / claim.FAILURE).exists()
 
 
-def test_a_cell_that_somebody_trains_is_not_trained_beside_it(basic: Path) -> None:
+def test_a_run_that_somebody_trains_is_not_trained_beside_it(basic: Path) -> None:
     folder = basic.parent / "claimed"
     with claim.claimed(folder):
         process = fer("train", *SMALL, "loss=softmax", f"hydra.run.dir={folder}")
         said, _ = process.communicate(timeout=200)
     assert process.returncode == 75
-    assert "another process trains this cell at the moment" in said
+    assert "another process trains this run at the moment" in said
     assert not (folder / claim.FAILURE).exists()
 
 

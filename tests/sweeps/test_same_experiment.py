@@ -1,4 +1,4 @@
-"""Cells that are the same experiment in other words are found; cells that are not are left alone."""
+"""Runs that are the same experiment in other words are found; runs that are not are left alone."""
 
 from __future__ import annotations
 
@@ -86,40 +86,40 @@ def test_other_faces_make_another_experiment() -> None:
     assert objective(config, {"faces": "a"}, STATS).factor_to(objective(config, {"faces": "b"}, STATS)) is None
 
 
-def test_cells_in_which_nothing_is_trained_are_the_same() -> None:
+def test_runs_in_which_nothing_is_trained_are_the_same() -> None:
     nothing = Objective("rest", torch.zeros(1, dtype=torch.float64))
     assert nothing.factor_to(nothing) == 1
     assert Distinct[str]().add("a", nothing) is None
 
 
-def first_same(cells: list[Objective]) -> list[tuple[int, float] | None]:
-    """For each cell the first earlier one that is the same, or else the same but for a factor, from all pairs."""
+def first_same(runs: list[Objective]) -> list[tuple[int, float] | None]:
+    """For each run the first earlier one that is the same, or else the same but for a factor, from all pairs."""
     found: list[tuple[int, float] | None] = []
-    for place, own in enumerate(cells):
-        factors = [(k, other.factor_to(own)) for k, other in enumerate(cells[:place])]
+    for place, own in enumerate(runs):
+        factors = [(k, other.factor_to(own)) for k, other in enumerate(runs[:place])]
         same = [(k, factor) for k, factor in factors if factor is not None]
         found.append(min(same, key=lambda pair: pair[1] != 1, default=None))
     return found
 
 
-def test_cells_that_are_the_same_are_found_as_from_all_pairs() -> None:
+def test_runs_that_are_the_same_are_found_as_from_all_pairs() -> None:
     losses = ("softmax", "focal", "focal loss.gamma=0.0", "center", "center loss.weight=0.0")
     weights = ("none", "inverse", "min_over_count", "median_frequency", "power class_weights.gamma=0.0")
     composer = Composer()
-    cells = [
+    runs = [
         objective(composer(f"loss={a} class_weights={b} {c} seed={d} stage=fine_tuning".split()), {}, STATS)
         for a, b, c, d in product(losses, weights, (AS_IS, ""), (0, 1))
     ]
     distinct: Distinct[int] = Distinct()
-    found = [distinct.add(place, cell) for place, cell in enumerate(cells)]
-    expected = first_same(cells)
+    found = [distinct.add(place, run) for place, run in enumerate(runs)]
+    expected = first_same(runs)
     assert found == expected
     factors = [pair[1] for pair in expected if pair]
     assert len(factors) > 40
     assert len({round(factor, 6) for factor in factors}) > 2
 
 
-def test_a_cell_that_is_another_one_is_not_another_ones_factor() -> None:
+def test_a_run_that_is_another_one_is_not_another_ones_factor() -> None:
     draw = torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     distinct: Distinct[str] = Distinct()
     assert distinct.add("one", Objective("rest", draw)) is None
@@ -130,18 +130,18 @@ def test_a_cell_that_is_another_one_is_not_another_ones_factor() -> None:
     assert distinct.add("near", Objective("rest", draw + 1e-3)) is None
 
 
-def test_cells_with_other_seeds_are_compared_by_the_same_answers() -> None:
+def test_runs_with_other_seeds_are_compared_by_the_same_answers() -> None:
     before = same_experiment._answers.cache_info().misses
-    cells = [of(f"loss=focal loss.gamma=1.75 seed={seed} optimizer.lr=0.0{seed}1") for seed in range(5)]
-    assert same_experiment._answers.cache_info().misses - before <= 2  # a softmax stage, and the cell's
-    assert all(torch.equal(cell.answers, cells[0].answers) for cell in cells)
-    assert len({cell.rest for cell in cells}) == 5
+    runs = [of(f"loss=focal loss.gamma=1.75 seed={seed} optimizer.lr=0.0{seed}1") for seed in range(5)]
+    assert same_experiment._answers.cache_info().misses - before <= 2  # a softmax stage, and the run's
+    assert all(torch.equal(run.answers, runs[0].answers) for run in runs)
+    assert len({run.rest for run in runs}) == 5
 
 
 @pytest.mark.parametrize(
     "word", ["loss.gamma=1.5", "class_weights=inverse", "stage.epochs=5", "neck=identity stage=feature_extraction"]
 )
-def test_what_is_remembered_is_not_taken_for_another_cells(word: str) -> None:
+def test_what_is_remembered_is_not_taken_for_another_runs(word: str) -> None:
     base, other = of("loss=focal"), of(f"loss=focal {word}")
     assert base.factor_to(other) is None
     same_experiment._answers.cache_clear()

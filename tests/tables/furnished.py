@@ -1,4 +1,4 @@
-"""Made-up cells with all that a cell leaves: histories, predictions, embeddings, geometry."""
+"""Made-up runs with all that a run leaves: histories, predictions, embeddings, geometry."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def stages_of(level: float, centers: bool, random: np.random.Generator) -> list[
 
 
 def furnish(folder: Path, name: str, said: dict[str, Any], level: float, images: int, **other: Any) -> None:
-    """Write a cell whose macro recall is about ``level``, with everything in its folder."""
+    """Write a run whose macro recall is about ``level``, with everything in its folder."""
     random = np.random.default_rng([said["seed"], int(1000 * level)])
     labels = np.repeat(np.arange(len(CLASSES)), images // len(CLASSES))
     centers = said["choices"]["loss"] in WITH_CENTERS

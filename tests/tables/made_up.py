@@ -1,4 +1,4 @@
-"""Folders of made-up cells."""
+"""Folders of made-up runs."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def corrected(recall: float) -> dict[str, Any]:
 
 
 def put(folder: Path, name: str, content: dict[str, Any]) -> None:
-    """Write a cell."""
+    """Write a run."""
     (folder / name).mkdir(parents=True)
     (folder / name / results.RESULT).write_text(json.dumps(content))
 
 
 def fill(folder: Path, rows: dict[tuple[str, str], list[float]]) -> None:
-    """A cell for each (loss, class weights) and seed, with the macro recall given."""
+    """A run for each (loss, class weights) and seed, with the macro recall given."""
     for (loss, weights), values in rows.items():
         for seed, value in enumerate(values):
             put(folder, f"{loss}-{weights}-s{seed}", result(value, config(loss, weights, seed)))
@@ -152,11 +152,11 @@ def predicted(
     after: dict[str, np.ndarray] | None = None,
     **other: Any,
 ) -> None:
-    """Write a cell with its predictions, class indices (n,), and the metrics that follow from them.
+    """Write a run with its predictions, class indices (n,), and the metrics that follow from them.
 
     Args:
-        folder: of the cells.
-        name: of the cell's own.
+        folder: of the runs.
+        name: of the run's own.
         said: its config.
         labels: (n,) class indices.
         predictions: (n,) class indices.
@@ -197,7 +197,7 @@ def answers(random: np.random.Generator, recall: float, seeds: int, difficulty: 
 
 
 def answering(folder: Path, rows: dict[tuple[str, str], float], seeds: int = 5) -> None:
-    """A cell with predictions for each (loss, class weights) and seed, with about the recall given."""
+    """A run with predictions for each (loss, class weights) and seed, with about the recall given."""
     random = np.random.default_rng(7)
     difficulty = random.standard_normal(len(LABELS))
     for (loss, weights), recall in rows.items():

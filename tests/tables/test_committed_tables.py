@@ -11,12 +11,12 @@ from fer_lightning.core.emotions import EMOTIONS
 from fer_lightning.tables import plan
 
 RESULTS = Path(__file__).parents[2] / "experiments" / "results"
-TABLES = sorted(path.parent for path in RESULTS.glob("*/cells.csv"))
+TABLES = sorted(path.parent for path in RESULTS.glob("*/runs.csv"))
 
 
 @pytest.fixture(params=TABLES, ids=lambda folder: folder.name)
-def cells(request: pytest.FixtureRequest) -> tuple[str, list[dict[str, str]]]:
-    with (request.param / "cells.csv").open() as stream:
+def runs(request: pytest.FixtureRequest) -> tuple[str, list[dict[str, str]]]:
+    with (request.param / "runs.csv").open() as stream:
         return request.param.name, list(csv.DictReader(stream))
 
 
@@ -24,8 +24,8 @@ def test_there_is_a_table_on_drawn_and_one_on_real_faces() -> None:
     assert {"embedded", "ferplus"} <= {folder.name for folder in TABLES}
 
 
-def test_every_cell_of_the_tables_file_is_there(cells: tuple[str, list[dict[str, str]]]) -> None:
-    name, rows = cells
+def test_every_run_of_the_tables_file_is_there(runs: tuple[str, list[dict[str, str]]]) -> None:
+    name, rows = runs
     file = plan.load(name)
     found = {(row["method"], int(row["seed"])) for row in rows}
     assert len(found) == len(rows)
@@ -41,8 +41,8 @@ def test_every_cell_of_the_tables_file_is_there(cells: tuple[str, list[dict[str,
 FOLLOWING = {f"loss={name}" for name in ("center", "contrastive_center", "cluster", "affinity")}
 
 
-def test_every_running_center_stays_near_its_class_mean(cells: tuple[str, list[dict[str, str]]]) -> None:
-    name, rows = cells
+def test_every_running_center_stays_near_its_class_mean(runs: tuple[str, list[dict[str, str]]]) -> None:
+    name, rows = runs
     running = {
         row.method
         for row in plan.load(name).rows

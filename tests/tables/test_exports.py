@@ -76,7 +76,7 @@ def test_markdown_worked_by_hand(tmp_path):
     assert line.endswith("| 3 |")
 
 
-def test_markdown_has_an_equal_number_of_cells_in_every_line(seven):
+def test_markdown_has_an_equal_number_of_runs_in_every_line(seven):
     lines = [line for line in exports.to_markdown(seven).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {9, 5}
     assert "| center † |" in lines[4]
@@ -90,13 +90,13 @@ def test_foot_says_what_a_reader_has_to_know(seven):
         "† One of the three methods that the abstract of Ngo & Yoon",
         "Seeds: 0, 1, 2.",
         "A row with fewer than 5 seeds: no value is marked as best",
-        "Over the seeds only, as their cells hold no such predictions: those of all rows.",
+        "Over the seeds only, as their runs hold no such predictions: those of all rows.",
         "Optimism gap (the best epoch on the test set in place of the minival's choice): not measured.",
         "From the 240 images alone macro recall has a standard error of 3.3 points.",
         "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
         "copies of test images: 7. Files set aside as unusable: 3.",
         "Versions: python 3.12.1, torch 2.11.0.",
-        "Run time of the 21 cells: 35 min.",
+        "Run time of the 21 runs: 35 min.",
     ):
         assert part in text
     assert re.search(r"Protocol [0-9a-f]{8}:", text)
@@ -138,7 +138,7 @@ def test_mixed_provenance_is_listed(tmp_path):
     other = {"versions": {"torch": "2.12.0"}, "machine": {"device": "cuda"}}
     put(tmp_path, "other", result(0.5, config("softmax", "none", 2), provenance=other))
     text = exports.to_markdown(load(tmp_path))
-    assert "Versions: mixed. 2 cells with python 3.12.1, torch 2.11.0; 1 cell with torch 2.12.0." in text
+    assert "Versions: mixed. 2 runs with python 3.12.1, torch 2.11.0; 1 run with torch 2.12.0." in text
     assert "Machine: mixed." in text
 
 
@@ -146,19 +146,19 @@ def test_missing_seeds_are_shown(tmp_path):
     fill(tmp_path, {PLAIN: [0.6, 0.61]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     text = exports.to_markdown(load(tmp_path))
-    assert "So far (2 of 6 cells)." in text
+    assert "So far (2 of 6 runs)." in text
     assert "| softmax | 59.5 ± 0.7 (2 of 3) | 60.5 ± 0.7 (2 of 3) |" in text
     assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
-    assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none." in text
+    assert "4 of 6 runs are missing: softmax has 0, 1; cluster has none." in text
     exports.picture(load(tmp_path), tmp_path / "partial.svg")
 
 
-def test_show_refuses_a_table_that_lacks_cells_unless_that_is_asked_for(tmp_path, capsys):
+def test_show_refuses_a_table_that_lacks_runs_unless_that_is_asked_for(tmp_path, capsys):
     fill(tmp_path, {PLAIN: [0.6, 0.61]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     assert main.main(["table", "show", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "4 of 6 cells are missing: softmax has 0, 1; cluster has none; run the rest, or say --allow" in line
+    assert "4 of 6 runs are missing: softmax has 0, 1; cluster has none; run the rest, or say --allow" in line
     assert not (tmp_path / "table.md").exists()
     assert main.main(["table", "show", str(tmp_path), "--allow-partial"]) == 0
     assert "2 of 3" in (tmp_path / "table.md").read_text()
@@ -233,7 +233,7 @@ def test_where_all_are_as_good_it_is_said(tmp_path):
 
 
 class Structure(HTMLParser):
-    """Rows of cells: (tag, attributes, text)."""
+    """Rows of runs: (tag, attributes, text)."""
 
     def __init__(self, text):
         super().__init__()
@@ -299,13 +299,13 @@ def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
         tested = 0.61  # with mirror images, say: not what an epoch is to be held against
         put(tmp_path, f"a{seed}", result(tested, config("softmax", "none", seed), stages=stages))
     table = load(tmp_path)
-    told = "3.5 points more macro recall than the one chosen by the minival (2.0 to 5.0 over 2 cells)"
+    told = "3.5 points more macro recall than the one chosen by the minival (2.0 to 5.0 over 2 runs)"
     assert told in exports.to_markdown(table)
     line = read_csv(table)[0]
     gap = [float(line[f"optimism_gap_{part}"]) for part in ("mean", "low", "high")]
     assert gap == pytest.approx([0.035, 0.02, 0.05])
-    cells = list(csv.DictReader(io.StringIO(exports.to_cells_csv(table))))
-    assert [cell["optimism_gap"][:4] for cell in cells] == ["0.05", "0.02", ""]
+    runs = list(csv.DictReader(io.StringIO(exports.to_runs_csv(table))))
+    assert [run["optimism_gap"][:4] for run in runs] == ["0.05", "0.02", ""]
 
 
 def test_the_search_is_told_at_the_foot(tmp_path):
@@ -389,7 +389,7 @@ def test_numbers():
 def test_write_and_picture(tmp_path):
     seven_rows(tmp_path)
     paths = exports.write(load(tmp_path), tmp_path / "out")
-    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "cells.csv", "table.svg"]
+    assert [path.name for path in paths] == ["table.csv", "table.md", "table.tex", "runs.csv", "table.svg"]
     assert sorted((tmp_path / "out").iterdir()) == sorted(paths)
     texts = [node.text for node in ET.parse(paths[-1]).iter("{http://www.w3.org/2000/svg}text")]
     assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
@@ -424,11 +424,11 @@ def test_contrasts_are_in_every_format_that_has_words(tmp_path):
         assert text.count("cluster: 10.0 points above softmax. Not decided with 3 seeds, it takes 5") == 1
 
 
-def test_cells_csv_has_a_line_a_cell(tmp_path):
+def test_runs_csv_has_a_line_a_run(tmp_path):
     drift = {"neutral": 0.1, "happy": 0.2, "fear": 0.3}
     put(tmp_path, "a", result(0.5, config("center", "none", 1), center_drift=drift))
     put(tmp_path, "b", result(0.6, config("softmax", "none", 0)))
-    lines = list(csv.DictReader(io.StringIO(exports.to_cells_csv(load(tmp_path)))))
+    lines = list(csv.DictReader(io.StringIO(exports.to_runs_csv(load(tmp_path)))))
     softmax, center = lines
     assert (center["method"], center["seed"], center["center_drift_fear"]) == ("center", "1", "0.3")
     assert (softmax["method"], softmax["seed"], softmax["center_drift_fear"]) == ("softmax", "0", "")
@@ -444,7 +444,7 @@ def test_corrections_after_training_are_shown_beside_what_was_trained(tmp_path):
     assert "| softmax | 51.0 | 56.0 | 51.0 | 0.570 | 0.570 |" in text
     assert "| softmax + logit adjustment | 55.0 ± 1.4 | 56.0 ± 1.4 |" in text
     assert text.count("fitted on the minival") == 1
-    line = next(csv.DictReader(io.StringIO(exports.to_cells_csv(table))))
+    line = next(csv.DictReader(io.StringIO(exports.to_runs_csv(table))))
     assert float(line["logit_adjustment_macro_recall"]) == pytest.approx(0.55)
     assert float(line["temperature_ece"]) == pytest.approx(0.56)
 
@@ -457,11 +457,11 @@ def test_a_row_with_fewer_seeds_by_plan_is_complete_and_the_foot_says_so(tmp_pat
     fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.7, 0.71]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     told = json.loads((tmp_path / "table.json").read_text())
-    assert "1 of 6 cells are missing: cluster has 0, 1." in exports.to_markdown(load(tmp_path))
+    assert "1 of 6 runs are missing: cluster has 0, 1." in exports.to_markdown(load(tmp_path))
     told["rows"][1]["seeds"] = [0, 1]
     (tmp_path / "table.json").write_text(json.dumps(told))
     table = load(tmp_path)
-    assert table.cells == (5, 5)
+    assert table.runs == (5, 5)
     text = exports.to_markdown(table)
     assert "missing" not in text
     assert "Planned with fewer: cluster with 2." in text

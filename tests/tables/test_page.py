@@ -23,7 +23,7 @@ from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.store.prepare import prepare
 from fer_lightning.evaluation import results
-from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output.page import (
     calibration,
@@ -72,7 +72,7 @@ class Reading(HTMLParser):
 
 
 def written(folder, out=None):
-    """The page of a folder of cells: as text, and read."""
+    """The page of a folder of runs: as text, and read."""
     text = page.write(load(folder), out or folder)[-1].read_text()
     return text, check(text)
 
@@ -99,23 +99,23 @@ def check(text):
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report") / "cells"
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report") / "runs"
     furnished(folder, seeds=2, images=160)
     return folder
 
 
 @pytest.fixture(scope="module")
-def made(cells):
-    paths = page.write(load(cells), cells / "out")
+def made(runs):
+    paths = page.write(load(runs), runs / "out")
     return paths, paths[-1].read_text()
 
 
 @pytest.fixture
 def few(tmp_path):
     """Two rows by two seeds with all there is."""
-    furnished(tmp_path / "cells", [EIGHT[0], EIGHT[-2]], seeds=2, images=80)
-    return tmp_path / "cells"
+    furnished(tmp_path / "runs", [EIGHT[0], EIGHT[-2]], seeds=2, images=80)
+    return tmp_path / "runs"
 
 
 @pytest.fixture(scope="module")
@@ -135,13 +135,13 @@ def stored(tmp_path_factory):
 
 
 def rename(file, ids):
-    """Give a cell's predictions other ids."""
+    """Give a run's predictions other ids."""
     told = parquet.read_table(file)
     parquet.write_table(told.set_column(told.column_names.index("id"), "id", pa.array(ids)), file)
 
 
 def edit(folder, change, name=results.RESULT):
-    """Change the JSON files of a folder's cells."""
+    """Change the JSON files of a folder's runs."""
     for path in folder.glob(f"*/{name}"):
         told = json.loads(path.read_text())
         change(told)
@@ -158,7 +158,7 @@ def test_the_page_has_all_sections_and_a_figure_for_what_was_trained(made):
     assert [one["href"][1:] for one in reading.all("a")] == names
     figures = made[1].split("<section ")
     count = {name: part.count("<svg ") for name, part in zip(names, figures[1:], strict=True)}
-    # eight rows, of which two share their cells; five heads have centers
+    # eight rows, of which two share their runs; five heads have centers
     assert {name: n for name, n in count.items() if n} == {
         "recall": 1, "training": 7, "embeddings": 7, "spread": 1, "centers": 5, "calibration": 7, "search": 8
     }  # fmt: skip
@@ -176,10 +176,10 @@ def test_the_page_holds_no_ids_no_pictures_and_no_paths_where_they_may_not_be_sh
         assert "<img" not in text
 
 
-def test_figures_are_files_too_on_white_and_by_themselves(made, cells):
+def test_figures_are_files_too_on_white_and_by_themselves(made, runs):
     paths, _ = made
-    assert paths[-1] == cells / "out" / "report.html"
-    assert {path.parent for path in paths[:-1]} == {cells / "out" / "figures"}
+    assert paths[-1] == runs / "out" / "report.html"
+    assert {path.parent for path in paths[:-1]} == {runs / "out" / "figures"}
     for path in paths[:-1]:
         text = path.read_text()
         ET.fromstring(text)
@@ -359,12 +359,12 @@ def test_faces_are_shown_where_they_may_be_and_their_store_is_there(tmp_path, st
     folder, ids, digest = stored
     protocol = {**PROTOCOL, "classes": CLASSES, "faces": digest}
 
-    def fill_with(redistributable, cells, paths):
+    def fill_with(redistributable, runs, paths):
         provenance = {"versions": {}, "machine": {}, "paths": paths}
         data = {"train": dict.fromkeys(CLASSES, 10), "redistributable": redistributable}
-        furnish(cells, "a", config(), 0.5, 80, provenance=provenance, protocol=protocol, data=data)
-        rename(cells / "a" / results.PREDICTIONS, ids)
-        return written(cells)
+        furnish(runs, "a", config(), 0.5, 80, provenance=provenance, protocol=protocol, data=data)
+        rename(runs / "a" / results.PREDICTIONS, ids)
+        return written(runs)
 
     text, reading = fill_with(True, tmp_path / "shown", {"faces": str(folder)})
     faces = reading.all("img")
@@ -400,24 +400,24 @@ def test_shares_of_a_confusion_matrix_are_means_of_the_seeds_shares(tmp_path):
     np.testing.assert_allclose(confusion.share(row), expected)
 
 
-def test_a_corrected_row_has_its_own_confusion_matrix(cells):
-    told = json.loads((cells / FIRST / results.RESULT).read_text())
-    table = load(cells)
+def test_a_corrected_row_has_its_own_confusion_matrix(runs):
+    told = json.loads((runs / FIRST / results.RESULT).read_text())
+    table = load(runs)
     corrected = next(row for row in table.rows if row.posthoc)
     expected = told["posthoc"]["logit_adjustment"]["confusion"]
-    assert corrected.cells[0].result["posthoc"]["logit_adjustment"]["confusion"] == expected
-    only = corrected.__class__(**{**vars(corrected), "cells": corrected.cells[:1]})
+    assert corrected.runs[0].result["posthoc"]["logit_adjustment"]["confusion"] == expected
+    only = corrected.__class__(**{**vars(corrected), "runs": corrected.runs[:1]})
     counts = np.array(expected, float)
     np.testing.assert_allclose(confusion.share(only), counts / counts.sum(1, keepdims=True))
 
 
-def cell(*stages, recall=0.5):
+def run(*stages, recall=0.5):
     told = [{"name": f"s{k}", "best_epoch": 0, "history": epochs} for k, epochs in enumerate(stages)]
-    return Cell("a", {"stages": told, "metrics": {"macro_recall": recall}})
+    return FinishedRun("a", {"stages": told, "metrics": {"macro_recall": recall}})
 
 
-def test_histories_of_several_cells_stand_on_one_axis():
-    told = History([cell([{"x": 1}, {"x": 2}], [{"x": 5}]), cell([{"x": 3}], [{"x": 7}, {"y": 9}])])
+def test_histories_of_several_runs_stand_on_one_axis():
+    told = History([run([{"x": 1}, {"x": 2}], [{"x": 5}]), run([{"x": 3}], [{"x": 7}, {"y": 9}])])
     assert (told.stages, told.lengths, told.starts) == (["s0", "s1"], [2, 2], [1, 3])
     np.testing.assert_array_equal(told.values("x"), [[1, 2, 5, np.nan], [3, np.nan, 7, np.nan]])
     mean, low, high = section.over_seeds(told.values("x"))
@@ -429,8 +429,8 @@ def test_histories_of_several_cells_stand_on_one_axis():
 
 def test_the_ratio_of_spread_and_distance_worked_by_hand():
     told = {"within": {"a": 1.0, "b": 2.0, "c": None}, "between": [[0, 3, 5], [3, 0, 4], [5, 4, 0]]}
-    assert centers.ratio(Cell("a", {"geometry": told})) == pytest.approx(1.5 / 4)
-    assert centers.ratio(Cell("a", {})) is None
+    assert centers.ratio(FinishedRun("a", {"geometry": told})) == pytest.approx(1.5 / 4)
+    assert centers.ratio(FinishedRun("a", {})) is None
 
 
 def test_centers_are_placed_with_the_points_and_each_point_counts_to_its_nearest():

@@ -83,14 +83,14 @@ def test_a_click_and_a_key_sort_the_table(opened):
 
 def test_the_chosen_rows_matrices_and_their_difference_are_shown(opened):
     view = opened()
-    cells = view.locator("#confusion-matrix tbody td")
+    runs = view.locator("#confusion-matrix tbody td")
     row, minus = view.get_by_label("Row"), view.get_by_label("minus")
-    first = cells.all_inner_texts()
+    first = runs.all_inner_texts()
     row.select_option(index=5)
-    other = cells.all_inner_texts()
+    other = runs.all_inner_texts()
     assert other != first
     minus.select_option(label="softmax")
-    signed = cells.all_inner_texts()
+    signed = runs.all_inner_texts()
     assert "minus softmax, points" in view.locator("#confusion-matrix caption").inner_text()
     for a, b, difference in zip(other, first, signed, strict=True):
         assert float(difference.replace("−", "-")) == pytest.approx(float(a) - float(b), abs=0.11)
@@ -102,7 +102,7 @@ def test_the_chosen_rows_matrices_and_their_difference_are_shown(opened):
     )
     assert plus != less
     row.select_option(label="softmax")
-    assert set(cells.all_inner_texts()) == {"0.0"}
+    assert set(runs.all_inner_texts()) == {"0.0"}
 
 
 def luminance(colour):

@@ -1,4 +1,4 @@
-"""What a table consists of: rows that are one experiment, rows of one cell, and the search before it."""
+"""What a table consists of: rows that are one experiment, rows of one run, and the search before it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash
 from fer_lightning.evaluation.results import TRIAL
-from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.same_experiment import Objective, objective
 from fer_lightning.tables import plan as planning
 from fer_lightning.tables import tune
-from fer_lightning.tables.plan import PlannedCell, TablePlan
+from fer_lightning.tables.plan import RowRun, TablePlan
 
 STATS = ClassStats(("a", "b"), (30, 10))
 ROWS = [
@@ -29,10 +29,10 @@ ROWS = [
 
 
 class Knowing:
-    """Knows cells by their words, without a child process."""
+    """Knows runs by their words, without a child process."""
 
-    def planned(self, overrides: Sequence[str], base: Path, label: str, *, trial: bool = False) -> Planned:
-        return Planned(tuple(overrides), base / content_hash(sorted(overrides))[:8], label, trial)
+    def planned(self, overrides: Sequence[str], base: Path, label: str, *, trial: bool = False) -> PlannedRun:
+        return PlannedRun(tuple(overrides), base / content_hash(sorted(overrides))[:8], label, trial)
 
     def setting(self, overrides: Sequence[str]) -> str:
         return content_hash(sorted(word for word in overrides if not word.startswith("seed=")))
@@ -54,16 +54,16 @@ def row(method: str, *overrides: str) -> dict[str, Any]:
     return {"method": method, "overrides": list(overrides)}
 
 
-def test_rows_that_are_one_experiment_are_found_and_share_their_cells(tmp_path: Path) -> None:
+def test_rows_that_are_one_experiment_are_found_and_share_their_runs(tmp_path: Path) -> None:
     rows = [row("a", "loss=balanced_softmax"), row("b", "loss=focal"), row("c", "loss=logit_adjusted")]
     assert twins(*rows) == [("c", "a", 1.0)]
     plan, planner = table(rows=rows), Knowing()
     same = planning.twins(plan, [], planner)  # type: ignore[arg-type]
-    cells = planning.cells(plan, [], planner, tmp_path, same)  # type: ignore[arg-type]
-    folders = {(cell.row.method, cell.seed): cell.cell.directory for cell in cells}
+    runs = planning.runs(plan, [], planner, tmp_path, same)  # type: ignore[arg-type]
+    folders = {(run.row.method, run.seed): run.run.directory for run in runs}
     assert folders["c", 0] == folders["a", 0] != folders["a", 1]
     assert len(set(folders.values())) == 4
-    planning.note_down(plan, cells, same, planner, tmp_path)  # type: ignore[arg-type]
+    planning.note_down(plan, runs, same, planner, tmp_path)  # type: ignore[arg-type]
     told = json.loads((tmp_path / "table.json").read_text())
     assert told["rows"][2]["settings"] == told["rows"][0]["settings"]
     assert "c is the same experiment as a; trained once, shown twice." in told["notes"]
@@ -78,13 +78,13 @@ def test_rows_up_to_a_constant_are_told_and_both_trained(tmp_path: Path) -> None
     plan, planner = table(rows=rows), Knowing()
     same = planning.twins(plan, [], planner)  # type: ignore[arg-type]
     assert "up to a constant, 0.5 times the loss" in str(same[0])
-    assert len({cell.cell.directory for cell in planning.cells(plan, [], planner, tmp_path, same)}) == 4  # type: ignore[arg-type]
+    assert len({run.run.directory for run in planning.runs(plan, [], planner, tmp_path, same)}) == 4  # type: ignore[arg-type]
 
 
-def test_a_row_after_training_shares_its_cells_and_is_no_twin(tmp_path: Path) -> None:
+def test_a_row_after_training_shares_its_runs_and_is_no_twin(tmp_path: Path) -> None:
     assert twins(*ROWS) == []
-    cells = planning.cells(table(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
-    folders = {(cell.row.method, cell.seed): cell.cell.directory for cell in cells}
+    runs = planning.runs(table(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
+    folders = {(run.row.method, run.seed): run.run.directory for run in runs}
     assert folders["rival", 1] == folders["softmax", 1] != folders["focal", 1]
 
 
@@ -104,15 +104,15 @@ def searched(**said: Any) -> TablePlan:
     return table(rows=rows, tune={**SEARCHED["tune"], **said})
 
 
-def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]]) -> list[PlannedCell]:
+def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]]) -> list[RowRun]:
     """The trials of a plan, complete, with a score by option and seed."""
-    cells = tune.trials(plan, [], Knowing(), folder)  # type: ignore[arg-type]
-    for cell in cells:
-        assert cell.option is not None
-        cell.cell.directory.mkdir(parents=True, exist_ok=True)
-        score = scores[cell.option][cell.seed - 7]
-        (cell.cell.directory / TRIAL).write_text(json.dumps({"minival_macro_recall": score}))
-    return cells
+    runs = tune.trials(plan, [], Knowing(), folder)  # type: ignore[arg-type]
+    for run in runs:
+        assert run.option is not None
+        run.run.directory.mkdir(parents=True, exist_ok=True)
+        score = scores[run.option][run.seed - 7]
+        (run.run.directory / TRIAL).write_text(json.dumps({"minival_macro_recall": score}))
+    return runs
 
 
 SCORES = {
@@ -155,19 +155,19 @@ def test_a_row_may_say_what_it_tries() -> None:
 
 
 def test_trials_lie_apart_and_have_seeds_of_their_own(tmp_path: Path) -> None:
-    cells = tune.trials(searched(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
-    assert {cell.seed for cell in cells} == {7, 8}
-    assert {cell.cell.directory.parent for cell in cells} == {tmp_path / "trials"}
-    assert all(cell.cell.trial for cell in cells)
-    assert len({cell.cell.directory for cell in cells}) == 12  # the rival's are softmax's
+    runs = tune.trials(searched(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
+    assert {run.seed for run in runs} == {7, 8}
+    assert {run.run.directory.parent for run in runs} == {tmp_path / "trials"}
+    assert all(run.run.trial for run in runs)
+    assert len({run.run.directory for run in runs}) == 12  # the rival's are softmax's
 
 
 def test_a_trial_that_failed_stops_the_table(tmp_path: Path) -> None:
     plan = searched()
-    cells = tried(plan, tmp_path, SCORES)
-    (cells[-1].cell.directory / TRIAL).unlink()
+    runs = tried(plan, tmp_path, SCORES)
+    (runs[-1].run.directory / TRIAL).unlink()
     with pytest.raises(UserError, match=r"a trial failed.*focal, loss.gamma=4, seed 8"):
-        tune.chosen(plan, cells)
+        tune.chosen(plan, runs)
 
 
 OTHERS = {"others": {"optimizer.lr": [0.1, 0.3]}}
@@ -196,8 +196,8 @@ def test_a_table_without_search_is_fine() -> None:
 def test_a_row_may_be_run_with_some_of_the_seeds(tmp_path: Path) -> None:
     rows = [ROWS[0], {**ROWS[2], "seeds": [1]}]
     plan, planner = table(rows=rows), Knowing()
-    planned = planning.cells(plan, [], planner, tmp_path)  # type: ignore[arg-type]
-    assert [(cell.row.method, cell.seed) for cell in planned] == [("softmax", 0), ("softmax", 1), ("focal", 1)]
+    planned = planning.runs(plan, [], planner, tmp_path)  # type: ignore[arg-type]
+    assert [(run.row.method, run.seed) for run in planned] == [("softmax", 0), ("softmax", 1), ("focal", 1)]
     planning.note_down(plan, planned, [], planner, tmp_path)  # type: ignore[arg-type]
     told = json.loads((tmp_path / "table.json").read_text())
     assert [row["seeds"] for row in told["rows"]] == [[0, 1], [1]]

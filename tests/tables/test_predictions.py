@@ -1,4 +1,4 @@
-"""What cells predicted, paired by the pictures' ids."""
+"""What runs predicted, paired by the pictures' ids."""
 
 import json
 
@@ -17,7 +17,7 @@ WRONG = (LABELS + 1) % 3
 MIXED = np.where(np.arange(len(LABELS)) % 4 == 0, WRONG, RIGHT)
 
 
-def cell(folder, name, loss, seed, predictions, order=None, **other):
+def run(folder, name, loss, seed, predictions, order=None, **other):
     ids = np.array([f"{place:03}" for place in range(len(LABELS))])
     order = np.arange(len(LABELS)) if order is None else order
     said = config(loss, "none", seed)
@@ -27,8 +27,8 @@ def cell(folder, name, loss, seed, predictions, order=None, **other):
 def test_pictures_are_paired_by_id_not_by_place(tmp_path):
     random = np.random.default_rng(0)
     for seed in range(3):
-        cell(tmp_path, f"a{seed}", "softmax", seed, MIXED)
-        cell(tmp_path, f"b{seed}", "cluster", seed, MIXED, order=random.permutation(len(LABELS)))
+        run(tmp_path, f"a{seed}", "softmax", seed, MIXED)
+        run(tmp_path, f"b{seed}", "cluster", seed, MIXED, order=random.permutation(len(LABELS)))
     table = load(tmp_path)
     plain, cluster = table.rows
     assert (cluster.pictures.predictions[""] == plain.pictures.predictions[""]).all()
@@ -37,14 +37,14 @@ def test_pictures_are_paired_by_id_not_by_place(tmp_path):
 
 
 def test_other_pictures_are_refused(tmp_path):
-    cell(tmp_path, "a", "softmax", 0, RIGHT)
+    run(tmp_path, "a", "softmax", 0, RIGHT)
     predicted(tmp_path, "b", config("cluster"), LABELS, RIGHT, ids=[f"x{place}" for place in range(len(LABELS))])
     with pytest.raises(UserError, match="a and b were not tested on the same pictures"):
         load(tmp_path)
 
 
 def test_other_labels_are_refused(tmp_path):
-    cell(tmp_path, "a", "softmax", 0, RIGHT)
+    run(tmp_path, "a", "softmax", 0, RIGHT)
     swapped = LABELS.copy()
     swapped[[0, 150]] = swapped[[150, 0]]
     ids = [f"{place:03}" for place in range(len(LABELS))]
@@ -54,7 +54,7 @@ def test_other_labels_are_refused(tmp_path):
 
 
 def test_predictions_of_another_result_are_refused(tmp_path):
-    cell(tmp_path, "a", "softmax", 0, RIGHT)
+    run(tmp_path, "a", "softmax", 0, RIGHT)
     told = json.loads((tmp_path / "a" / "result.json").read_text())
     told["confusion"][0][0] -= 1
     (tmp_path / "a" / "result.json").write_text(json.dumps(told))
@@ -63,7 +63,7 @@ def test_predictions_of_another_result_are_refused(tmp_path):
 
 
 def test_a_class_that_the_result_has_not_is_refused(tmp_path):
-    cell(tmp_path, "a", "softmax", 0, RIGHT)
+    run(tmp_path, "a", "softmax", 0, RIGHT)
     told = json.loads((tmp_path / "a" / "result.json").read_text())
     told["classes"] = ["neutral", "happy", "contempt"]
     (tmp_path / "a" / "result.json").write_text(json.dumps(told))
@@ -73,16 +73,16 @@ def test_a_class_that_the_result_has_not_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"no parquet at all"])
 def test_a_broken_file_is_named(tmp_path, content):
-    cell(tmp_path, "a", "softmax", 0, RIGHT)
+    run(tmp_path, "a", "softmax", 0, RIGHT)
     (tmp_path / "a" / "predictions.parquet").write_bytes(content)
     with pytest.raises(UserError, match=r"a/predictions.parquet: cannot be read"):
         load(tmp_path)
 
 
-def test_a_cell_without_predictions_leaves_its_row_without(tmp_path):
-    cell(tmp_path, "a0", "softmax", 0, RIGHT)
+def test_a_run_without_predictions_leaves_its_row_without(tmp_path):
+    run(tmp_path, "a0", "softmax", 0, RIGHT)
     put(tmp_path, "a1", result(0.6, config("softmax", "none", 1)))
-    cell(tmp_path, "b0", "cluster", 0, RIGHT)
+    run(tmp_path, "b0", "cluster", 0, RIGHT)
     plain, cluster = load(tmp_path).rows
     assert plain.pictures is None
     assert cluster.pictures is not None
@@ -93,8 +93,8 @@ def test_two_checkpoints_are_compared_by_mcnemar(tmp_path, capsys):
     first[:10] = WRONG[:10]
     second[8:10] = WRONG[8:10]
     second[20] = WRONG[20]
-    cell(tmp_path, "a", "softmax", 0, first)
-    cell(tmp_path, "b", "softmax", 1, second, order=np.arange(len(LABELS))[::-1])
+    run(tmp_path, "a", "softmax", 0, first)
+    run(tmp_path, "b", "softmax", 1, second, order=np.arange(len(LABELS))[::-1])
     assert main.main(["table", "compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
     text = capsys.readouterr().out
     assert "95.0 % accuracy: a" in text
@@ -108,8 +108,8 @@ def test_two_checkpoints_are_compared_by_mcnemar(tmp_path, capsys):
 
 
 def test_what_cannot_be_compared_is_told(tmp_path, capsys):
-    cell(tmp_path, "a", "softmax", 0, RIGHT)
-    cell(tmp_path, "b", "softmax", 1, RIGHT, protocol={"size": 112, "classes": ["neutral", "happy", "fear"]})
+    run(tmp_path, "a", "softmax", 0, RIGHT)
+    run(tmp_path, "b", "softmax", 1, RIGHT, protocol={"size": 112, "classes": ["neutral", "happy", "fear"]})
     put(tmp_path, "c", result(0.5, config()))
     with pytest.raises(UserError, match=r"tested by different protocols: .*size"):
         compare(tmp_path / "a", tmp_path / "b")
@@ -119,4 +119,4 @@ def test_what_cannot_be_compared_is_told(tmp_path, capsys):
         compare(tmp_path / "a", tmp_path / "none")
     with pytest.raises(SystemExit, match="2"):
         main.main(["table", "compare", str(tmp_path / "a")])
-    assert "required: CELL" in capsys.readouterr().err
+    assert "required: RUN" in capsys.readouterr().err

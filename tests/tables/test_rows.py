@@ -39,7 +39,7 @@ def test_rows_follow_the_tables_file(tmp_path):
     assert [row.plain for row in table.rows] == [True] + 6 * [False]
     assert [row.abstract for row in table.rows[:3]] == [False, False, True]
     assert table.baseline is table.rows[0]
-    assert (table.cells, table.images, table.left_out) == ((21, 21), 240, (7, 0, 3))
+    assert (table.runs, table.images, table.left_out) == ((21, 21), 240, (7, 0, 3))
 
 
 def test_missing_seeds_are_no_error(tmp_path):
@@ -47,7 +47,7 @@ def test_missing_seeds_are_no_error(tmp_path):
     declare(tmp_path, [("softmax", "softmax", "none"), ("ours", "cluster", "none")])
     table = load(tmp_path)
     assert [row.seeds for row in table.rows] == [(0, 1), ()]
-    assert table.cells == (2, 6)
+    assert table.runs == (2, 6)
     assert table.rows[1].loss == "cluster"  # from its overrides
     assert math.isnan(table.rows[1].mean("accuracy"))
 
@@ -61,7 +61,7 @@ def test_results_of_no_row_are_left_out_and_counted(tmp_path):
 
 
 def test_no_results(tmp_path):
-    with pytest.raises(UserError, match="no results; train cells"):
+    with pytest.raises(UserError, match="no results; train runs"):
         load(tmp_path)
     fill(tmp_path, {("center", "none"): [0.5]})
     declare(tmp_path, [("softmax", "softmax", "none")])
@@ -172,7 +172,7 @@ def fill_corrected(folder, rows):
             put(folder, f"{loss}-{weights}-s{seed}", result(value, said, posthoc=corrected(value)))
 
 
-def test_a_row_may_show_its_cells_after_a_correction(tmp_path):
+def test_a_row_may_show_its_runs_after_a_correction(tmp_path):
     fill_corrected(tmp_path, {("softmax", "none"): [0.50, 0.54], ("cluster", "none"): [0.6, 0.7]})
     declare(
         tmp_path, [("softmax", "softmax", "none"), ("rival", "softmax", "none"), ("cluster", "cluster", "none")]

@@ -126,9 +126,9 @@ def test_mcnemar_is_that_of_statsmodels():
     random = np.random.default_rng(0)
     first, second = random.random(300) < 0.7, random.random(300) < 0.6
     found = mcnemar(first, second)
-    cells = [[found.both, found.first], [found.second, found.neither]]
-    assert cells == [[int(np.sum((first == a) & (second == b))) for b in (True, False)] for a in (True, False)]
-    assert found.p == pytest.approx(contingency_tables.mcnemar(cells, exact=True).pvalue)
+    runs = [[found.both, found.first], [found.second, found.neither]]
+    assert runs == [[int(np.sum((first == a) & (second == b))) for b in (True, False)] for a in (True, False)]
+    assert found.p == pytest.approx(contingency_tables.mcnemar(runs, exact=True).pvalue)
     assert mcnemar(first, first).p == 1
 
 

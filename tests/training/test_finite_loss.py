@@ -1,4 +1,4 @@
-"""A loss that is not finite ends a cell in one line, which names step, terms and samples; what was kept stays."""
+"""A loss that is not finite ends a run in one line, which names step, terms and samples; what was kept stays."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ STEPS = TRAIN * 4 // 5 // BATCH
 WORDS = ["--config-dir", "conf", "backbone=greys", "loss=greys", "data=greys", "neck=identity", "stage.epochs=3"]
 ALL = [*range(TRAIN)]
 SOME = [*range(0, TRAIN, 7)]
-CELLS = {
+RUNS = {
     "pictures": ["stage=fine_tuning"],
     "cached": ["stage=feature_extraction"],
     "views": ["stage=feature_extraction", "stage.feature_extraction.views=2"],
@@ -157,7 +157,7 @@ def fail(
     capsys: pytest.CaptureFixture[str],
     recwarn: pytest.WarningsRecorder,
 ) -> Fail:
-    """Train a cell that fails. Returns the line that a user sees, after checking that what was kept stays."""
+    """Train a run that fails. Returns the line that a user sees, after checking that what was kept stays."""
     kept: dict[str, bytes] = {}
 
     def note(self: EpochLine, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -205,7 +205,7 @@ def check_kept(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(("parts", "late"), [(1, 0), (2, 0), (2, 1)])
-@pytest.mark.parametrize("words", CELLS.values(), ids=CELLS)
+@pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)
 def test_the_samples_are_named_whose_losses_are_not_finite(
     fail: Fail, tmp_path: Path, words: list[str], parts: int, late: int
 ) -> None:
@@ -273,7 +273,7 @@ def test_a_fits_last_step_is_looked_at_also_in_the_middle_of_an_epoch(fail: Fail
     check_kept(tmp_path)
 
 
-def test_a_cell_that_goes_on_names_the_samples_as_well(fail: Fail) -> None:
+def test_a_run_that_goes_on_names_the_samples_as_well(fail: Fail) -> None:
     how = {"start": STEPS + 2, "spoilt": ALL}
     assert f": step 3 of {STEPS} in epoch 2 of 3: " in fail("stage=fine_tuning", **how)
     line = fail("stage=fine_tuning", **how)  # its head has been asked so often already
@@ -299,8 +299,8 @@ def test_all_ranks_end_and_the_one_with_the_sample_names_it(tmp_path: Path) -> N
 def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trainer: str, late: int) -> None:
     monkeypatch.setattr(trainer_module, "Trainer", SimpleNamespace)
     config = compose([f"trainer={trainer}"])
-    name, fit = build.fits(config)[0]
-    made = build.trainer(config).trainer(fit, name, tmp_path, False, [], 0, lambda _: None)
+    name, stage = build.stages(config)[0]
+    made = build.trainer(config).trainer(stage, name, tmp_path, False, [], 0, lambda _: None)
     assert [each.late for each in made.callbacks if isinstance(each, FiniteLoss)] == [late]
 
 

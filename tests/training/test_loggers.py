@@ -1,4 +1,4 @@
-"""Loggers: a cell is one run over all stages, whatever it is logged to, and never fails because of it."""
+"""Loggers: a run is one run over all stages, whatever it is logged to, and never fails because of it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ABOUT = About("0123", "cluster-none-s0", "t-0123", "fine_tuning", (), {"choices"
 
 @pytest.mark.parametrize(("logger", "files", "count"), [("csv", "logs/*/metrics.csv", 2), ("none", "logs", 0)])
 def test_csv_is_a_file_a_stage_and_none_is_nothing(logger: str, files: str, count: int, tmp_path: Path) -> None:
-    # a seed of its own: a shared first stage would be logged by the first cell only
+    # a seed of its own: a shared first stage would be logged by the first run only
     seed = f"seed={40 + ['csv', 'none'].index(logger)}"
-    assert run_main(["--directory", str(tmp_path / "cell"), *SMALL, seed, f"logger={logger}"]) == 0
-    assert len(list((tmp_path / "cell").glob(files))) == count
+    assert run_main(["--directory", str(tmp_path / "run"), *SMALL, seed, f"logger={logger}"]) == 0
+    assert len(list((tmp_path / "run").glob(files))) == count
 
 
 def test_tensorboard_has_one_axis_of_epochs_with_pictures_and_the_result(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     words = [*SMALL, "stage.epochs=2", "seed=42", "loss=cluster", "logger=tensorboard"]
-    assert run_main(["--directory", str(tmp_path / "cell"), *words]) == 0
-    result = json.loads((tmp_path / "cell" / "result.json").read_text())
-    events = EventAccumulator(str(tmp_path / "cell" / "logs")).Reload()
+    assert run_main(["--directory", str(tmp_path / "run"), *words]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    events = EventAccumulator(str(tmp_path / "run" / "logs")).Reload()
     first, second = result["stages"]
     for name in ("minival/macro_recall", "train/loss"):
         shown = [(event.step, event.value) for event in events.Scalars(name)]
@@ -108,7 +108,7 @@ def test_a_failing_logger_is_told_once_and_harms_nothing(
         logger.epochs(stages(2))
         logger.finish({"stages": stages(3), "seconds": 1.0})
     assert [record.getMessage() for record in caplog.records] == [
-        "note: the logger failed, the cell goes on without: RuntimeError: no route"
+        "notice: the logger failed, the run goes on without: RuntimeError: no route"
     ]
 
 

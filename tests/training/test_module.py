@@ -45,7 +45,7 @@ class Watch(Callback):
         self.classifiers.append(pl_module.network.head.classifier.weight.detach().clone())
 
 
-def fit(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
+def stage(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
     watch = Watch()
     loader = DataLoader(TensorDataset(X, labels), batch_size=len(X))
     off = {
@@ -61,13 +61,13 @@ def fit(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
 
 @pytest.mark.parametrize("from_epoch", [-2, 0, 1, 2, 9])
 def test_class_weights_are_in_force_from_their_epoch_on(from_epoch: int) -> None:
-    watch = fit(module(from_epoch=from_epoch), 3)
+    watch = stage(module(from_epoch=from_epoch), 3)
     assert watch.weights == [W.tolist() if epoch >= from_epoch else [1.0] * 3 for epoch in range(3)]
 
 
 def test_until_then_it_trains_as_without_weights() -> None:
     deferred, plain = module(from_epoch=2), module(from_epoch=9)
-    losses, others = fit(deferred, 3).losses, fit(plain, 3).losses
+    losses, others = stage(deferred, 3).losses, stage(plain, 3).losses
     assert losses[:2] == others[:2]
     assert losses[2] != others[2]
 
@@ -80,7 +80,7 @@ def test_the_loss_is_the_weighted_mean_and_a_penalty_without_weight() -> None:
     expected = sum(float(W[y]) * float(loss) for y, loss in zip(Y, output.per_sample.detach(), strict=True)) / len(
         Y
     )
-    assert fit(made, 1).losses[0] == pytest.approx(expected + float(output.penalty), rel=1e-5)
+    assert stage(made, 1).losses[0] == pytest.approx(expected + float(output.penalty), rel=1e-5)
 
 
 def test_soft_labels_weigh_a_sample_by_its_expected_weight() -> None:
@@ -88,17 +88,17 @@ def test_soft_labels_weigh_a_sample_by_its_expected_weight() -> None:
     made = module()
     losses = made.network.head(X, soft).per_sample
     expected = sum(float(q @ W) * float(loss) for q, loss in zip(soft, losses.detach(), strict=True)) / len(soft)
-    assert fit(made, 1, soft).losses[0] == pytest.approx(expected, rel=1e-5)
+    assert stage(made, 1, soft).losses[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_one_hot_soft_labels_are_hard_labels() -> None:
     hot = nn.functional.one_hot(Y, 3).float()
-    assert fit(module(), 2, hot).losses == pytest.approx(fit(module(), 2).losses, rel=1e-5)
+    assert stage(module(), 2, hot).losses == pytest.approx(stage(module(), 2).losses, rel=1e-5)
 
 
 def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None:
     made = module(ema_decay=0.75)
-    first, second, third = fit(made, 3).classifiers
+    first, second, third = stage(made, 3).classifiers
     expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
     torch.testing.assert_close(made.validated.head.classifier.weight, expected)
     torch.testing.assert_close(made(X), (X @ expected.T + made.validated.head.classifier.bias).softmax(1))
@@ -113,7 +113,7 @@ def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None
 
 
 def test_the_running_mean_changes_nothing_that_is_trained() -> None:
-    assert fit(module(ema_decay=0.75), 3).losses == fit(module(), 3).losses
+    assert stage(module(ema_decay=0.75), 3).losses == stage(module(), 3).losses
 
 
 def test_the_running_mean_is_in_eval_mode_and_takes_the_norms_statistics() -> None:
@@ -121,7 +121,7 @@ def test_the_running_mean_is_in_eval_mode_and_takes_the_norms_statistics() -> No
     neck = nn.Sequential(nn.BatchNorm1d(4))
     recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=0.9)
     made = FERModule(Network(nn.Identity(), neck, SoftmaxHead(4, STATS)), W, recipe)
-    fit(made, 2)
+    stage(made, 2)
     assert made.train().network.neck[0].training
     assert not made.validated.neck[0].training
     torch.testing.assert_close(made.validated.neck[0].running_var, made.network.neck[0].running_var)

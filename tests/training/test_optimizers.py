@@ -17,7 +17,7 @@ from fer_lightning.models.neck import LinearPReLU
 from fer_lightning.models.network import Network
 from fer_lightning.run.build import recipe as build_recipe
 from fer_lightning.training.optimizers import Recipe, adamw, sgd
-from fer_lightning.training.stage import Fit
+from fer_lightning.training.stage import Stage
 
 STATS = ClassStats(("a", "b"), (5, 5))
 MAKERS = {"adamw": adamw, "sgd": partial(sgd, momentum=0.9)}
@@ -140,8 +140,8 @@ def test_numbers_that_make_no_sense_are_refused(more: dict[str, Any], said: str)
 @pytest.mark.parametrize("scale", [1.0, 0.1])
 def test_a_stage_scales_the_learning_rate(scale: float) -> None:
     config = compose(["optimizer=sgd", "optimizer.lr=0.5", "schedule.warmup=0.0", "optimizer.part_lr.neck=0.5"])
-    fit = Fit(1, pretrained=True, freeze="none", batch_norm="with_block", loss="cell", lr_scale=scale)
-    optimizer, _ = build_recipe(config, fit).build(network(), 10)
+    stage = Stage(1, pretrained=True, freeze="none", batch_norm="with_block", loss="configured", lr_scale=scale)
+    optimizer, _ = build_recipe(config, stage).build(network(), 10)
     rates = {group["name"].partition(",")[0]: group["lr"] for group in optimizer.param_groups}
     assert rates == pytest.approx({"backbone": 0.5 * scale, "neck": 0.25 * scale, "head": 0.5 * scale})
     assert config["optimizer"]["lr"] == 0.5
@@ -149,9 +149,9 @@ def test_a_stage_scales_the_learning_rate(scale: float) -> None:
 
 def test_views_and_running_it_every_epoch_are_for_a_frozen_backbone() -> None:
     for more in ({"views": 2}, {"cached": False}):
-        Fit(1, pretrained=True, freeze="all", batch_norm="with_block", loss="cell", lr_scale=1.0, **more)
+        Stage(1, pretrained=True, freeze="all", batch_norm="with_block", loss="configured", lr_scale=1.0, **more)
         with pytest.raises(ValueError, match="are for freeze=all, and this fit has freeze=-1"):
-            Fit(1, pretrained=True, freeze=-1, batch_norm="with_block", loss="cell", lr_scale=1.0, **more)
+            Stage(1, pretrained=True, freeze=-1, batch_norm="with_block", loss="configured", lr_scale=1.0, **more)
 
 
 def test_own_modules_have_one_group_a_part() -> None:

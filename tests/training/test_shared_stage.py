@@ -1,4 +1,4 @@
-"""A first stage that several cells agree on: trained once, also when they want it at the same time or one dies."""
+"""A first stage that several runs agree on: trained once, also when they want it at the same time or one dies."""
 
 import json
 import signal
@@ -11,8 +11,8 @@ from fer_lightning.evaluation import results
 
 SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=6"]
 WORDS = [*SMALL, "stage=two_stage", "stage.fine_tuning.epochs=1"]
-TRAINED, FOUND = "feature_extraction: epoch {} of {}", "stage found: another cell"
-WAITS = "waiting: another cell trains the stage that this one starts with"
+TRAINED, FOUND = "feature_extraction: epoch {} of {}", "stage found: another run"
+WAITS = "waiting: another run trains the stage that this one starts with"
 
 
 def stages(directory: Path) -> list[dict[str, object]]:
@@ -82,7 +82,7 @@ def test_what_enters_the_first_stage_decides_whether_it_is_shared(
 
 @pytest.fixture(scope="module")
 def keys(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Of the first stage of a cell, by what is different in it."""
+    """Of the first stage of a run, by what is different in it."""
     from fer_lightning.config.compose import compose
     from fer_lightning.run import build
     from fer_lightning.run.set_up import set_up
@@ -93,6 +93,6 @@ def keys(request: pytest.FixtureRequest) -> dict[str, str]:
     found = {}
     for word in words:
         config = compose([*WORDS, "stage.feature_extraction.epochs=3", word])
-        name, fit = build.fits(config)[0]
-        found[word] = Training(set_up(config), Path())._key(name, fit, 0)
+        name, stage = build.stages(config)[0]
+        found[word] = Training(set_up(config), Path())._key(name, stage, 0)
     return found

@@ -34,11 +34,11 @@ PRIVATE = "somebodys_own_folder"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table's folder: a cell and a trial of another, both logged to wandb without an account."""
+    """A table's folder: a run and a trial of another, both logged to wandb without an account."""
     base = tmp_path_factory.mktemp(PRIVATE) / "small"
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("WANDB_API_KEY", raising=False)
-        for where, seed, also in (("cell", 43, ()), ("trials/one", 44, ("--trial",))):
+        for where, seed, also in (("run", 43, ()), ("trials/one", 44, ("--trial",))):
             words = [*also, "--directory", str(base / where), *WORDS, f"seed={seed}", "logger=wandb"]
             assert run_main(words) == 0
     return base
@@ -53,22 +53,22 @@ def result_of(folder: Path) -> dict[str, Any]:
     return json.loads((folder / results.RESULT).read_text())
 
 
-def test_a_cell_is_one_run_that_says_what_it_is(folder: Path) -> None:
-    run, result = only_run(folder / "cell"), result_of(folder / "cell")
+def test_a_run_is_one_run_that_says_what_it_is(folder: Path) -> None:
+    run, result = only_run(folder / "run"), result_of(folder / "run")
     assert run.about.display_name == "cluster-min_over_count-s43"
     assert run.about.run_group == f"small-{content_hash(result['protocol'])[:8]}"
     assert run.about.job_type == "fine_tuning"
     assert run.about.project == "fer_lightning"
     tags = {"loss=cluster", "class_weights=min_over_count", "stage=two_stage", "backbone=tiny"}
     assert set(run.about.tags) == tags
-    assert run.about.run_id.startswith(identity.cell_name(result["config"], result["protocol"])[-8:])
+    assert run.about.run_id.startswith(identity.run_name(result["config"], result["protocol"])[-8:])
     assert run.config["protocol"] == result["protocol"]
     assert run.config["loss"] == result["config"]["loss"]
     assert run.config["data"] == {**result["config"]["data"], "root": None, "store": None}
 
 
 def test_both_stages_are_on_one_axis_of_epochs(folder: Path) -> None:
-    run, result = only_run(folder / "cell"), result_of(folder / "cell")
+    run, result = only_run(folder / "run"), result_of(folder / "run")
     (axis,) = [metric for metric in run.metrics if metric.glob_name == "*"]
     assert axis.step_metric == "epoch"
     rows = [row for row in run.history if "train/loss" in row]
@@ -80,7 +80,7 @@ def test_both_stages_are_on_one_axis_of_epochs(folder: Path) -> None:
 
 
 def test_what_came_out_is_in_the_summary_and_drawn(folder: Path) -> None:
-    run, result = only_run(folder / "cell"), result_of(folder / "cell")
+    run, result = only_run(folder / "run"), result_of(folder / "run")
     for metric, value in result["metrics"].items():
         assert run.summary[f"test/{metric}"] == value  # and not the last epoch's
     for name, value in result["per_class_recall"].items():
@@ -93,14 +93,14 @@ def test_what_came_out_is_in_the_summary_and_drawn(folder: Path) -> None:
     assert {Path(path).parent.name for path in run.files} == {"test"}
     for name in pictures:
         path = run.summary[f"{name}/path"]
-        (kept,) = (folder / "cell" / "wandb").glob(f"offline-run-*/files/{path}")
+        (kept,) = (folder / "run" / "wandb").glob(f"offline-run-*/files/{path}")
         assert kept.read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_trial_is_a_run_of_its_tables_group_without_a_test(folder: Path) -> None:
     run = only_run(folder / "trials" / "one")
     assert run.about.job_type == "tune"
-    assert run.about.run_group == only_run(folder / "cell").about.run_group
+    assert run.about.run_group == only_run(folder / "run").about.run_group
     assert not [key for key in run.summary if key.startswith("test/")]
     assert run.summary["minival/macro_recall"] > 0
     assert not run.files
@@ -114,7 +114,7 @@ def sent(folder: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def private_words(folder: Path) -> set[bytes]:
-    ids = [row["id"] for row in pq.read_table(folder / "cell" / results.PREDICTIONS).to_pylist()]
+    ids = [row["id"] for row in pq.read_table(folder / "run" / results.PREDICTIONS).to_pylist()]
     words = {PRIVATE, str(Path.home()), socket.gethostname(), getpass.getuser(), sys.executable, str(Path.cwd())}
     return {word.encode() for word in {*words, *ids, *(Path(one).name for one in ids)} if len(word) > 4}
 
@@ -122,7 +122,7 @@ def private_words(folder: Path) -> set[bytes]:
 def test_nothing_private_is_in_a_run(folder: Path) -> None:
     words = private_words(folder)
     assert len(words) > 2400
-    seen = list(sent(folder / "cell"))
+    seen = list(sent(folder / "run"))
     assert sorted(path.suffix for path, _ in seen) == [".png", ".png", ".png", ".wandb"]
     for path, data in seen:
         assert not [word for word in words if word in data], path
@@ -130,7 +130,7 @@ def test_nothing_private_is_in_a_run(folder: Path) -> None:
 
 def test_paths_are_cut_to_a_files_name(tmp_path: Path) -> None:
     config = json.loads(json.dumps(made_up()))
-    shown = run_summary.about(config, {}, tmp_path / "cell").config
+    shown = run_summary.about(config, {}, tmp_path / "run").config
     assert shown["data"] == {"root": None, "store": None, "exclude": "copies.json", "classes": ["happy"]}
     assert shown["backbone"] == {"weights": "senet.safetensors", "files": ["own.py"]}
     assert config["data"]["root"] == "/data/AffectNet"
@@ -153,7 +153,7 @@ def made_up(**choices: str) -> dict[str, Any]:
     }
 
 
-def test_a_runs_id_is_its_cells_in_its_table(tmp_path: Path) -> None:
+def test_a_runs_id_is_its_runs_in_its_table(tmp_path: Path) -> None:
     config = made_up()
     one = run_summary.about(config, {"size": 48}, tmp_path / "a" / "x")
     elsewhere = run_summary.about({**config, "logger": 1}, {"size": 48}, tmp_path / "more" / "a" / "y")
@@ -173,7 +173,7 @@ def test_a_sampler_is_a_tag_where_it_is_not_the_usual_one(tmp_path: Path) -> Non
     assert not [tag for tag in run_summary.about(made_up(), {}, tmp_path / "x").tags if "sampler" in tag]
 
 
-def test_an_upload_sends_cells_trials_and_table_and_the_second_replaces_the_first(folder: Path) -> None:
+def test_an_upload_sends_runs_trials_and_table_and_the_second_replaces_the_first(folder: Path) -> None:
     ids = []
     for _ in range(2):
         assert table_command(["upload", str(folder), "--offline", "--project", "mine"]) == 0
@@ -183,7 +183,7 @@ def test_an_upload_sends_cells_trials_and_table_and_the_second_replaces_the_firs
         ids.append({job: run.about.run_id for job, run in runs.items()})
     assert ids[0] == ids[1]
     assert set(runs) == {"fine_tuning", "tune", "table"}
-    for job, place in (("fine_tuning", "cell"), ("tune", "trials/one")):
+    for job, place in (("fine_tuning", "run"), ("tune", "trials/one")):
         live = only_run(folder / place)
         assert ids[0][job] == live.about.run_id
         assert runs[job].about.run_group == live.about.run_group
@@ -203,7 +203,7 @@ def measured(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_the_tables_run_has_its_numbers_its_text_and_only_a_page_that_all_may_see(folder: Path) -> None:
-    path = folder / "cell" / results.RESULT
+    path = folder / "run" / results.RESULT
     kept = path.read_text()
     try:
         for free in (True, False):
@@ -260,7 +260,7 @@ def silent() -> Iterator[Silent]:
 
 
 def live(directory: Path, *, offline: bool) -> None:
-    """A cell's logger from begin to end; training starts when ``of`` returns."""
+    """A run's logger from begin to end; training starts when ``of`` returns."""
     about = About("0123-4567", "name", "group", "fine_tuning", (), {})
     logger = run_logger.wandb(directory, about, project="p", offline=offline)
     begin = time.monotonic()
@@ -294,25 +294,25 @@ def test_without_an_answer_training_starts_in_time_and_goes_on_offline(
 ) -> None:
     if answers == "nobody":
         monkeypatch.setenv("WANDB_BASE_URL", NOWHERE)
-    live(tmp_path / "cell", offline=False)
+    live(tmp_path / "run", offline=False)
     (note,) = [
         one.getMessage() for one in caplog.records if one.name == "fer_lightning.training.loggers.run_logger"
     ]
-    assert note.startswith("note: wandb: the run could not begin: CommError: ")
-    assert note.endswith(f"the run goes on offline in {tmp_path / 'cell' / 'wandb'}")
+    assert note.startswith("notice: wandb: the run could not begin: CommError: ")
+    assert note.endswith(f"the run goes on offline in {tmp_path / 'setup' / 'wandb'}")
 
 
 def test_without_an_account_nothing_is_asked_and_the_run_goes_on_offline(
     server: Silent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY")
-    live(tmp_path / "cell", offline=False)
+    live(tmp_path / "run", offline=False)
     assert "UsageError: No API key configured" in caplog.text
     assert not server.taken
 
 
 def test_offline_nothing_leaves(server: Silent, tmp_path: Path) -> None:
-    live(tmp_path / "cell", offline=True)
+    live(tmp_path / "run", offline=True)
     assert not server.taken
 
 

@@ -1,4 +1,4 @@
-"""What the cells of a table predicted of each test picture, paired by the pictures' ids."""
+"""What the runs of a table predicted of each test picture, paired by the pictures' ids."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pyarrow import parquet
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.results import PREDICTIONS
 from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
-from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.statistics import FloatArray, IntArray
 
 AS_TRAINED = ""
@@ -23,7 +23,7 @@ _COLUMN = "prediction"
 
 @dataclass(frozen=True)
 class Answers:
-    """A cell's answers, in the order of the pictures' ids.
+    """A run's answers, in the order of the pictures' ids.
 
     Attributes:
         ids: of the n test pictures, sorted.
@@ -36,16 +36,16 @@ class Answers:
     predictions: dict[str, IntArray]
 
 
-def read(directory: Path, cell: Cell) -> Answers | None:
-    """A cell's predictions; None where it left none, as cells of an early version.
+def read(directory: Path, run: FinishedRun) -> Answers | None:
+    """A run's predictions; None where it left none, as runs of an early version.
 
     Raises:
         UserError: the file is broken or is not of this result.
     """
-    path = directory / cell.folder / PREDICTIONS
+    path = directory / run.folder / PREDICTIONS
     if not path.exists():
         return None
-    classes = pa.array(cell.result["classes"])
+    classes = pa.array(run.result["classes"])
     try:
         columns = [name for name in parquet.read_schema(path).names if name == "label" or name.startswith(_COLUMN)]
         table = parquet.read_table(path, columns=["id", *columns])
@@ -53,12 +53,12 @@ def read(directory: Path, cell: Cell) -> Answers | None:
         found = {name: _indices(table[name], classes) for name in columns}
         labels = found.pop("label")
         matches = np.array_equal(
-            np.bincount(labels, minlength=len(classes)), np.sum(cell.result["confusion"], axis=1)
+            np.bincount(labels, minlength=len(classes)), np.sum(run.result["confusion"], axis=1)
         )
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        raise UserError(f"{path}: cannot be read: {error}; delete the cell's folder to run it again") from error
+        raise UserError(f"{path}: cannot be read: {error}; delete the run's folder to run it again") from error
     if not matches:
-        raise UserError(f"{path}: not of the result.json beside it; delete the cell's folder to run it again")
+        raise UserError(f"{path}: not of the result.json beside it; delete the run's folder to run it again")
     corrections = {name.removeprefix(_COLUMN).removeprefix("_"): values for name, values in found.items()}
     return Answers(table["id"].combine_chunks(), labels, corrections)
 
@@ -72,7 +72,7 @@ def _indices(column: pa.ChunkedArray, classes: pa.Array) -> IntArray:
 
 
 def refuse_other_pictures(directory: Path, answers: dict[str, Answers | None]) -> None:
-    """Hold the cells of a table, by their folders' names, to the same test pictures.
+    """Hold the runs of a table, by their folders' names, to the same test pictures.
 
     Raises:
         UserError: two have different ones, or label one differently.
@@ -90,13 +90,13 @@ def refuse_other_pictures(directory: Path, answers: dict[str, Answers | None]) -
 
 @dataclass
 class Pictures:
-    """What a row's cells predicted of the same test pictures.
+    """What a row's runs predicted of the same test pictures.
 
     Attributes:
         classes: C.
         labels: (n,) class indices.
         predictions: (S, n) class indices in the order of the row's seeds: the row's own, and after a correction
-            that all its cells have.
+            that all its runs have.
     """
 
     classes: int
@@ -128,7 +128,7 @@ class Pictures:
 
 
 def pictures(answers: Sequence[Answers | None], classes: int, posthoc: str | None) -> Pictures | None:
-    """The answers of a row's cells side by side; None where one cell left none.
+    """The answers of a row's runs side by side; None where one run left none.
 
     Args:
         answers: in the order of the row's seeds.

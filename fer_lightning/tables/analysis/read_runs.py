@@ -1,4 +1,4 @@
-"""The cells of a folder, and whether they may stand in one table."""
+"""The runs of a folder, and whether they may stand in one table."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from fer_lightning.evaluation.names import METRICS, POSTHOC
 _NEEDED = {"metrics", "per_class_recall", "confusion", "classes", "protocol", "provenance", "config", "seed"}
 
 
-class Cell(NamedTuple):
-    """The name of a cell's folder and its result.json."""
+class FinishedRun(NamedTuple):
+    """The name of a run's folder and its result.json."""
 
     folder: str
     result: dict[str, Any]
 
 
-def read_cells(directory: Path) -> list[Cell]:
-    """All complete cells of a folder, sorted by folder name.
+def read_runs(directory: Path) -> list[FinishedRun]:
+    """All complete runs of a folder, sorted by folder name.
 
     Raises:
         UserError: there are none, or one lacks what a table needs.
     """
-    cells = []
+    runs = []
     for path in sorted(directory.glob(f"*/{results.RESULT}")):
         result = results.read(path.parent) or {}
         if missing := _NEEDED - result.keys():
-            raise UserError(f"{path}: has no {', '.join(sorted(missing))}; delete it to run the cell again")
-        cells.append(Cell(path.parent.name, result))
-    if not cells:
-        raise UserError(f"{directory}: no results; train cells into it first, or name another folder")
-    return cells
+            raise UserError(f"{path}: has no {', '.join(sorted(missing))}; delete it and start the run again")
+        runs.append(FinishedRun(path.parent.name, result))
+    if not runs:
+        raise UserError(f"{directory}: no results; train runs into it first, or name another folder")
+    return runs
 
 
-def shown_of(directory: Path, cell: Cell, posthoc: str | None) -> dict[str, Any]:
+def shown_of(directory: Path, run: FinishedRun, posthoc: str | None) -> dict[str, Any]:
     """What a row shows of a result: as trained, or after a correction."""
     if posthoc is None:
-        return cell.result
-    column: dict[str, Any] | None = (cell.result.get("posthoc") or {}).get(posthoc)
+        return run.result
+    column: dict[str, Any] | None = (run.result.get("posthoc") or {}).get(posthoc)
     if column is None:
         raise UserError(
-            f"{directory / cell.folder}: its result.json has no {posthoc} column; delete it to run the cell again"
+            f"{directory / run.folder}: its result.json has no {posthoc} column; delete it and start the run again"
         )
     return column
 
@@ -59,9 +59,9 @@ def array(
     return {name: np.array([one[key][name] for one in results_], dtype=np.float64) for name in names}
 
 
-def corrected_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
+def corrected_metrics(runs: Sequence[FinishedRun]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
     """The metrics after each correction that all results of a row have."""
-    columns = [cell.result.get("posthoc") or {} for cell in cells]
+    columns = [run.result.get("posthoc") or {} for run in runs]
     return {
         name: array("metrics", [column[name] for column in columns], METRICS)
         for name in POSTHOC
@@ -69,30 +69,30 @@ def corrected_metrics(cells: Sequence[Cell]) -> dict[str, dict[str, npt.NDArray[
     }
 
 
-def refuse_mixed_protocols(directory: Path, cells: list[Cell]) -> None:
-    """Hold the cells of a table to one protocol.
+def refuse_mixed_protocols(directory: Path, runs: list[FinishedRun]) -> None:
+    """Hold the runs of a table to one protocol.
 
     Raises:
         UserError: two differ; the message names the first key that does, its values and the folders.
     """
-    if differs := describe_difference(cells):
+    if differs := describe_difference(runs):
         raise UserError(
             f"{directory}: results of different protocols do not belong in one table: {differs}; move one kind to "
             "a folder of its own"
         )
 
 
-def describe_difference(cells: list[Cell]) -> str:
-    """The first key in which the protocols of cells differ, with its values and folders; empty where none does."""
-    protocols = [cell.result["protocol"] for cell in cells]
+def describe_difference(runs: list[FinishedRun]) -> str:
+    """The first key in which the protocols of runs differ, with its values and folders; empty where none does."""
+    protocols = [run.result["protocol"] for run in runs]
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
     said = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}  # None: random weights
     differing = [key for key, values in said.items() if any(value != values[0] for value in values)]
     if not differing:
         return ""
     folders: dict[str, list[str]] = {}
-    for cell in cells:
-        folders.setdefault(_shown(cell.result["protocol"].get(differing[0])), []).append(cell.folder)
+    for run in runs:
+        folders.setdefault(_shown(run.result["protocol"].get(differing[0])), []).append(run.folder)
     told = "; ".join(
         f"{value} in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
         for value, names in folders.items()

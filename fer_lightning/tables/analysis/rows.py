@@ -1,4 +1,4 @@
-"""Results -> rows: which cells belong to which row of a table, and their numbers."""
+"""Results -> rows: which runs belong to which row of a table, and their numbers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fer_lightning.evaluation.names import METRICS
 from fer_lightning.tables.analysis import naming, predictions
 from fer_lightning.tables.analysis.predictions import Answers, Pictures
 from fer_lightning.tables.analysis.read_runs import (
-    Cell,
+    FinishedRun,
     array,
     corrected_metrics,
-    read_cells,
+    read_runs,
     refuse_mixed_protocols,
     shown_of,
 )
@@ -56,8 +56,8 @@ class Row:
         optimism: what choosing the epoch by the test set would have added to macro recall, in the order of
             ``seeds``; NaN where that was not measured, empty for a correction after training.
         published: a number of others: ``value``, ``metric`` and ``source``.
-        pictures: what was predicted of each test picture; None where a cell did not keep it.
-        cells: the results themselves, in the order of ``seeds``.
+        pictures: what was predicted of each test picture; None where a run did not keep it.
+        runs: the results themselves, in the order of ``seeds``.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Row:
     optimism: FloatArray
     published: dict[str, Any] | None
     pictures: Pictures | None
-    cells: tuple[Cell, ...]
+    runs: tuple[FinishedRun, ...]
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds; NaN without any."""
@@ -98,7 +98,7 @@ class Table:
     """Rows that may be compared, and what a reader has to know about them.
 
     Attributes:
-        directory: the folder of its cells.
+        directory: the folder of its runs.
         title: heading; says which backbone stands in for the paper's, if one does.
         notes: sentences for the foot.
         substitute: what the data stand in for; None where they are the ones meant.
@@ -152,14 +152,14 @@ class Table:
         return max(plain, key=lambda row: row.mean("macro_recall"), default=None)
 
     @property
-    def cells(self) -> tuple[int, int]:
+    def runs(self) -> tuple[int, int]:
         """How many results are there, and how many there should be."""
         return sum(len(row.seeds) for row in self.rows), sum(row.planned for row in self.rows)
 
     @property
     def missing(self) -> str:
-        """Which cells are missing, in words; empty where none is."""
-        done, planned = self.cells
+        """Which runs are missing, in words; empty where none is."""
+        done, planned = self.runs
         gaps = [
             f"{row.method} has {', '.join(map(str, row.seeds)) or 'none'}"
             for row in self.rows
@@ -168,30 +168,30 @@ class Table:
         if not gaps:
             return ""
         more = f"; and {len(gaps) - 5} rows more" if len(gaps) > 5 else ""
-        return f"{planned - done} of {planned} cells are missing: {'; '.join(gaps[:5])}{more}"
+        return f"{planned - done} of {planned} runs are missing: {'; '.join(gaps[:5])}{more}"
 
 
 def load(directory: Path) -> Table:
-    """The table of a folder of cell folders; rows may lack seeds, as they do while a sweep runs.
+    """The table of a folder of run folders; rows may lack seeds, as they do while a sweep runs.
 
     Raises:
         UserError: no results, results of different protocols or test pictures, or two of the same row and seed.
     """
-    by_setting: dict[str, list[Cell]] = {}
-    for cell in read_cells(directory):
-        by_setting.setdefault(identity.setting(cell.result), []).append(cell)
+    by_setting: dict[str, list[FinishedRun]] = {}
+    for run in read_runs(directory):
+        by_setting.setdefault(identity.setting(run.result), []).append(run)
     plan = outline(directory, by_setting)
     chosen = [
-        [cell for key in spec["settings"] for cell in by_setting.get(key, []) if cell.result["seed"] in plan.seeds]
+        [run for key in spec["settings"] for run in by_setting.get(key, []) if run.result["seed"] in plan.seeds]
         for spec in plan.rows
     ]
-    cells = list({cell.folder: cell for group in chosen for cell in group}.values())
-    if not cells:
-        raise UserError(f"{directory}: no results of this table; train its cells first, or name another folder")
-    refuse_mixed_protocols(directory, cells)
-    answers = {cell.folder: predictions.read(directory, cell) for cell in cells}
+    runs = list({run.folder: run for group in chosen for run in group}.values())
+    if not runs:
+        raise UserError(f"{directory}: no results of this table; train its runs first, or name another folder")
+    refuse_mixed_protocols(directory, runs)
+    answers = {run.folder: predictions.read(directory, run) for run in runs}
     predictions.refuse_other_pictures(directory, answers)
-    one = cells[0].result
+    one = runs[0].result
     data = one.get("data", {})
     return Table(
         directory=directory,
@@ -206,7 +206,7 @@ def load(directory: Path) -> Table:
         contrasts=tuple((first, second) for first, second in plan.contrasts),
         seeds=tuple(plan.seeds),
         protocol=one["protocol"],
-        provenance=[cell.result["provenance"] for cell in cells],
+        provenance=[run.result["provenance"] for run in runs],
         train_counts=data.get("train", {}),
         left_out=(
             sum(data.get("dropped_leaks", {}).values()),
@@ -214,9 +214,9 @@ def load(directory: Path) -> Table:
             data.get("set_aside", 0),
         ),
         images=int(np.sum(one["confusion"])),
-        image_error=_mean_image_error([cell.result for cell in cells]),
-        seconds=sum(cell.result.get("seconds", 0.0) for cell in cells),
-        strays=sum(map(len, by_setting.values())) - len(cells),
+        image_error=_mean_image_error([run.result for run in runs]),
+        seconds=sum(run.result.get("seconds", 0.0) for run in runs),
+        strays=sum(map(len, by_setting.values())) - len(runs),
         search=tuple(plan.search),
         search_seeds=tuple(plan.search_seeds),
         command=plan.command,
@@ -233,16 +233,16 @@ def _title(title: str, backbone: str | None) -> str:
 def _row(
     directory: Path,
     spec: dict[str, Any],
-    cells: list[Cell],
+    runs: list[FinishedRun],
     planned: int,
     metrics: Sequence[str],
     answers: dict[str, Answers | None],
 ) -> Row:
-    found = sorted(cells, key=lambda cell: cell.result["seed"])
-    for cell, following in pairwise(found):
-        if cell.result["seed"] == following.result["seed"]:
+    found = sorted(runs, key=lambda run: run.result["seed"])
+    for run, following in pairwise(found):
+        if run.result["seed"] == following.result["seed"]:
             raise UserError(
-                f"{directory}: {cell.folder} and {following.folder} both hold seed {cell.result['seed']} "
+                f"{directory}: {run.folder} and {following.folder} both hold seed {run.result['seed']} "
                 f"of {spec['method']}; delete one of them"
             )
     said = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
@@ -250,7 +250,7 @@ def _row(
     config = found[0].result["config"] if found else {"choices": said, "data": soft}
     choices = config["choices"]
     posthoc = spec.get("posthoc")
-    shown = [shown_of(directory, cell, posthoc) for cell in found]
+    shown = [shown_of(directory, run, posthoc) for run in found]
     corrected = corrected_metrics(found) if posthoc is None else {}
     classes = found[0].result["classes"] if found else []
     drift = found[0].result.get("center_drift", ()) if found and posthoc is None else ()
@@ -259,25 +259,25 @@ def _row(
         loss=choices.get("loss", ""),
         class_weights=choices.get("class_weights", ""),
         stage=choices.get("stage", ""),
-        seeds=tuple(cell.result["seed"] for cell in found),
+        seeds=tuple(run.result["seed"] for run in found),
         planned=planned,
         abstract=spec["abstract"],
         posthoc=posthoc,
         plain=naming.is_plain(config) and posthoc is None,
         values=array("metrics", shown, METRICS) | _columns(directory, found, posthoc, corrected, metrics),
         class_recall=array("per_class_recall", shown, classes),
-        center_drift=array("center_drift", [cell.result for cell in found], drift),
+        center_drift=array("center_drift", [run.result for run in found], drift),
         corrected=corrected,
-        optimism=np.array([results.optimism(cell.result) for cell in found if posthoc is None], dtype=np.float64),
+        optimism=np.array([results.optimism(run.result) for run in found if posthoc is None], dtype=np.float64),
         published=spec.get("published"),
-        pictures=predictions.pictures([answers[cell.folder] for cell in found], len(classes), posthoc),
-        cells=tuple(found),
+        pictures=predictions.pictures([answers[run.folder] for run in found], len(classes), posthoc),
+        runs=tuple(found),
     )
 
 
 def _columns(
     directory: Path,
-    cells: Sequence[Cell],
+    runs: Sequence[FinishedRun],
     posthoc: str | None,
     corrected: dict[str, dict[str, FloatArray]],
     metrics: Sequence[str],
@@ -288,10 +288,10 @@ def _columns(
         correction, name = naming.parts(metric)
         if not correction:
             continue
-        for cell in cells:
-            if posthoc is None and "posthoc" not in cell.result:
-                shown_of(directory, cell, correction)
-        found[metric] = corrected[correction][name] if correction in corrected else np.full(len(cells), math.nan)
+        for run in runs:
+            if posthoc is None and "posthoc" not in run.result:
+                shown_of(directory, run, correction)
+        found[metric] = corrected[correction][name] if correction in corrected else np.full(len(runs), math.nan)
     return found
 
 

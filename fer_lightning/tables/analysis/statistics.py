@@ -171,7 +171,7 @@ def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> McNe
     from scipy.stats import binomtest
 
     both, only_first, only_second, neither = (
-        int(cell.sum()) for cell in (first & second, first & ~second, second & ~first, ~first & ~second)
+        int(outcome.sum()) for outcome in (first & second, first & ~second, second & ~first, ~first & ~second)
     )
     differing = only_first + only_second
     p = float(binomtest(only_first, differing).pvalue) if differing else 1.0

@@ -11,7 +11,7 @@ from typing import Any
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.names import METRICS
 from fer_lightning.tables.analysis import naming
-from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.read_runs import FinishedRun
 
 TABLE = "table.json"
 
@@ -32,8 +32,8 @@ class Outline:
     command: str | None = None
 
 
-def outline(directory: Path, by_setting: dict[str, list[Cell]]) -> Outline:
-    """That of a folder of cells, which are given by their settings.
+def outline(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outline:
+    """That of a folder of runs, which are given by their settings.
 
     Raises:
         UserError: its table.json is broken, or names an unknown metric.
@@ -42,7 +42,7 @@ def outline(directory: Path, by_setting: dict[str, list[Cell]]) -> Outline:
 
 
 def _declared(path: Path) -> Outline | None:
-    """What was kept beside the cells; None where the folder was not made from a table file."""
+    """What was kept beside the runs; None where the folder was not made from a table file."""
     if not path.exists():
         return None
     try:
@@ -56,9 +56,9 @@ def _declared(path: Path) -> Outline | None:
     return found
 
 
-def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> Outline:
+def _suggested(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outline:
     """A row for every setting, plain ones first."""
-    configs = [cells[0].result["config"] for cells in by_setting.values()]
+    configs = [runs[0].result["config"] for runs in by_setting.values()]
     named = zip(naming.labels(configs), configs, by_setting, strict=True)
     ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]), item[0]))
     rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
@@ -68,5 +68,5 @@ def _suggested(directory: Path, by_setting: dict[str, list[Cell]]) -> Outline:
         if naming.is_plain(config) and all(c.result.get("posthoc") for c in by_setting[key])
     ]
     rows[len(rivals) : len(rivals)] = rivals  # behind the plain rows
-    seeds = sorted({cell.result["seed"] for cells in by_setting.values() for cell in cells})
+    seeds = sorted({run.result["seed"] for runs in by_setting.values() for run in runs})
     return Outline(f"Results in {directory.resolve().name}", rows, seeds)

@@ -7,7 +7,16 @@ from typing import Literal, NamedTuple
 
 from fer_lightning.tables.analysis.comparisons import difference, own, standing
 from fer_lightning.tables.analysis.rows import Row, Table
-from fer_lightning.tables.output.formats import MISSING, cell, heading, interval, method, percent, published, seeds
+from fer_lightning.tables.output.formats import (
+    MISSING,
+    entry,
+    heading,
+    interval,
+    method,
+    percent,
+    published,
+    seeds,
+)
 
 Mark = Literal["", "best", "equal", "missing"]
 
@@ -59,7 +68,7 @@ def marked(table: Table, metric: str) -> list[Entry]:
             return ""
         return "best" if row is stands.best else "equal" if row in stands.equal else ""
 
-    return [Entry(cell(row, metric), row.mean(metric), mark(row)) for row in table.rows]
+    return [Entry(entry(row, metric), row.mean(metric), mark(row)) for row in table.rows]
 
 
 def _interval(row: Row) -> Entry:

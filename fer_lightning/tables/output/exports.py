@@ -41,12 +41,12 @@ _TEXT_WIDTH = 100
 
 
 def write(table: Table, out: Path) -> list[Path]:
-    """Write table.csv, table.md, table.tex, table.svg and cells.csv into a folder; returns their paths."""
+    """Write table.csv, table.md, table.tex, table.svg and runs.csv into a folder; returns their paths."""
     made = {
         "table.csv": to_csv(table),
         "table.md": to_markdown(table),
         "table.tex": to_latex(table),
-        "cells.csv": to_cells_csv(table),
+        "runs.csv": to_runs_csv(table),
     }
     for name, text in made.items():
         write_atomic(out / name, text)
@@ -81,8 +81,8 @@ def _csv(lines: Sequence[Sequence[str]]) -> str:
     return stream.getvalue()
 
 
-def to_cells_csv(table: Table) -> str:
-    """Every cell on a line of its own: metrics, recall and drift by class, metrics after each correction."""
+def to_runs_csv(table: Table) -> str:
+    """Every run on a line of its own: metrics, recall and drift by class, metrics after each correction."""
     classes = table.protocol["classes"]
     corrections = [(correction, metric) for correction in POSTHOC for metric in METRICS]
     head = ["method", "seed", *METRICS, *(f"recall_{n}" for n in classes), *(f"center_drift_{n}" for n in classes)]

@@ -48,7 +48,7 @@ def number(metric: str, value: float) -> str:
     return percent(value) if naming.parts(metric)[1] in IN_PERCENT else decimal(value)
 
 
-def cell(row: Row, metric: str) -> str:
+def entry(row: Row, metric: str) -> str:
     """Mean ± standard deviation over the seeds, and how many are there if some lack; a dash for what is not."""
     mean = row.mean(metric)
     if math.isnan(mean):

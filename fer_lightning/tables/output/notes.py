@@ -58,7 +58,7 @@ def _about_columns(table: Table) -> str:
     shown = {naming.parts(metric)[1] for metric in table.metrics}
     others = "".join(f"; {text}" for metric, text in explained.items() if metric in shown)
     corrected = (
-        " Columns of a correction are of the same cells after it; a dash where the head does not allow it."
+        " Columns of a correction are of the same runs after it; a dash where the head does not allow it."
         if any(naming.parts(metric)[0] for metric in table.metrics)
         else ""
     )
@@ -105,7 +105,7 @@ def _about_intervals(table: Table) -> str:
         said.append(f"Over the seeds only: those of {', '.join(alone)}.")
     if without:
         rows = "all rows" if len(without) == len(table.present) else "; ".join(without)
-        said.append(f"Over the seeds only, as their cells hold no such predictions: those of {rows}.")
+        said.append(f"Over the seeds only, as their runs hold no such predictions: those of {rows}.")
     if table.baseline:
         said.append(f"Over baseline: macro recall minus that of {table.baseline.method}, in points.")
     if len(table.present) > 1:
@@ -121,14 +121,14 @@ def _about_intervals(table: Table) -> str:
 
 
 def _about_optimism(table: Table) -> str:
-    by_cell = {cell.folder: gap for row in table.rows for cell, gap in zip(row.cells, row.optimism, strict=False)}
-    gaps = [gap for gap in by_cell.values() if not math.isnan(gap)]
+    by_run = {run.folder: gap for row in table.rows for run, gap in zip(row.runs, row.optimism, strict=False)}
+    gaps = [gap for gap in by_run.values() if not math.isnan(gap)]
     if not gaps:
         return "Optimism gap (the best epoch on the test set in place of the minival's choice): not measured."
     return (
         "Optimism gap: the epoch of the last stage that is best on the test set has on average "
         f"{percent(sum(gaps) / len(gaps))} points more macro recall than the one chosen by the minival "
-        f"({percent(min(gaps))} to {percent(max(gaps))} over {len(gaps)} cells). No number above uses it."
+        f"({percent(min(gaps))} to {percent(max(gaps))} over {len(gaps)} runs). No number above uses it."
     )
 
 
@@ -176,11 +176,10 @@ def _about_provenance(table: Table) -> Iterable[str]:
             yield f"{name}: {values[0]}."
         else:
             listed = "; ".join(
-                f"{count} {'cell' if count == 1 else 'cells'} with {value}"
-                for value, count in counts.most_common()
+                f"{count} {'run' if count == 1 else 'runs'} with {value}" for value, count in counts.most_common()
             )
             yield f"{name}: mixed. {listed}."
-    yield f"Run time of the {len(table.provenance)} cells: {duration(table.seconds)}."
+    yield f"Run time of the {len(table.provenance)} runs: {duration(table.seconds)}."
 
 
 def _joined(said: dict[str, object]) -> str:

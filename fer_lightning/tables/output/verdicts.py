@@ -13,8 +13,8 @@ def verdict(table: Table) -> str:
     """What the rows show of macro recall, a plain baseline that wins said first."""
     ranked = sorted(table.present, key=lambda row: (row.mean("macro_recall"), row.plain), reverse=True)
     best, base = ranked[0], table.baseline
-    done, planned = table.cells
-    so_far = f"So far ({done} of {planned} cells). " if done < planned else ""
+    done, planned = table.runs
+    so_far = f"So far ({done} of {planned} runs). " if done < planned else ""
     value = f"{percent(best.mean('macro_recall'))} %"
     if len(ranked) == 1:
         return f"{so_far}Mean macro recall of {best.method}: {value}; there is no other row to compare it with."

@@ -26,7 +26,7 @@ class History(Checkpoint):
     """Keeps the scalars of every epoch: they go into result.json, whatever the logger is.
 
     To Lightning it is a checkpoint callback: those come after all others and the module have logged their epoch.
-    Its place is before the callback that writes the fit's state, so that a fit that goes on has all its epochs.
+    Its place is before the callback that writes the stage's state, so that one that goes on has all its epochs.
 
     Args:
         tell: is called by the first rank with all epochs, whenever there is one more.
@@ -119,7 +119,7 @@ class EpochLine(Callback):
 
     @property
     def seconds(self) -> float:
-        """How long the fit has taken so far, the time before an interruption included."""
+        """How long the stage has taken so far, the time before an interruption included."""
         return time.monotonic() - self.begin
 
     def state_dict(self) -> dict[str, Any]:

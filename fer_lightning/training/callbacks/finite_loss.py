@@ -1,4 +1,4 @@
-"""A fit whose loss is not finite is ended, with where that came from."""
+"""A stage whose loss is not finite is ended, with where that came from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from fer_lightning.core.errors import CellFailed, Stopped
+from fer_lightning.core.errors import RunFailed, Stopped
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.training.distributed import sum_over_ranks
 
@@ -54,12 +54,12 @@ class _Batch:
 
 
 class FiniteLoss(Callback):
-    """Ends a fit whose loss is not finite, before its weights are kept, and says where that came from.
+    """Ends a stage whose loss is not finite, before its weights are kept, and says where that came from.
 
     All ranks end at the same batch, so that none waits for another; each tells of its own samples.
 
     Args:
-        stage: the fit's name.
+        stage: its name.
         last: the checkpoint after the last whole epoch.
         late: by how many batches a loss is looked at later than it could be: 1 for a GPU, which is at work on the
             next batch meanwhile. At the epoch's end none is left.
@@ -92,7 +92,7 @@ class FiniteLoss(Callback):
             if batch.failed and batch.outputs["loss"].isfinite():
                 raise Stopped(f"{self._place(trainer, batch)}: the loss is not finite on another rank")
             if batch.failed:
-                raise CellFailed(f"{self._place(trainer, batch)}: {self._account(trainer, batch)}")
+                raise RunFailed(f"{self._place(trainer, batch)}: {self._account(trainer, batch)}")
 
     def _place(self, trainer: Trainer, batch: _Batch) -> str:
         """Which step of which epoch it was."""

@@ -1,4 +1,4 @@
-"""What makes a fit that was interrupted go on to the same digits."""
+"""What makes a stage that was interrupted go on to the same digits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class EndAtOnce(Callback):
-    """SIGTERM ends the process at once, as everywhere else: what a fit goes on from is on disk.
+    """SIGTERM ends the process at once, as everywhere else: what a stage goes on from is on disk.
 
     Lightning's own handler, put in place after on_fit_start, would wait for the batch, and for the other ranks.
     """
@@ -30,7 +30,7 @@ class Reseed(Callback):
     """Seeds each epoch anew, so that dropout draws after an interruption what it would have drawn without.
 
     Args:
-        seed: the cell's.
+        seed: the run's.
     """
 
     def __init__(self, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""A cell's pictures for a dashboard: plain numbers in, a matplotlib figure out. No pyplot, no faces."""
+"""A run's pictures for a dashboard: plain numbers in, a matplotlib figure out. No pyplot, no faces."""
 
 from __future__ import annotations
 

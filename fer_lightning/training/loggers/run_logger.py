@@ -1,4 +1,4 @@
-"""Where the epochs of a cell are logged while it is trained, and what came out of it in the end."""
+"""Where the epochs of a run are logged while it is trained, and what came out of it in the end."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from fer_lightning.training.loggers.run_summary import About, Board, Stages
 log = logging.getLogger(__name__)
 
 
-class CellLogger:
-    """Logs a cell; this one, nowhere. A logger's failure is told in one line and never the cell's."""
+class RunLogger:
+    """Logs a run; this one, nowhere. A logger's failure is told in one line and never the run's."""
 
-    def of(self, fit: str) -> Logger | bool:
-        """Lightning's logger of a fit that begins; False: none."""
+    def of(self, stage: str) -> Logger | bool:
+        """Lightning's logger of a stage that begins; False: none."""
         return False
 
     def epochs(self, stages: Stages) -> None:
         """Another epoch has ended: the stages' histories so far."""
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """The cell, or the trial, is complete and written down."""
+        """The run, or the trial, is complete and written down."""
 
 
-def none(directory: Path, about: About) -> CellLogger:
+def none(directory: Path, about: About) -> RunLogger:
     """No logger."""
-    return CellLogger()
+    return RunLogger()
 
 
-def csv(directory: Path, about: About) -> CellLogger:
-    """``logs/<fit>/metrics.csv`` in the cell's folder; of a fit that was interrupted, earlier parts beside it."""
+def csv(directory: Path, about: About) -> RunLogger:
+    """``logs/<stage>/metrics.csv`` in the run's folder; of an interrupted stage earlier parts beside it."""
     return _Csv(directory)
 
 
-class _Csv(CellLogger):
+class _Csv(RunLogger):
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def of(self, fit: str) -> Logger:
-        _set_aside(self.directory / "logs" / fit / "metrics.csv")
-        return CSVLogger(self.directory, name="logs", version=fit)
+    def of(self, stage: str) -> Logger:
+        _set_aside(self.directory / "logs" / stage / "metrics.csv")
+        return CSVLogger(self.directory, name="logs", version=stage)
 
 
 @rank_zero_only
@@ -62,14 +62,14 @@ def _set_aside(written: Path) -> None:
         written.rename(written.with_name(f"metrics-{parts + 1}.csv"))
 
 
-class OnBoard(CellLogger):
-    """All stages of a cell as one run on a board, on one axis of epochs; made by the first rank alone.
+class OnBoard(RunLogger):
+    """All stages of a run as one run on a board, on one axis of epochs; made by the first rank alone.
 
     Epochs that this process did not see (of a shared stage, or before an interruption) are shown with the first
     one that it does.
 
     Args:
-        directory: the cell's.
+        directory: the run's.
         start: begins the run.
     """
 
@@ -79,7 +79,7 @@ class OnBoard(CellLogger):
         self.board: Board | None = None
         self.shown: set[int] = set()
 
-    def of(self, fit: str) -> bool:
+    def of(self, stage: str) -> bool:
         """Begin the run, if that was not done: who has no account shall not hear of it at the end."""
         if self.start is not None and distributed.is_first():
             begin, self.start = self.start, None
@@ -103,11 +103,11 @@ class OnBoard(CellLogger):
         except Exception as error:
             self.board = None
             said = str(error) if isinstance(error, UserError) else in_words(error)
-            log.warning("note: the logger failed, the cell goes on without: %s", said)
+            log.warning("notice: the logger failed, the run goes on without: %s", said)
 
 
-def tensorboard(directory: Path, about: About) -> CellLogger:
-    """TensorBoard events under ``logs`` in the cell's folder: scalars, pictures and what came out."""
+def tensorboard(directory: Path, about: About) -> RunLogger:
+    """TensorBoard events under ``logs`` in the run's folder: scalars, pictures and what came out."""
     return OnBoard(directory, partial(TensorBoard, directory / "logs", about))
 
 
@@ -146,14 +146,14 @@ class TensorBoard:
         self.writer.close()
 
 
-def wandb(directory: Path, about: About, *, project: str, offline: bool) -> CellLogger:
-    """A Weights & Biases run a cell, grouped by table and protocol.
+def wandb(directory: Path, about: About, *, project: str, offline: bool) -> RunLogger:
+    """One Weights & Biases run for each run, grouped by table and protocol.
 
     Args:
-        directory: the cell's.
+        directory: the run's.
         about: what tells its run from others.
         project: at Weights & Biases.
-        offline: keep the run under the cell's folder; ``wandb sync`` uploads it. So is one whose server does not
+        offline: keep the run under the run's folder; ``wandb sync`` uploads it. So is one whose server does not
             answer in time.
     """
 
@@ -161,7 +161,7 @@ def wandb(directory: Path, about: About, *, project: str, offline: bool) -> Cell
         try:
             return wandb_run.start(about, directory, project, offline=offline)
         except UserError as error:
-            log.warning("note: %s; the run goes on offline in %s", error, directory / "wandb")
+            log.warning("notice: %s; the run goes on offline in %s", error, directory / "wandb")
             return wandb_run.start(about, directory, project, offline=True)
 
     return OnBoard(directory, start)

@@ -1,4 +1,4 @@
-"""What a dashboard shows of a cell, and where it goes. Nothing about Lightning or wandb."""
+"""What a dashboard shows of a run, and where it goes. Nothing about Lightning or wandb."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Config = dict[str, Any]
 Stages = Sequence[Mapping[str, Any]]
 
 TUNE = "tune"
-"""A trial's job type; a cell's is its last stage's name."""
+"""A trial's job type; a run's is its last stage's name."""
 
 _TAGS = ("loss", "class_weights", "stage", "backbone", "sampler")
 _FOLDERS = {"data": ("root", "store")}  # whose last part may name a person
@@ -34,8 +34,8 @@ class About:
     """What tells a run from the others.
 
     Attributes:
-        id: the first eight digits are those at the end of the cell's folder, the others stand for group and job:
-            the same cell gets the same id, whoever sends it.
+        id: the first eight digits are those at the end of the run's folder, the others stand for group and job:
+            the same run gets the same id, whoever sends it.
         name: readable, with the seed.
         group: the table and the first eight digits of its protocol's hash.
         job: the last stage's name, or ``tune``.
@@ -52,10 +52,10 @@ class About:
 
 
 def about(config: Config, protocol: Config, directory: Path, *, trial: bool = False) -> About:
-    """What tells a cell's run from the others.
+    """What tells a run's run from the others.
 
     Args:
-        config: the cell's, resolved.
+        config: the run's, resolved.
         protocol: what its numbers are comparable under.
         directory: its folder; the one around it is the table's.
         trial: whether it only serves a search.
@@ -102,7 +102,7 @@ def _file_names(value: Any) -> Any:
 
 
 class Board(Protocol):
-    """Where a cell's numbers and pictures go."""
+    """Where a run's numbers and pictures go."""
 
     def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
         """Show an epoch's numbers."""
@@ -136,7 +136,7 @@ def catch_up(board: Board, stages: Stages, shown: set[int]) -> None:
 
 
 def finish(board: Board, directory: Path, result: Mapping[str, Any]) -> None:
-    """Show what came out of a cell, or of a trial, and close the board."""
+    """Show what came out of a run, or of a trial, and close the board."""
     drawn = {name: run_figures.pixels(figure) for name, figure in pictures(directory, result)}
     board.finish(sum(stage["epochs"] for stage in result["stages"]) - 1, summary(result), drawn)
 

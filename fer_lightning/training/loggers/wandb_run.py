@@ -106,7 +106,7 @@ def start(about: About, directory: Path, project: str, *, offline: bool, notes: 
             project=project,
             dir=str(directory),
             mode="offline" if offline else "online",
-            reinit="finish_previous",  # of a cell that failed in this process
+            reinit="finish_previous",  # of a run that failed in this process
             settings=_settings(wandb),
         )
     except Exception as error:

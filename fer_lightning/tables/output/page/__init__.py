@@ -1,1 +1,1 @@
-"""A table as one HTML page: what its cells show beside the numbers."""
+"""A table as one HTML page: what its runs show beside the numbers."""

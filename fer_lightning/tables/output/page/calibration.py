@@ -20,7 +20,7 @@ BINS = 15
 
 
 class Reliability(NamedTuple):
-    """A cell's predictions by confidence, (BINS,) each; means of an empty bin are NaN."""
+    """A run's predictions by confidence, (BINS,) each; means of an empty bin are NaN."""
 
     counts: npt.NDArray[np.int64]
     confidence: FloatArray
@@ -62,7 +62,7 @@ def section(table: Table) -> Section:
 
 
 def _read(directory: Path, row: Trained) -> list[Reliability]:
-    told = (probabilities(directory / cell.folder, cell.result["classes"]) for cell in row.cells)
+    told = (probabilities(directory / run.folder, run.result["classes"]) for run in row.runs)
     return [reliability(one) for one in told if one is not None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output.formats import decimal
 from fer_lightning.tables.output.page import figure_style
@@ -18,7 +18,7 @@ _PANELS = {DRIFT: "center drift", SPREAD_OF_CENTERS: "D_k"}
 def spread(table: Table) -> Section:
     """The ratio of both by row."""
     name, title = "spread", "Spread inside classes, distance between them"
-    rows = [(row, [r for cell in row.cells if (r := ratio(cell)) is not None]) for row in trained(table)]
+    rows = [(row, [r for run in row.runs if (r := ratio(run)) is not None]) for row in trained(table)]
     shown = [(row, ratios) for row, ratios in rows if ratios]
     if not shown:
         return Section(name, title, ["These results were written without their embeddings' geometry."])
@@ -45,9 +45,9 @@ def spread(table: Table) -> Section:
     return Section(name, title, sentences, [Picture(name, "All rows", "", seen, figure_style.svg(drawn))])
 
 
-def ratio(cell: Cell) -> float | None:
+def ratio(run: FinishedRun) -> float | None:
     """Mean spread inside the classes over the mean distance between two; None where the result does not say."""
-    geometry = cell.result.get("geometry")
+    geometry = run.result.get("geometry")
     if not geometry:
         return None
     within = np.array(list(geometry["within"].values()), dtype=np.float64)
@@ -60,7 +60,7 @@ def ratio(cell: Cell) -> float | None:
 def movement(table: Table) -> Section:
     """A picture a row whose head has centers: their drift and D_k over the epochs, a line a class."""
     name, title = "centers", "Centers over the epochs"
-    rows = [(row, History(row.cells)) for row in trained(table)]
+    rows = [(row, History(row.runs)) for row in trained(table)]
     shown = [(row, told) for row, told in rows if told.keys(DRIFT) or told.keys(SPREAD_OF_CENTERS)]
     if not shown:
         return Section(name, title, ["No history of centers: the heads have none, or it was not written."])

@@ -43,8 +43,8 @@ def section(table: Table) -> Section:
 def share(row: Row) -> FloatArray:
     """(C, C) shares of the predictions of each true class, mean over the seeds; NaN for one without images."""
     found = []
-    for cell in row.cells:
-        result = cell.result if row.posthoc is None else cell.result["posthoc"][row.posthoc]
+    for run in row.runs:
+        result = run.result if row.posthoc is None else run.result["posthoc"][row.posthoc]
         counts = np.asarray(result["confusion"], dtype=np.float64)
         sizes = counts.sum(1, keepdims=True)
         found.append(np.divide(counts, sizes, out=np.full_like(counts, np.nan), where=sizes > 0))

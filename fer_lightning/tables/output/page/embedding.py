@@ -47,7 +47,7 @@ class Embedded(NamedTuple):
 def section(table: Table) -> Section:
     """A picture a row that was trained, of its first seed."""
     name, title = "embeddings", "Embeddings and centers"
-    files = [(row, table.directory / row.cells[0].folder / EMBEDDINGS) for row in trained(table)]
+    files = [(row, table.directory / row.runs[0].folder / EMBEDDINGS) for row in trained(table)]
     shown = [(row, file) for row, file in files if file.is_file()]
     if not shown:
         return Section(name, title, [f"These results were written without their embeddings ({EMBEDDINGS})."])
@@ -67,7 +67,7 @@ def section(table: Table) -> Section:
 
 
 def _read(file: Path) -> Embedded:
-    """What a cell kept, cut to POINTS pictures with all classes in their shares; a mean of no picture is NaN."""
+    """What a run kept, cut to POINTS pictures with all classes in their shares; a mean of no picture is NaN."""
     try:
         with np.load(file, allow_pickle=False) as kept:
             points, labels = kept["embeddings"].astype(np.float64), kept["labels"].astype(np.int64)

@@ -1,4 +1,4 @@
-"""What the cells of a row wrote down after each epoch, on one axis over all stages."""
+"""What the runs of a row wrote down after each epoch, on one axis over all stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.page import figure_style
 from fer_lightning.tables.output.page.section import over_seeds
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 
 class History:
-    """The epochs of some cells that went through the same stages.
+    """The epochs of some runs that went through the same stages.
 
     Args:
-        cells: of one row.
+        runs: of one row.
 
     Attributes:
         stages: their names.
-        lengths: epochs of each stage, of the cell that took most.
+        lengths: epochs of each stage, of the run that took most.
         starts: the epoch that each stage begins with, from 1.
         epochs: (E,) 1, 2, ... over all stages.
     """
 
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        told = [cell.result.get("stages") or [] for cell in cells]
+    def __init__(self, runs: Sequence[FinishedRun]) -> None:
+        told = [run.result.get("stages") or [] for run in runs]
         longest = max(told, key=len, default=[])
         self.stages = [str(stage.get("name", k + 1)) for k, stage in enumerate(longest)]
         self._epochs = [[stage.get("history") or [] for stage in stages] for stages in told]
@@ -44,7 +44,7 @@ class History:
         self.epochs = np.arange(1, sum(self.lengths) + 1, dtype=np.float64)
 
     def values(self, key: str) -> FloatArray:
-        """(S, E) a scalar of each cell after each epoch; NaN where it was not written down."""
+        """(S, E) a scalar of each run after each epoch; NaN where it was not written down."""
         found = np.full((len(self._epochs), len(self.epochs)), np.nan)
         for line, stages in zip(found, self._epochs, strict=True):
             for start, epochs in zip(self.starts, stages, strict=False):
@@ -84,11 +84,11 @@ class History:
         panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
     def has(self, key: str) -> bool:
-        """Whether any cell wrote it down."""
+        """Whether any run wrote it down."""
         return any(key in epoch for stages in self._epochs for epochs in stages for epoch in epochs)
 
     def first(self, key: str) -> float:
-        """The first epoch that any cell wrote it down after."""
+        """The first epoch that any run wrote it down after."""
         return float(self.epochs[~np.isnan(self.values(key)).all(0)][0])
 
     def keys(self, prefix: str) -> list[str]:
@@ -97,7 +97,7 @@ class History:
         return list(dict.fromkeys(key.removeprefix(prefix) for key in found if key.startswith(prefix)))
 
     def chosen(self) -> list[list[int]]:
-        """The epoch each cell kept, a list a stage, from 1 over all stages."""
+        """The epoch each run kept, a list a stage, from 1 over all stages."""
         return [
             [start + stages[k] for stages in self._chosen if k < len(stages) and stages[k] is not None]
             for k, start in enumerate(self.starts)

@@ -1,4 +1,4 @@
-"""How sure a cell was of each class, for every test picture."""
+"""How sure a run was of each class, for every test picture."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Probabilities(NamedTuple):
     values: FloatArray
 
 
-def probabilities(cell: Path, classes: list[str]) -> Probabilities | None:
-    """What lies in a cell's folder; None where it was deleted.
+def probabilities(run: Path, classes: list[str]) -> Probabilities | None:
+    """What lies in a run's folder; None where it was deleted.
 
     Raises:
         UserError: the file is there but holds no predictions of these classes.
@@ -30,7 +30,7 @@ def probabilities(cell: Path, classes: list[str]) -> Probabilities | None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    file = cell / PREDICTIONS
+    file = run / PREDICTIONS
     if not file.is_file():
         return None
     place = {name: k for k, name in enumerate(classes)}

@@ -1,4 +1,4 @@
-"""What the page is made of: sections with sentences, pictures and markup; and which cells a picture is of."""
+"""What the page is made of: sections with sentences, pictures and markup; and which runs a picture is of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fer_lightning.core.html import text
-from fer_lightning.tables.analysis.read_runs import Cell
+from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.analysis.statistics import FloatArray
 
@@ -65,16 +65,16 @@ class Trained(NamedTuple):
 
     method: str
     row: Row
-    cells: tuple[Cell, ...]
+    runs: tuple[FinishedRun, ...]
 
 
 def trained(table: Table) -> list[Trained]:
-    """The rows to draw, at most ``DRAWN``; of those that share their cells the one as trained, else the first."""
+    """The rows to draw, at most ``DRAWN``; of those that share their runs the one as trained, else the first."""
     rows: dict[tuple[str, ...], Row] = {}
     shown = noted(table, DRAWN)
     for row in sorted(shown, key=lambda row: row.posthoc is not None):
-        rows.setdefault(tuple(cell.folder for cell in row.cells), row)
-    return [Trained(row.method, row, row.cells) for row in shown if row in rows.values()]
+        rows.setdefault(tuple(run.folder for run in row.runs), row)
+    return [Trained(row.method, row, row.runs) for row in shown if row in rows.values()]
 
 
 def noted(table: Table, most: int) -> list[Row]:

@@ -23,7 +23,7 @@ MINIVAL, TEST = "minival/macro_recall", "test/macro_recall"
 def section(table: Table) -> Section:
     """A picture a row: the loss above, macro recall below."""
     name, title = "training", "Training"
-    rows = [(row, History(row.cells)) for row in trained(table)]
+    rows = [(row, History(row.runs)) for row in trained(table)]
     shown = [(row, told) for row, told in rows if told.has(LOSS) or told.has(MINIVAL)]
     if not shown:
         return Section(name, title, ["These results were written without a history of their epochs."])

@@ -1,10 +1,10 @@
-"""A sweep of 2,000 cells, none of which is trained: how long its planning, its status and its table take.
+"""A sweep of 2,000 runs, none of which is trained: how long its planning, its status and its table take.
 
-    python experiments/benchmarks/many_cells.py [--cells 2500] [--out experiments/benchmarks/many_cells.json]
+    python experiments/benchmarks/many_runs.py [--runs 2500] [--out experiments/benchmarks/many_runs.json]
 
-The cells are those of ``fer train -m`` over losses, class weights, lambdas and seeds on the drawn faces. What a
-child process has to find out once (faces, pre-trained weights) is made up; every cell's configuration is composed,
-its folder named, and the cells that are the same experiment are found: 500 of 2,500. Then all but the last ten of
+The runs are those of ``fer train -m`` over losses, class weights, lambdas and seeds on the drawn faces. What a
+child process has to find out once (faces, pre-trained weights) is made up; every run's configuration is composed,
+its folder named, and the runs that are the same experiment are found: 500 of 2,500. Then all but the last ten of
 the others get a made-up result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each
 in a process of its own.
 """
@@ -29,7 +29,7 @@ from fer_lightning.core import versions
 from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation import metrics, results
 from fer_lightning.sweeps import grid, hydra_launchers, planned_run
-from fer_lightning.sweeps.planned_run import Planned
+from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 
 SEEDS = 5
@@ -48,9 +48,9 @@ class MadeUp(Planner):
         return {"protocol": {"data": "made up", "classes": names, "faces": "0" * 64}, "class_stats": stats}
 
 
-def result(planner: MadeUp, cell: Planned, random: torch.Generator) -> dict[str, Any]:
-    """What a trained cell would have left."""
-    config = planner.compose(cell.words)
+def result(planner: MadeUp, run: PlannedRun, random: torch.Generator) -> dict[str, Any]:
+    """What a trained run would have left."""
+    config = planner.compose(run.words)
     classes = config["data"]["classes"]
     labels = torch.arange(TESTED) % len(classes)
     logits = torch.randn(TESTED, len(classes), generator=random) + 2 * torch.eye(len(classes))[labels]
@@ -60,7 +60,7 @@ def result(planner: MadeUp, cell: Planned, random: torch.Generator) -> dict[str,
         **own,
         "posthoc": dict.fromkeys(("logit_adjustment", "tau_normalisation", "temperature"), own),
         "classes": classes,
-        "protocol": planner._ask("", cell.words, None)["protocol"],
+        "protocol": planner._ask("", run.words, None)["protocol"],
         "provenance": {"versions": versions.versions(), "machine": {"processor": "made up", "threads": 1}},
         "stages": [
             {"name": "fine_tuning", "minival_macro_recall": minival, "seconds": 9.0, "shared": False},
@@ -76,17 +76,17 @@ def seconds(words: list[str]) -> float:
     begin = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "fer_lightning", *words], capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"many_cells: {done.stderr}")
+        raise SystemExit(f"many_runs: {done.stderr}")
     return time.perf_counter() - begin
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", type=int, default=2500)
+    parser.add_argument("--runs", type=int, default=2500)
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    lambdas = -(-options.cells // (SEEDS * len(LOSSES) * len(WEIGHTS)))
+    lambdas = -(-options.runs // (SEEDS * len(LOSSES) * len(WEIGHTS)))
     words = [
         f"loss={','.join(LOSSES)}",
         f"class_weights={','.join(WEIGHTS)}",
@@ -99,10 +99,10 @@ def main() -> None:
         begin = time.perf_counter()
         planned = grid.plan(hydra_launchers.grid(words), planner, base)
         planned_run.note_down(planned, base)
-        told["cells"] = len(planned)
+        told["runs"] = len(planned)
         told["seconds"]["planning"] = time.perf_counter() - begin
-        for cell in planned[:-10]:
-            write_atomic(cell.directory / results.RESULT, json.dumps(result(planner, cell, random)))
+        for run in planned[:-10]:
+            write_atomic(run.directory / results.RESULT, json.dumps(result(planner, run, random)))
         told["seconds"]["status"] = seconds(["sweep", "status", folder])
         told["seconds"]["table"] = seconds(["table", "show", folder, "--allow-partial"])
     told["seconds"] = {name: round(value, 1) for name, value in told["seconds"].items()}
