@@ -16,10 +16,24 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's ~/.cache; child processes inherit this."""
+    """No test reads or writes the user's ~/.cache; child processes inherit this, and all workers share it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FER_CACHE", str(tmp_path_factory.mktemp("fer_cache")))
+        patch.setenv("FER_CACHE", str(folder / "fer_cache"))
         yield
+
+
+@pytest.fixture
+def no_stages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache like the common one, in which no first stage is trained yet. Returns its folder."""
+    common, own = Path(os.environ["FER_CACHE"]), tmp_path_factory.mktemp("fer_cache")
+    for kind in ("synthetic", "stores", "weights", "embeddings"):
+        (common / kind).mkdir(parents=True, exist_ok=True)
+        (own / kind).symlink_to(common / kind)
+    monkeypatch.setenv("FER_CACHE", str(own))
+    return own
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import see
-from fer_lightning.run.set_up import Cell
+from fer_lightning.run.set_up import RunSetup
 
 SIZE, SEEN, TRAIN, TEST = 40, 32, 30, 6
 CLASSES = ("happy", "fear")
@@ -335,7 +335,7 @@ def test_a_loaded_model_gives_the_tested_numbers(
     network = Network(backbone, Identity(3), head)
     nn.init.normal_(head.classifier.weight, std=20.0)
     protocol = {"flip_averaging": flip_averaging}
-    tested = see(network, Cell({}, backbone, "", data, protocol, how), "test").logits.softmax(1).float()
+    tested = see(network, RunSetup({}, backbone, "", data, protocol, how), "test").logits.softmax(1).float()
     model = Model(network, {"class_stats": {"names": CLASSES}, "protocol": protocol})
     images = torch.cat([images for images, _ in data.in_order("test")])
     with torch.no_grad():
