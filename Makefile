@@ -1,12 +1,13 @@
 # `make help` lists the targets. Everything runs in .venv, which is made when it is missing.
 PYTHON ?= python3
 TABLE ?= embedded
+CONSTRAINTS ?= constraints.txt
 FER = .venv/bin/fer
 
 OVERRIDES = $(if $(DATA),data=$(DATA)) $(if $(ROOT),data.root=$(ROOT)) $(if $(WEIGHTS),backbone.weights=$(WEIGHTS)) \
             $(if $(STORE),data.store=$(STORE)) $(if $(TRAINER),trainer=$(TRAINER)) $(ARGS)
 
-.PHONY: help install reproduce-table plan-table test test-faults test-gpu lint types check bench bench-gpu clean
+.PHONY: help install reproduce-table plan-table test coverage test-faults test-gpu rooms lint types check bench bench-gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -14,14 +15,15 @@ help: ## this list
 	@echo
 	@echo "  With data: make reproduce-table TABLE=ngo2020 DATA=affectnet ROOT=/data/AffectNet \\"
 	@echo "             WEIGHTS=senet50.safetensors STORE=/scratch/fer TRAINER=ddp ARGS='trainer.devices=4'"
+	@echo "  The newest packages that pyproject.toml allows, in place of those of constraints.txt: make CONSTRAINTS= install"
 
-.venv/installed: pyproject.toml
+.venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 	  { echo "fer_lightning needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
 	@echo "installing PyTorch and the other packages into .venv: several minutes the first time"
-	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --editable '.[dev]' $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 	@touch $@
 
 install: .venv/installed ## make .venv and install into it
@@ -32,14 +34,20 @@ reproduce-table: .venv/installed ## run TABLE (embedded), only what is missing; 
 plan-table: .venv/installed ## say what TABLE would run, and what time and disk it needs
 	$(FER) table plan $(TABLE) $(strip $(OVERRIDES))
 
-test: .venv/installed ## run the tests, two files at a time
+test: .venv/installed ## run the tests, two at a time
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+coverage: .venv/installed ## run the tests and print which lines they reach, child processes included
+	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-faults: .venv/installed ## kill sweeps at random moments and see that nothing is lost: up to 20 minutes
 	.venv/bin/python -m pytest -m faults -s
 
 test-gpu: .venv/installed ## run the tests that need a GPU
 	.venv/bin/python -m pytest -m gpu
+
+rooms: .venv/installed ## print the rooms of the package and the imports between them
+	.venv/bin/python tests/rooms.py
 
 lint: .venv/installed ## ruff: rules and format
 	.venv/bin/ruff check .
