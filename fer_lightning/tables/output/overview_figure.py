@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_lightning.core.colours import BLUE, ORANGE, VERMILLION
 from fer_lightning.core.files import write_atomic
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import Row, Table
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by the colour-blind too.
-MEAN, SEED, BASELINE = "#0072B2", "#E69F00", "#D55E00"
+MEAN, SEED, BASELINE = BLUE, ORANGE, VERMILLION
 _LABEL_WIDTH = 28
 _LINE_INCHES = 0.19
 _STYLE = {

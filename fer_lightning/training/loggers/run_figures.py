@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fer_lightning.core.colours import BLACK, BLUE, GREEN, OLIVE, ORANGE, PURPLE, SKY, VERMILLION
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Floats = npt.NDArray[np.floating]
 
-# Okabe and Ito's colours, told apart by the colour-blind too; their yellow is too light for dots on white.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#000000", "#8B6F00")
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, SKY, PURPLE, BLACK, OLIVE)
 MARKERS = "osD^v<>P"
 _OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 

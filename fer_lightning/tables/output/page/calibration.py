@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fer_lightning.core import colours
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.formats import decimal
@@ -76,11 +77,11 @@ def _picture(place: int, row: Trained, found: Sequence[Reliability]) -> Picture:
     above, below = drawn.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.6, 1]})
     above.plot([0, 100], [0, 100], "--", color=figure_style.GREY, linewidth=1)
     for one in found:
-        above.plot(100 * one.confidence, 100 * one.accuracy, "o", color=figure_style.ORANGE, markersize=3.5)
-    above.plot(100 * confidence, 100 * accuracy, "D-", color=figure_style.BLUE, markersize=5)
+        above.plot(100 * one.confidence, 100 * one.accuracy, "o", color=colours.ORANGE, markersize=3.5)
+    above.plot(100 * confidence, 100 * accuracy, "D-", color=colours.BLUE, markersize=5)
     above.set_ylabel("right, percent")
     middles = 100 * (np.arange(BINS) + 0.5) / BINS
-    below.bar(middles, counts.mean(0), width=0.86 * 100 / BINS, color=figure_style.SKY)
+    below.bar(middles, counts.mean(0), width=0.86 * 100 / BINS, color=colours.SKY)
     below.set_ylabel("images")
     below.set_xlabel("highest probability, percent")
     below.set_xlim(0, 100)

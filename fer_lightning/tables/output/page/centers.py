@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fer_lightning.core import colours
 from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output.formats import decimal
@@ -26,7 +27,7 @@ def spread(table: Table) -> Section:
     panel = drawn.subplots()
     for k, (row, ratios) in enumerate(shown):
         panel.annotate(shorten(row.method, 56), (0, k - 0.03), fontsize=9.5)
-        panel.barh([k + 0.2], [np.mean(ratios)], 0.3, color=figure_style.SKY)
+        panel.barh([k + 0.2], [np.mean(ratios)], 0.3, color=colours.SKY)
         panel.plot(ratios, np.full(len(ratios), k + 0.2), "o", color=figure_style.INK, markersize=3.5)
     panel.set_ylim(len(shown) - 0.4, -0.7)
     panel.set_yticks([])

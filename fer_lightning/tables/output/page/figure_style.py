@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fer_lightning.core.colours import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
 from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.page.section import Picture
@@ -22,10 +23,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, LINE, PAPER = "#010203", "#040506", "#070809"
-BLUE, VERMILLION, GREEN, ORANGE = "#0072b2", "#d55e00", "#009e73", "#e69f00"
-PURPLE, SKY, GREY = "#cc79a7", "#56b4e9", "#8c8c8c"
+GREY = "#8c8c8c"
 SERIES = (INK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)
-"""Okabe and Ito's colours, told apart by the colour-blind too; their yellow, which white swallows, is grey."""
+"""The colours of lines and dots, in this order; grey in place of a yellow that white swallows."""
 
 MARKERS = "osD^vPX<>"
 """As many as have no factor in common with the colours: 72 pairs that differ."""

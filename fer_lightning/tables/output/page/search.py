@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_lightning.core import colours
 from fer_lightning.tables.output.formats import percent
 from fer_lightning.tables.output.page import figure_style
 from fer_lightning.tables.output.page.section import Picture, Section, slug
@@ -37,12 +38,10 @@ def _picture(place: int, one: Mapping[str, Any]) -> Picture:
     drawn = figure_style.figure(2.7)
     panel = drawn.subplots()
     for value, scores in tried:
-        panel.plot(
-            np.full(len(scores), value), 100 * np.array(scores), "o", color=figure_style.ORANGE, markersize=4
-        )
-    panel.plot(values, means, "D-", color=figure_style.BLUE, markersize=5)
+        panel.plot(np.full(len(scores), value), 100 * np.array(scores), "o", color=colours.ORANGE, markersize=4)
+    panel.plot(values, means, "D-", color=colours.BLUE, markersize=5)
     best = means[values.index(one["chosen"])]
-    panel.plot([one["chosen"]], [best], "o", markersize=14, mfc="none", mec=figure_style.VERMILLION)
+    panel.plot([one["chosen"]], [best], "o", markersize=14, mfc="none", mec=colours.VERMILLION)
     if values[0] > 0:
         panel.set_xscale("log")
     panel.set_xticks([], minor=True)

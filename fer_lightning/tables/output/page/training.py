@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fer_lightning.core import colours
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.output.formats import decimal, percent
 from fer_lightning.tables.output.page import figure_style
@@ -13,9 +14,9 @@ from fer_lightning.tables.output.page.section import SPREAD, Picture, Section, T
 LOSS = "train/loss"
 PARTS = {
     LOSS: ("loss", figure_style.INK),
-    "train/cross_entropy": ("cross-entropy", figure_style.BLUE),
-    "train/center_term": ("center term × lambda", figure_style.VERMILLION),
-    "train/penalty": ("penalty", figure_style.ORANGE),
+    "train/cross_entropy": ("cross-entropy", colours.BLUE),
+    "train/center_term": ("center term × lambda", colours.VERMILLION),
+    "train/penalty": ("penalty", colours.ORANGE),
 }
 MINIVAL, TEST = "minival/macro_recall", "test/macro_recall"
 
@@ -53,12 +54,12 @@ def _picture(place: int, row: Trained, told: History, limits: tuple[float, float
         whole = key == LOSS
         if whole or not (np.isnan(values) | (values == 0) | (values == told.values(LOSS))).all():
             told.line(losses, key, band=True, label=label, color=colour, linewidth=2.4 if whole else 1.4)
-    told.line(recalls, MINIVAL, scale=100, band=True, label="minival", color=figure_style.GREEN)
+    told.line(recalls, MINIVAL, scale=100, band=True, label="minival", color=colours.GREEN)
     test = "test, never chosen by"
-    told.line(recalls, TEST, scale=100, label=test, color=figure_style.PURPLE, linestyle="--", linewidth=1.1)
+    told.line(recalls, TEST, scale=100, label=test, color=colours.PURPLE, linestyle="--", linewidth=1.1)
     kept = [epoch for stage in told.chosen() for epoch in stage if 0 < epoch <= len(told.epochs)]
     recalls.plot(
-        kept, np.full(len(kept), limits[0]), "^", color=figure_style.GREEN, markersize=6, clip_on=False, zorder=4
+        kept, np.full(len(kept), limits[0]), "^", color=colours.GREEN, markersize=6, clip_on=False, zorder=4
     )
     told.mark_stages(losses)
     told.mark_stages(recalls, named=False)

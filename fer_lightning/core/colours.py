@@ -1,0 +1,11 @@
+"""The colours of all figures: those of Okabe and Ito (2008), which the colour-blind tell apart, too."""
+
+BLUE = "#0072b2"
+ORANGE = "#e69f00"
+GREEN = "#009e73"
+VERMILLION = "#d55e00"
+SKY = "#56b4e9"
+PURPLE = "#cc79a7"
+BLACK = "#000000"
+OLIVE = "#8b6f00"
+"""In place of their yellow, which is too light for dots and lines on white."""
