@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import SMALL
 
 from fer_lightning.config import identity
-from fer_lightning.config.compose import compose
+from fer_lightning.config.compose import Composer, compose
 from fer_lightning.config.shipped import groups
+from fer_lightning.run.train_and_test import train
 
 PROTOCOL = {"data": "synthetic", "numerics": identity.NUMERICS}
 
@@ -67,6 +70,18 @@ def test_other_numerics_make_another_run(config: dict[str, Any]) -> None:
     assert name(config, {**PROTOCOL, "numerics": identity.NUMERICS + 1}) != name(config)
 
 
+def test_a_finished_run_is_not_trained_again_because_a_key_was_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = compose([*SMALL, "stage=feature_extraction", "stage.epochs=1"])
+    folder = train(config, None, tmp_path)
+    monkeypatch.setitem(identity.ADDED_KEYS, "mixup", 0.0)
+    caplog.set_level("INFO", "fer_lightning")
+    assert train({**config, "mixup": 0.0}, None, tmp_path) == folder
+    assert f"complete: {folder} was there, nothing to do" in caplog.text
+    assert train({**config, "mixup": 0.5}, None, tmp_path) != folder
+
+
 def keys(node: dict[str, Any], prefix: str = "") -> set[str]:
     found: set[str] = set()
     for key, value in node.items():
@@ -77,9 +92,10 @@ def keys(node: dict[str, Any], prefix: str = "") -> set[str]:
 def test_every_key_of_conf_is_an_old_one_or_says_what_it_changes(request: pytest.FixtureRequest) -> None:
     """Fails where a key is new: name it in ADDED_KEYS with the value that changes nothing, or raise NUMERICS."""
     old = set((request.path.parent / "keys.txt").read_text().split())
+    composer = Composer()
     found: set[str] = set()
     for group, options in groups().items():
         for option in options:
-            found |= keys(identity.identity(compose([f"{group}={option}"]), {})["config"])
+            found |= keys(identity.identity(composer([f"{group}={option}"]), {})["config"])
     assert found - old - identity.ADDED_KEYS.keys() == set()
     assert old - found == set(), "keys that are gone: take them out of keys.txt"
