@@ -50,7 +50,7 @@ class AffinityHead(CenterTermHead):
             raise ValueError("one class has no variance between centers")
         self.delta = delta
 
-    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """(N,): the squared distance to the own center, in units of the variance between centers."""
-        distances = (features - centers.index_select(0, labels)).square().sum(1)
+        distances = (embeddings - centers.index_select(0, labels)).square().sum(1)
         return distances / (centers.var(0).sum() + self.delta)

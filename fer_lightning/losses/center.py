@@ -34,7 +34,7 @@ class CenterHead(CenterTermHead):
             feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
         )
 
-    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """(N,): half the squared distance of each embedding to the center of its class."""
         # index_select, not centers[labels]: its backward repeats to the last digit on several threads
-        return 0.5 * (features - centers.index_select(0, labels)).square().sum(1)
+        return 0.5 * (embeddings - centers.index_select(0, labels)).square().sum(1)

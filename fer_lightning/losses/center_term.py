@@ -74,23 +74,23 @@ class CenterTermHead(SoftmaxHead):
         self._observed: Tensor | None = None
 
     @abstractmethod
-    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-        """The term (N,) of features (N, D) and labels (N,) at centers (C, D); without lambda and class weights."""
+    def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+        """The term (N,) of embeddings (N, D), labels (N,) and centers (C, D), without lambda and class weights."""
 
     def between(self, centers: Tensor) -> Tensor | None:
         """What the loss has of the centers (C, D) alone, a scalar without lambda; None: nothing."""
         return None
 
-    def offsets(self, features: Tensor, labels: Tensor) -> Tensor:
+    def offsets(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """What draws centers in ``running``, (N, D): x_i - c_{y_i}."""
-        return features - self.centers.index_select(0, labels)
+        return embeddings - self.centers.index_select(0, labels)
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> HeadOutput:
         """Logits (N, C) and, given labels (N,), per_sample = cross-entropy + lambda * term."""
-        output = super().forward(features, labels)
+        output = super().forward(embeddings, labels)
         if output.per_sample is None or labels is None:
             return output
-        weighted_term = self.weight * self.term(at_least_float32(features), labels, self.centers)
+        weighted_term = self.weight * self.term(at_least_float32(embeddings), labels, self.centers)
         output.terms["center_term"] = weighted_term
         output.per_sample = output.per_sample + weighted_term
         if (between := self.between(self.centers)) is not None:
@@ -110,31 +110,31 @@ class CenterTermHead(SoftmaxHead):
             raise ValueError("a class mean is not finite: has every class an image?")
         self.centers.copy_(means)
 
-    def observe(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Remember what the coming step needs of features (N, D), labels (N,) and class weights (C,)."""
+    def observe(self, embeddings: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Remember what the coming step needs of embeddings (N, D), labels (N,) and class weights (C,)."""
         if self.center_update == "gradient":
             return
-        features = features.detach().to(self.centers.dtype)
-        with torch.autocast(features.device.type, enabled=False):  # it would take the products in half precision
+        embeddings = embeddings.detach().to(self.centers.dtype)
+        with torch.autocast(embeddings.device.type, enabled=False):  # it would take the products in half precision
             if self.center_update == "running":
-                seen = self._sums_and_counts(features, labels)
+                seen = self._sums_and_counts(embeddings, labels)
             else:
-                seen = self._gradient_and_size(features, labels, weights.to(self.centers.dtype))
+                seen = self._gradient_and_size(embeddings, labels, weights.to(self.centers.dtype))
         self._observed = seen if self._observed is None else self._observed + seen
 
-    def _sums_and_counts(self, features: Tensor, labels: Tensor) -> Tensor:
+    def _sums_and_counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """(C, D + 1): by class the sum of the offsets, and n_j. A product, since it repeats to the last digit."""
-        members = F.one_hot(labels, len(self.centers)).to(features.dtype).T
+        members = F.one_hot(labels, len(self.centers)).to(embeddings.dtype).T
         with torch.no_grad():
-            return torch.cat([members @ self.offsets(features, labels), members.sum(1, keepdim=True)], 1)
+            return torch.cat([members @ self.offsets(embeddings, labels), members.sum(1, keepdim=True)], 1)
 
-    def _gradient_and_size(self, features: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    def _gradient_and_size(self, embeddings: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
         """(C, D + 1): the gradient of sum_i w_{y_i} term_i in the centers, and N in the last column."""
         with torch.enable_grad():
             centers = self.centers.detach().clone().requires_grad_()
-            total = (weights.index_select(0, labels) * self.term(features, labels, centers)).sum()
+            total = (weights.index_select(0, labels) * self.term(embeddings, labels, centers)).sum()
             (gradient,) = torch.autograd.grad(total, centers)
-        size = gradient.new_full((len(gradient), 1), len(features))
+        size = gradient.new_full((len(gradient), 1), len(embeddings))
         return torch.cat([gradient, size], 1)
 
     @torch.no_grad()

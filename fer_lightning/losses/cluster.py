@@ -54,8 +54,8 @@ class ClusterHead(CenterTermHead):
         differences = centers.unsqueeze(0) - centers.unsqueeze(1)
         return differences.square().sum((1, 2)) + self.delta
 
-    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """(N,): half the squared distance to the own center, in units of that center's D_k."""
         own = centers.index_select(0, labels)
         scale = torch.index_select(self.spread(centers), 0, labels)
-        return 0.5 * (features - own).square().sum(1) / scale
+        return 0.5 * (embeddings - own).square().sum(1) / scale

@@ -44,9 +44,9 @@ class ContrastiveCenterHead(CenterTermHead):
             raise ValueError(f"delta must be positive, got {delta}")
         self.delta = delta
 
-    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """(N,): half the squared distance to the own center over the sum of those to the others."""
-        distances = (features.unsqueeze(1) - centers).square().sum(2)
+        distances = (embeddings.unsqueeze(1) - centers).square().sum(2)
         own = F.one_hot(labels, len(centers)).to(distances.dtype)
         near = (own * distances).sum(1)
         return 0.5 * near / (distances.sum(1) - near + self.delta)

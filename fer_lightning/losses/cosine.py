@@ -36,10 +36,10 @@ class CosineHead(SoftmaxHead):
         """No bias: it would have no gradient, and DistributedDataParallel refuses such parameters."""
         return nn.Linear(feature_dim, classes, bias=False)
 
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, embeddings: Tensor) -> Tensor:
         """s * cos, (N, C)."""
-        with torch.autocast(features.device.type, enabled=False):  # half a per cent of a cosine times s is a lot
+        with torch.autocast(embeddings.device.type, enabled=False):  # half a per cent of a cosine times s is a lot
             units, rows = (
-                F.normalize(at_least_float32(vectors)) for vectors in (features, self.classifier.weight)
+                F.normalize(at_least_float32(vectors)) for vectors in (embeddings, self.classifier.weight)
             )
             return self.scale * F.linear(units.to(rows.dtype), rows)

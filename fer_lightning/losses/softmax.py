@@ -48,9 +48,9 @@ class SoftmaxHead(nn.Module):
         """The layer from embeddings to classes."""
         return nn.Linear(feature_dim, classes)
 
-    def logits(self, features: Tensor) -> Tensor:
+    def logits(self, embeddings: Tensor) -> Tensor:
         """What classes are predicted from, (N, C)."""
-        logits: Tensor = self.classifier(features)
+        logits: Tensor = self.classifier(embeddings)
         return logits
 
     def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -61,13 +61,13 @@ class SoftmaxHead(nn.Module):
         """Losses (N,) of training logits (N, C) that are at least float32."""
         return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
 
-    def forward(self, features: Tensor, labels: Tensor | None = None) -> HeadOutput:
-        """Logits (N, C) of features (N, D) and, given labels (N,) or soft labels (N, C), the losses (N,).
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> HeadOutput:
+        """Logits (N, C) of embeddings (N, D) and, given labels (N,) or soft labels (N, C), the losses (N,).
 
         Raises:
             ValueError: labels are neither a class index a sample nor, where the head takes them, a distribution.
         """
-        logits = self.logits(features)
+        logits = self.logits(embeddings)
         if labels is None:
             return HeadOutput(logits)
         soft = self.soft_labels and labels.shape == logits.shape and labels.is_floating_point()

@@ -48,18 +48,18 @@ class SparseCenterHead(CenterTermHead):
         )
         self.attend = nn.Linear(64, 2 * feature_dim)  # for each dimension: in, or out
 
-    def attention(self, features: Tensor) -> Tensor:
+    def attention(self, embeddings: Tensor) -> Tensor:
         """a (N, D): the softmax of in against out for each dimension, which is a sigmoid of their difference."""
-        with torch.autocast(features.device.type, enabled=False):
-            pairs: Tensor = self.attend(self.context(features.to(self.attend.weight.dtype)))
+        with torch.autocast(embeddings.device.type, enabled=False):
+            pairs: Tensor = self.attend(self.context(embeddings.to(self.attend.weight.dtype)))
         inside, outside = pairs.chunk(2, dim=1)
-        return (inside - outside).sigmoid().to(features.dtype)
+        return (inside - outside).sigmoid().to(embeddings.dtype)
 
-    def term(self, features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """(N,): half the squared distance to the own center, weighted by dimension."""
-        offsets = features - centers.index_select(0, labels)
-        return 0.5 * (self.attention(features) * offsets.square()).sum(1)
+        offsets = embeddings - centers.index_select(0, labels)
+        return 0.5 * (self.attention(embeddings) * offsets.square()).sum(1)
 
-    def offsets(self, features: Tensor, labels: Tensor) -> Tensor:
+    def offsets(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """a_i (x_i - c_{y_i}), (N, D)."""
-        return self.attention(features) * super().offsets(features, labels)
+        return self.attention(embeddings) * super().offsets(embeddings, labels)
