@@ -25,7 +25,7 @@ Space = dict[str, list[float]]
 
 
 class SearchPlan(BaseModel, frozen=True, extra="forbid"):
-    """The search before a table, see table/tuning.py.
+    """The search before a table, see tables/tune.py.
 
     Attributes:
         trials: values that every row tries.
