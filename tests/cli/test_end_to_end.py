@@ -1,10 +1,9 @@
-"""Real command lines on a small drawn set: what a user types, and what must lie there afterwards."""
+"""Command lines on a small drawn set: what a user types, and what must lie there afterwards."""
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import zipfile
@@ -14,46 +13,38 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from runs import SMALL, fer, result, scores
 
-from fer_lightning.cli import main
+from fer_lightning.cli.train import train
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.emotions import EMOTIONS
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.inference.load_model import load_model
+from fer_lightning.run import final_test
 from fer_lightning.run.__main__ import main as run_main
 
-SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
-SWEEP = [
-    *SMALL,
-    "stage.fine_tuning.epochs=4",
-    "loss=cluster,softmax",
-    "class_weights=min_over_count,inverse",
-    "seed=3",
-]
-RUN = [*SMALL, "loss=cluster", "class_weights=min_over_count", "seed=3", "stage.fine_tuning.epochs=4"]
+# learning rate and epochs for predictions that differ from picture to picture
+OF_BOTH = [*SMALL, "optimizer.lr=0.01", "stage.epochs=1", "stage.fine_tuning.epochs=4", "seed=3"]
+SWEEP = [*OF_BOTH, "loss=cluster,softmax", "class_weights=min_over_count,inverse"]
+RUN = [*OF_BOTH, "loss=cluster", "class_weights=min_over_count"]
+TESTED = 3 * len(EMOTIONS)
 
 
-def fer(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(*words: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``fer`` as a user would, in a process of its own."""
-    command = [sys.executable, "-m", "fer_lightning", *words]
-    return subprocess.run(command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
-
-
-def result(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
-
-
-def numbers(folder: Path) -> tuple:
-    told = result(folder)
-    return told["metrics"], told["confusion"], told["per_class_recall"], told["posthoc"]
+    line = [sys.executable, "-m", "fer_lightning", *words]
+    return subprocess.run(line, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of one trained run."""
     folder = tmp_path_factory.mktemp("single") / "run"
-    done = fer("train", *RUN, f"hydra.run.dir={folder}")
+    done = command("train", *RUN, f"hydra.run.dir={folder}")
     assert done.returncode == 0, done.stdout + done.stderr
+    told = np.array(result(folder)["confusion"])
+    assert (told.sum(0) > 0).sum() > 3, "too few emotions are predicted for a test to notice a mistake"
+    assert 0 < told.trace() < TESTED
     return folder
 
 
@@ -62,31 +53,28 @@ def sweep(single: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a sweep that holds the same run and one with another loss, both twice in other words."""
     folder = tmp_path_factory.mktemp("sweep")
     done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={folder}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("not trained: ") == 2
-    assert "class_weights=inverse is the same experiment as" in done.stdout.replace("\n", " ")
+    assert done.code == 0, done.out + done.err
+    assert done.out.count("not trained: ") == 2
+    assert "class_weights=inverse is the same experiment as" in done.out.replace("\n", " ")
     return folder
 
 
-def test_help_is_quick_and_names_every_choice() -> None:
-    times = []
-    for _ in range(3):  # processor time: another process on the machine must not fail this
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = fer("--help")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.5
+def test_help_names_every_choice() -> None:
+    done = command("--help")
+    assert done.returncode == 0
     for group, options in groups().items():
         assert group in done.stdout
         assert ", ".join(options) in done.stdout
 
 
-def test_train_help_names_every_choice() -> None:
-    done = fer("train", "--help")
-    assert done.returncode == 0
+def test_train_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:  # it is Hydra's
+        train(["--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
     for group, options in groups().items():
-        assert group in done.stdout
-        assert all(option in done.stdout for option in options)
+        assert group in text
+        assert all(option in text for option in options)
 
 
 def test_a_run_leaves_what_the_readme_promises(single: Path) -> None:
@@ -95,21 +83,21 @@ def test_a_run_leaves_what_the_readme_promises(single: Path) -> None:
     assert told["classes"] == list(EMOTIONS)
     assert set(told["per_class_recall"]) == set(EMOTIONS)
     assert {"protocol", "provenance", "config", "seed", "seconds", "center_drift", "center_spread"} <= set(told)
-    assert sum(map(sum, told["confusion"])) == sum(told["data"]["test"].values()) == 2400
-    assert [sum(row) for row in told["confusion"]] == [300] * 8
+    assert sum(map(sum, told["confusion"])) == sum(told["data"]["test"].values()) == TESTED
+    assert [sum(row) for row in told["confusion"]] == [3] * 8
     for column in told["posthoc"].values():
         assert set(METRICS) == set(column["metrics"])
-        assert [sum(row) for row in column["confusion"]] == [300] * 8
+        assert [sum(row) for row in column["confusion"]] == [3] * 8
     assert list(told["posthoc"]) == ["logit_adjustment", "tau_norm", "temperature"]
     assert told["posthoc"]["temperature"]["confusion"] == told["confusion"]
     table = pq.read_table(single / "predictions.parquet")
     corrected = [f"prediction_{name}" for name in told["posthoc"]]
     assert table.column_names == ["id", "label", "prediction", *corrected, *(f"p_{name}" for name in EMOTIONS)]
     rows = table.to_pylist()
-    assert len(rows) == 2400
+    assert len(rows) == TESTED
     right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
     assert right == pytest.approx(told["metrics"]["accuracy"], abs=1e-12)
-    assert all(abs(sum(row[f"p_{name}"] for name in EMOTIONS) - 1) < 1e-9 for row in rows[:50])
+    assert all(abs(sum(row[f"p_{name}"] for name in EMOTIONS) - 1) < 1e-9 for row in rows)
     for name, column in told["posthoc"].items():
         hits = sum(row["label"] == row[f"prediction_{name}"] for row in rows) / len(rows)
         assert hits == pytest.approx(column["metrics"]["accuracy"], abs=1e-12)
@@ -136,8 +124,8 @@ def test_every_epoch_is_written_down(single: Path) -> None:
 def test_embeddings_are_kept_to_look_at(single: Path) -> None:
     kept = np.load(single / "embeddings.npz")
     shown = kept["labels"]
-    assert kept["embeddings"].shape == (800, 512)
-    assert np.bincount(shown).tolist() == [100] * 8
+    assert kept["embeddings"].shape == (TESTED, 512)
+    assert np.bincount(shown).tolist() == [3] * 8
     told = {row["id"]: row for row in pq.read_table(single / "predictions.parquet").to_pylist()}
     for name, label, predicted in zip(kept["ids"], shown, kept["predictions"], strict=True):
         row = told[str(name)]
@@ -145,11 +133,24 @@ def test_embeddings_are_kept_to_look_at(single: Path) -> None:
     means = np.stack([kept["embeddings"][shown == k].mean(0, dtype=np.float64) for k in range(8)])
     within = result(single)["geometry"]["within"]
     rough = [np.sqrt(np.square(kept["embeddings"][shown == k] - means[k]).sum(1).mean()) for k in range(8)]
-    assert np.allclose(rough, list(within.values()), rtol=0.1)
+    assert np.allclose(rough, list(within.values()), rtol=1e-3)  # they are kept as float16
     between = np.array(result(single)["geometry"]["between"])
     exact = kept["class_means"].astype(np.float64)
     assert np.allclose(between, np.linalg.norm(exact[:, None] - exact[None], axis=2), atol=1e-4)
     assert kept["centers"].shape == (8, 512)
+
+
+def test_of_many_embeddings_every_class_keeps_its_share(
+    single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(final_test, "EMBEDDINGS_KEPT", TESTED // 2)
+    assert fer("evaluate", str(single / "best.ckpt"), f"hydra.run.dir={tmp_path / 'again'}").code == 0
+    all_of_them, some = (np.load(folder / "embeddings.npz") for folder in (single, tmp_path / "again"))
+    assert np.bincount(some["labels"]).tolist() == [2, 1] * 4
+    where = [all_of_them["ids"].tolist().index(name) for name in some["ids"]]
+    for what in ("embeddings", "labels", "predictions"):
+        assert np.array_equal(some[what], all_of_them[what][where])
+    assert np.array_equal(some["class_means"], all_of_them["class_means"])
 
 
 def test_every_centers_drift_is_told(single: Path) -> None:
@@ -177,7 +178,7 @@ def test_the_checkpoint_is_readable_without_running_code_in_it(single: Path) -> 
 def test_a_run_of_a_sweep_equals_the_single_run_to_the_last_digit(single: Path, sweep: Path) -> None:
     (run,) = sweep.glob("cluster-*")
     assert run.name.startswith("cluster-min_over_count-two_stage-s3-")
-    assert numbers(run) == numbers(single)
+    assert scores(run) == scores(single)
 
 
 def test_runs_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
@@ -188,9 +189,9 @@ def test_runs_that_agree_on_the_first_stage_train_it_once(sweep: Path) -> None:
 def test_a_complete_sweep_is_not_trained_again(sweep: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")}
     done = fer("train", "-m", *SWEEP, f"hydra.sweep.dir={sweep}")
-    assert done.returncode == 0
-    assert "all 2 runs are complete, nothing is trained" in done.stdout
-    assert done.stdout.count("not trained: ") == 2
+    assert done.code == 0
+    assert "all 2 runs are complete, nothing is trained" in done.out
+    assert done.out.count("not trained: ") == 2
     assert {path: path.stat().st_mtime_ns for path in sweep.glob("*/result.json")} == before
 
 
@@ -211,7 +212,7 @@ def test_a_trial_leaves_the_minivals_score_and_nothing_of_the_test_set(single: P
 
 def test_watching_the_test_set_changes_nothing_else(single: Path, tmp_path: Path) -> None:
     assert run_main(["--directory", str(tmp_path), *RUN, "optimism=false"]) == 0
-    assert numbers(tmp_path) == numbers(single)
+    assert scores(tmp_path) == scores(single)
     first, second = (result(folder)["stages"][-1]["history"] for folder in (single, tmp_path))
     clock = ("images_per_second", "waiting_share")
     for watched, epoch in zip(first, second, strict=True):
@@ -231,25 +232,25 @@ def test_a_folder_with_another_runs_result_is_not_overwritten(
 
 def test_evaluate_gives_the_result_again_from_the_checkpoint(single: Path, tmp_path: Path) -> None:
     words = ["evaluate", str(single / "best.ckpt"), "data=synthetic", f"hydra.run.dir={tmp_path / 'again'}"]
-    assert main.main(words) == 0
-    assert numbers(tmp_path / "again") == numbers(single)
+    assert fer(*words).code == 0
+    assert scores(tmp_path / "again") == scores(single)
     assert result(tmp_path / "again")["protocol"] == result(single)["protocol"]
 
 
 def test_a_sweep_over_data_that_is_not_there_says_so_once() -> None:
     done = fer("train", "-m", "data=affectnet", "data.root=/nowhere", "loss=softmax,center")
-    assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert "/nowhere" in done.stderr
+    assert done.code == 2
+    assert len(done.err.strip().splitlines()) == 1
+    assert "/nowhere" in done.err
 
 
 def test_two_ranks_test_every_picture_once(single: Path, tmp_path: Path) -> None:
     words = [*RUN, "trainer=ddp_cpu", "data.minival=0.11"]
     done = fer("train", *words, f"hydra.run.dir={tmp_path / 'ddp'}")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.out + done.err
     told = result(tmp_path / "ddp")
-    assert sum(map(sum, told["confusion"])) == 2400
-    assert done.stdout.count("test: accuracy") == 1
+    assert sum(map(sum, told["confusion"])) == TESTED
+    assert done.out.count("test: accuracy") == 1
 
 
 def test_from_a_wheel_in_an_empty_folder(single: Path, tmp_path: Path) -> None:
@@ -268,6 +269,6 @@ def test_from_a_wheel_in_an_empty_folder(single: Path, tmp_path: Path) -> None:
     here = {**os.environ, "PYTHONPATH": str(site)}
     where = subprocess.run([sys.executable, "-c", code], cwd=empty, env=here, capture_output=True, text=True)
     assert where.stdout.startswith(str(site))
-    done = fer("train", *SMALL, cwd=empty, PYTHONPATH=str(site))
+    done = command("train", *SMALL, cwd=empty, PYTHONPATH=str(site))
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(list(empty.glob("runs/adhoc/softmax-none-two_stage-s0-*/result.json"))) == 1

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from runs import SMALL
 
 from fer_lightning.cli import main
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.run.__main__ import main as run_main
-
-SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 
 
 class Mistake:
@@ -28,6 +27,7 @@ class Mistake:
             raise AssertionError("a child process was started")
 
         monkeypatch.setattr("fer_lightning.run.launch.child", no_child)
+        monkeypatch.setattr("fer_lightning.run.launch.fork", no_child)
 
     def line(self, code: int) -> str:
         """The one line, after checking that there is just one and that nothing was written."""

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from runs import fer, result
 from torch import nn
 
 from fer_lightning.cli import main
@@ -140,19 +141,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fer(folder: Path, *words: str) -> str:
-    """Run ``fer`` in the user's folder, whose Python files are not on its path. Returns what it says."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # as with the installed script
-    command = [sys.executable, "-m", "fer_lightning", *words]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def sweep(folder: Path) -> dict[str, Path]:
     """Folders of a run with softmax and one with the own loss, with everything else the user's own."""
-    fer(folder, "train", "-m", *WORDS, "loss=softmax,mine", "hydra.sweep.dir=runs")
+    command = [sys.executable, "-m", "fer_lightning", "train", "-m", *WORDS]
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # as with the installed script: not on its path
+    done = subprocess.run(
+        [*command, "loss=softmax,mine", "hydra.sweep.dir=runs"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     runs = {path.parent.name.partition("-")[0]: path.parent for path in folder.glob("runs/*/result.json")}
     assert sorted(runs) == ["mine", "softmax"]
     return runs
@@ -163,7 +164,7 @@ def forgets(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test imports from a user's folder, and from where, is forgotten after it."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     yield
-    for name in ("mine", "more", "wrong"):
+    for name in ("mine", "more", "wrong", "mine_schedule", "mine_other"):
         sys.modules.pop(name, None)
 
 
@@ -175,10 +176,6 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def result(run: Path) -> dict:
-    return json.loads((run / "result.json").read_text())
-
-
 def test_the_example_is_short() -> None:
     assert len((example("python") + example("yaml")).splitlines()) <= 30
 
@@ -186,11 +183,14 @@ def test_the_example_is_short() -> None:
 def test_a_table_has_a_row_for_the_own_loss_and_trains_nothing_again(folder: Path, sweep: dict[str, Path]) -> None:
     assert result(sweep["mine"])["protocol"]["backbone"] == "more.Net"
     assert result(sweep["mine"])["classes"] == list(CLASSES)
-    shown = fer(folder, "table", "show", "runs")
-    assert re.search(r"^mine x mine\b", shown, re.MULTILINE)
-    again = fer(folder, "table", "run", "table.yaml", "--config-dir", "conf", "--out", "runs")
-    assert "all 2 runs are complete, nothing is trained" in again
-    assert re.search(r"^mine\b", again, re.MULTILINE)
+    shown = fer("table", "show", "runs", folder=folder)
+    assert shown.code == 0, shown.err
+    assert re.search(r"^mine x mine\b", shown.out, re.MULTILINE)
+    assert not {"mine", "more"} & sys.modules.keys()
+    again = fer("table", "run", "table.yaml", "--config-dir", "conf", "--out", "runs", folder=folder)
+    assert again.code == 0, again.err
+    assert "all 2 runs are complete, nothing is trained" in again.out
+    assert re.search(r"^mine\b", again.out, re.MULTILINE)
 
 
 class Wide(nn.Module):
@@ -219,12 +219,11 @@ def test_a_model_is_loaded_with_the_classes_that_are_given(inside: Path, sweep: 
 
 
 def test_evaluate_uses_the_folder_that_the_user_names(
-    folder: Path, sweep: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, sweep: dict[str, Path], tmp_path: Path
 ) -> None:
-    monkeypatch.chdir(folder)
     words = ["evaluate", str(sweep["mine"] / "best.ckpt"), f"hydra.run.dir={tmp_path}"]
-    assert main.main(words) == 2
-    assert main.main([*words, "--config-dir", "conf"]) == 0
+    assert fer(*words, folder=folder).code == 2
+    assert fer(*words, "--config-dir", "conf", folder=folder).code == 0
     for key in ("metrics", "confusion", "posthoc", "protocol", "config"):
         assert result(tmp_path)[key] == result(sweep["mine"])[key]
 

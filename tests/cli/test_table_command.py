@@ -9,34 +9,46 @@ import time
 from pathlib import Path
 
 import pytest
+from runs import SMALL, Outcome, fer
 
-TABLE = """
+TABLE = f"""
 title: A small table
-overrides: [data.rows=803, backbone.people=20, backbone.pictures=10, backbone.epochs=1, stage.epochs=1]
+overrides: [{", ".join(SMALL)}, stage.epochs=1]
 seeds: [0]
 metrics: [accuracy, macro_recall]
 contrasts: [[cluster, softmax]]
 rows:
-  - {method: softmax, overrides: [loss=softmax]}
-  - {method: cluster, overrides: [loss=cluster], abstract: true}
+  - {{method: softmax, overrides: [loss=softmax]}}
+  - {{method: cluster, overrides: [loss=cluster, stage.fine_tuning.epochs=12], abstract: true}}
 """
 
 
-def table(action: str, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fer_lightning", "table", action, str(folder / "small.yaml")]
-    options = ["--out", str(folder / "runs"), "--jobs", "1"]
-    return subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def words(action: str, folder: Path) -> list[str]:
+    return ["table", action, str(folder / "small.yaml"), "--out", str(folder / "runs"), "--jobs", "1"]
+
+
+def table(action: str, folder: Path) -> Outcome:
+    return fer(*words(action, folder))
+
+
+def said_by_cluster(folder: Path) -> str:
+    return "".join(path.read_text() for path in (folder / "runs").glob("cluster-*/log.txt"))
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the table was stopped after its first run."""
+    """A folder in which the table was stopped after its first run, by a signal to the command."""
     folder = tmp_path_factory.mktemp("table")
     (folder / "small.yaml").write_text(TABLE)
-    process = table("run", folder)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fer_lightning", *words("run", folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     deadline = time.monotonic() + 240
-    while not list((folder / "runs").glob("cluster-*/log.txt")) and time.monotonic() < deadline:
-        time.sleep(0.2)
+    while "fine_tuning: epoch 1 of 12" not in said_by_cluster(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 143, text
@@ -56,20 +68,21 @@ def test_a_stopped_table_leaves_no_process(stopped: Path) -> None:
 
 def test_the_same_command_does_what_is_missing_and_then_nothing(stopped: Path) -> None:
     before = results(stopped)
-    plan = table("plan", stopped).communicate()[0]
-    assert "softmax: 0 of 1 missing" in plan
-    assert "cluster: 1 of 1 missing" in plan
-    again = table("run", stopped).communicate()[0]
-    assert "1 of 2 runs are complete, 1 to do" in again
+    plan = table("plan", stopped)
+    assert plan.code == 0, plan.err
+    assert "softmax: 0 of 1 missing" in plan.out
+    assert "cluster: 1 of 1 missing" in plan.out
+    again = table("run", stopped)
+    assert again.code == 0, again.err
+    assert "1 of 2 runs are complete, 1 to do" in again.out
     assert before.items() <= results(stopped).items()
     complete = results(stopped)
     assert len(complete) == 2
-    begin = time.monotonic()
-    last = table("run", stopped).communicate()[0]
-    assert time.monotonic() - begin < 60
-    assert "all 2 runs are complete, nothing is trained" in last
+    last = table("run", stopped)
+    assert last.code == 0, last.err
+    assert "all 2 runs are complete, nothing is trained" in last.out
     assert results(stopped) == complete
     for name in ("table.csv", "table.md", "table.tex", "table.svg", "runs.csv", "report.html"):
-        assert str(Path("runs") / name) in last
+        assert str(Path("runs") / name) in last.out
         assert (stopped / "runs" / name).stat().st_size > 0
     assert "cluster" in (stopped / "runs" / "table.md").read_text()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from configs import composer
 
 from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups
@@ -16,7 +17,7 @@ OPTIONS = [f"{group}={option}" for group, options in groups().items() for option
 
 
 def checked(*overrides: str, config_dir: str | None = None) -> dict[str, Any]:
-    config = compose(overrides, config_dir)
+    config = compose(overrides, config_dir) if config_dir else composer()(overrides)
     check(config)
     return config
 
@@ -46,7 +47,9 @@ def values(node: Any) -> list[Any]:
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_composes_and_passes_the_check(option: str) -> None:
     group, _, name = option.partition("=")
-    assert checked(option)["choices"][group] == name
+    config = composer()([option])
+    check(config)
+    assert config["choices"][group] == name
 
 
 def test_every_group_of_the_defaults_list_has_a_folder_with_options() -> None:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from configs import ROWS, composer
 from runs import SMALL
 
 from fer_lightning.config import identity
-from fer_lightning.config.compose import Composer, compose
-from fer_lightning.config.shipped import groups
 from fer_lightning.run.train_and_test import train
 
 PROTOCOL = {"data": "synthetic", "numerics": identity.NUMERICS}
@@ -23,7 +22,7 @@ def name(config: dict[str, Any], protocol: dict[str, Any] = PROTOCOL) -> str:
 
 @pytest.fixture
 def config() -> dict[str, Any]:
-    return deepcopy(compose(["loss=cluster"]))
+    return composer()(["loss=cluster"])
 
 
 def with_key(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -73,7 +72,7 @@ def test_other_numerics_make_another_run(config: dict[str, Any]) -> None:
 def test_a_finished_run_is_not_trained_again_because_a_key_was_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = compose([*SMALL, "stage=feature_extraction", "stage.epochs=1"])
+    config = composer()([*SMALL, "stage=feature_extraction", "stage.epochs=1"])
     folder = train(config, None, tmp_path)
     monkeypatch.setitem(identity.ADDED_KEYS, "mixup", 0.0)
     caplog.set_level("INFO", "fer_lightning")
@@ -92,10 +91,8 @@ def keys(node: dict[str, Any], prefix: str = "") -> set[str]:
 def test_every_key_of_conf_is_an_old_one_or_says_what_it_changes(request: pytest.FixtureRequest) -> None:
     """Fails where a key is new: name it in ADDED_KEYS with the value that changes nothing, or raise NUMERICS."""
     old = set((request.path.parent / "keys.txt").read_text().split())
-    composer = Composer()
     found: set[str] = set()
-    for group, options in groups().items():
-        for option in options:
-            found |= keys(identity.identity(composer([f"{group}={option}"]), {})["config"])
+    for words in ROWS:
+        found |= keys(identity.identity(composer()(words), {})["config"])
     assert found - old - identity.ADDED_KEYS.keys() == set()
     assert old - found == set(), "keys that are gone: take them out of keys.txt"

@@ -5,17 +5,18 @@ import logging
 import pytest
 from layouts import EMOTIONS, PUT, SEVEN, put_fer2013, put_ferplus, put_rafdb_folders, text
 
-from fer_lightning.config.compose import compose
+from fer_lightning.config.compose import Composer
 from fer_lightning.core.errors import UserError
 from fer_lightning.data import dataset
 from fer_lightning.data.readers import auto
 
+COMPOSE = Composer()
 SIX = ("neutral", "happy", "sad", "surprise", "fear", "disgust")
 
 
 def config(root, test_split=None):
     said = [f"data.test_split={test_split}"] if test_split else []
-    return compose(["data=auto", f"data.root={root}", f"data.classes=[{','.join(SIX)}]", *said])
+    return COMPOSE(["data=auto", f"data.root={root}", f"data.classes=[{','.join(SIX)}]", *said])
 
 
 @pytest.mark.parametrize("option", PUT)

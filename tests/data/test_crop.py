@@ -19,7 +19,7 @@ def test_workers_refuse_a_picture_over_the_limit(tmp_path):
     header[18:26] = (10_000).to_bytes(4, "little") * 2
     (tmp_path / "bomb.bmp").write_bytes(header)
     code = (
-        "import sys, pathlib; from fer_lightning.data import crop\n"
+        "import sys, pathlib; from fer_lightning.data.store import crop\n"
         "try: crop.decode(pathlib.Path(sys.argv[1]))\n"
         "except crop.UnusableError as error: print(error.kind)\n"
         # not getrusage: its peak is inherited from the process that forked this one

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from layouts import PUT, SEVEN
 
-from fer_lightning.config.compose import compose
+from fer_lightning.config.compose import Composer
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.emotions import EMOTIONS, known_name
 from fer_lightning.core.errors import UserError
@@ -18,6 +18,7 @@ from fer_lightning.data import dataset
 from fer_lightning.data.manifest import SCHEMA
 from fer_lightning.run.check_config import check
 
+COMPOSE = Composer()
 OPTIONS = [name for name in groups()["data"] if name not in ("synthetic", "auto")]  # those have other tests
 
 
@@ -28,7 +29,7 @@ def classes_of(option):
 
 def config(option, root, *more, classes=None):
     words = [f"data.root={root}", f"data.classes=[{','.join(classes or classes_of(option))}]", *more]
-    made = compose([f"data={option}", "data.size=32", *words])
+    made = COMPOSE([f"data={option}", "data.size=32", *words])
     check(made)
     return made
 

@@ -34,7 +34,7 @@ MANY = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from stores import big, make
-from fer_lightning.data import prepare as preparing
+from fer_lightning.data.store import prepare as preparing
 preparing.SHARD_ROWS = 4
 root, base = map(pathlib.Path, sys.argv[2:])
 make(big(root), base, size=64, codec="png", processes=2, progress=lambda done, _: print(done, flush=True))
@@ -59,7 +59,7 @@ def _alive(pid: int) -> bool:
 
 def _gone(pids: list[int]) -> bool:
     """Whether all of them are, at once or soon."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(map(_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not any(map(_alive, pids))
@@ -78,14 +78,15 @@ def test_a_kill_leaves_nothing_that_looks_whole(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="reads /proc")
-def test_killed_ten_times_it_still_ends_the_same(tmp_path):
+@pytest.mark.parametrize("kills", [4, pytest.param(10, marks=pytest.mark.faults)])
+def test_killed_many_times_it_still_ends_the_same(tmp_path, kills):
     with _start(MANY, tmp_path / "set", tmp_path / "whole") as undisturbed:
         assert undisturbed.stdout is not None
         said = [(int(line), time.monotonic()) for line in undisturbed.stdout]
     a_shard = (said[-1][1] - said[1][1]) / (len(said) - 2)
     chance = random.Random(0)
     resumed = []
-    for _ in range(10):
+    for _ in range(kills):
         with _start(MANY, tmp_path / "set", tmp_path / "base") as process:
             assert process.stdout is not None
             resumed.append(int(process.stdout.readline()))
@@ -102,7 +103,7 @@ def test_killed_ten_times_it_still_ends_the_same(tmp_path):
     assert last.returncode == 0
     resumed.append(counted[0])
     assert resumed == sorted(resumed)
-    assert len(set(resumed)) > 5
+    assert len(set(resumed)) > kills // 2
     assert counted[-1] == said[-1][0]
     assert content(tmp_path / "base") == content(tmp_path / "whole")
 
@@ -179,7 +180,7 @@ def test_ctrl_c_is_one_line(tmp_path):
         while not list(tmp_path.glob("stores/*.partial/*/*.json")) and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=60)
     assert errors == "fer: stopped; the same command goes on where this one ended\n"
     assert process.returncode == 130
     assert list(tmp_path.glob("stores/*.partial"))

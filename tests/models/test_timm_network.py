@@ -11,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from fer_lightning.config.compose import compose
+from fer_lightning.config.compose import Composer
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import file_hash
 from fer_lightning.models.backbone import Backbone, TimmBackbone
@@ -37,11 +37,12 @@ SMALL = {
     "poolformer_s12": 224,
     "test_vit.r160_in1k": 160,
 }
+COMPOSE = Composer()
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def made(name: str, *words: str, pretrained: bool = False) -> Backbone:
-    config = compose(["backbone=timm", f"backbone.name={name}", "data.size=48", *words])
+    config = COMPOSE(["backbone=timm", f"backbone.name={name}", "data.size=48", *words])
     check(config)
     return build.backbone(config, pretrained=pretrained)
 
@@ -134,7 +135,7 @@ def test_pictures_of_the_right_size_are_taken_as_they_are() -> None:
 
 @pytest.mark.parametrize("option", ["tiny", "seresnet50_vggface2", "mobilenetv1_vggface2"])
 def test_the_other_backbones_take_pictures_as_they_are(option: str) -> None:
-    backbone = build.backbone(compose([f"backbone={option}", "data.size=48"]), pretrained=False)
+    backbone = build.backbone(COMPOSE([f"backbone={option}", "data.size=48"]), pretrained=False)
     assert backbone.spec["input_size"] is None
     assert seen(backbone, images(50)).shape == (2, 3, 50, 50)
 
@@ -192,12 +193,12 @@ def protocol(backbone: Backbone) -> dict[str, Any]:
         def __getattr__(self, name: str) -> Any:
             return [] if name == "classes" else self
 
-    return build.protocol(compose([]), Anything(), "", backbone)  # type: ignore[arg-type]
+    return build.protocol(COMPOSE([]), Anything(), "", backbone)  # type: ignore[arg-type]
 
 
 def test_the_input_size_is_in_the_protocol_where_there_is_one() -> None:
     assert protocol(made("resnet10t"))["input_size"] == [176, 176]
-    other = build.backbone(compose(["backbone=tiny"]), pretrained=False)
+    other = build.backbone(COMPOSE(["backbone=tiny"]), pretrained=False)
     assert "input_size" not in protocol(other)
 
 

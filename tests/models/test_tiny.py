@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from fer_lightning.config.compose import compose
+from fer_lightning.config.compose import Composer
 from fer_lightning.models.forward_pass import state_hash
 from fer_lightning.run import build
 
-RECIPE = ["backbone.people=4", "backbone.pictures=40", "backbone.epochs=1"]
+COMPOSE = Composer()
+RECIPE = [f"backbone.{word}" for word in ("people=4", "pictures=10", "epochs=1", "size=32", "batch_size=8")]
 
 
 def completed(cache: Path, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> str:
     monkeypatch.setenv("FER_CACHE", str(cache))
-    backbone = build.backbone(compose([*RECIPE, *overrides]))
+    backbone = build.backbone(COMPOSE([*RECIPE, *overrides]))
     torch.randn(7)
     backbone.complete()
     assert backbone.weights_hash == backbone.spec["weights_hash"] is not None
@@ -37,6 +38,6 @@ def test_it_is_trained_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_random_weights_follow_the_runs_seed() -> None:
     hashes = [
-        state_hash(build.backbone(compose([*RECIPE, f"seed={seed}"]), pretrained=False)) for seed in (0, 0, 1)
+        state_hash(build.backbone(COMPOSE([*RECIPE, f"seed={seed}"]), pretrained=False)) for seed in (0, 0, 1)
     ]
     assert hashes[0] == hashes[1] != hashes[2]

@@ -1,22 +1,18 @@
 """A run that is stopped and started again ends with the digits of one that was left alone, whatever it was."""
 
 import csv
-import json
-import os
 import random
 import resource
-import signal
-import subprocess
-import sys
+import shutil
 import time
-from functools import partial
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from processes import rest, start, until
 from pytorch_lightning import LightningModule, Trainer
+from runs import SMALL, Started, result, scores, weights
 
 from fer_lightning.config.compose import compose
 from fer_lightning.evaluation import results
@@ -26,8 +22,7 @@ from fer_lightning.run.check_config import check
 from fer_lightning.training.callbacks.epoch_log import EpochLine
 from fer_lightning.training.trainer import LAST
 
-SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=5"]
-EPOCHS = 3
+EPOCHS = 2
 RUNS = {
     "feature extraction": ["stage=feature_extraction", "loss=cluster", "sampler=progressive"],
     "views": ["stage=feature_extraction", "stage.feature_extraction.views=2", "loss=sparse_center"],
@@ -50,69 +45,85 @@ class CutError(Exception):
     """What stops a run in these tests."""
 
 
-def config(words: list[str]) -> dict[str, Any]:
-    made = compose([*SMALL, "class_weights=min_over_count", *words, f"stage.epochs={EPOCHS}"])
+def cut(*_: Any) -> None:
+    raise CutError
+
+
+def setup(words: list[str], epochs: int = EPOCHS) -> list[str]:
+    return [*SMALL, "class_weights=min_over_count", *words, f"stage.epochs={epochs}"]
+
+
+@cache
+def config(*words: str) -> dict[str, Any]:
+    made = compose(words)
     check(made)
     return made
 
 
-def forget_stages() -> None:
-    """So that a first stage is trained, and not found."""
-    for path in (Path(os.environ["FER_CACHE"]) / "stages").glob("*/*"):
-        path.unlink()
-
-
-def train(words: list[str], directory: Path) -> None:
-    train_and_test.train(config(words), directory, directory)
+def train(words: list[str], directory: Path, *, epochs: int = EPOCHS, trial: bool = False) -> None:
+    train_and_test.train(deepcopy(config(*setup(words, epochs))), directory, directory, trial=trial)
 
 
 def digits(directory: Path) -> dict[str, Any]:
     """All numbers of a result that training decides, and the weights that were kept."""
-    told = json.loads((directory / results.RESULT).read_text())
-    kept = ("metrics", "confusion", "per_class_recall", "posthoc")
     stages = [
         {key: value for key, value in stage.items() if key not in ("seconds", "shared")}
-        for stage in told["stages"]
+        for stage in result(directory)["stages"]
     ]
     for epoch in (epoch for stage in stages for epoch in stage["history"]):
         for name in ("images_per_second", "waiting_share"):
             del epoch[name]
-    weights = torch.load(directory / results.CHECKPOINT, weights_only=True)["state_dict"]
-    sums = {name: value.double().sum().item() for name, value in weights.items()}
-    return {"stages": stages, "weights": sums, **{key: told[key] for key in kept}}
+    kept = {name: value.tolist() for name, value in weights(directory).items()}
+    return {"stages": stages, "weights": kept, **scores(directory)}
 
 
-def interrupted(monkeypatch: pytest.MonkeyPatch, words: list[str], directory: Path) -> int:
+def train_in_pieces(words: list[str], directory: Path, epochs: int = EPOCHS) -> int:
     """Train in as many runs as it takes, each cut where an epoch begins that none began before. Returns them."""
     seen: set[tuple[str, int]] = set()
 
-    def cut(self: EpochLine, trainer: Trainer, pl_module: LightningModule) -> None:
+    def cut_once(self: EpochLine, trainer: Trainer, pl_module: LightningModule) -> None:
         place = (str(trainer.checkpoint_callbacks[-1].dirpath), trainer.current_epoch)  # type: ignore[attr-defined]
         if place not in seen:
             seen.add(place)
             raise CutError
 
-    monkeypatch.setattr(EpochLine, "on_train_epoch_start", cut)
-    runs = 0
-    while True:
-        runs += 1
-        try:
-            train(words, directory)
-        except CutError:
-            assert not (directory / results.RESULT).exists()
-            continue
-        return runs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EpochLine, "on_train_epoch_start", cut_once)
+        runs = 0
+        while True:
+            runs += 1
+            try:
+                train(words, directory, epochs=epochs)
+            except CutError:
+                assert not (directory / results.RESULT).exists()
+                continue
+            return runs
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fine-tuning that nobody stopped."""
+    directory = tmp_path_factory.mktemp("runs") / "alone"
+    train(RUNS["fine-tuning"], directory)
+    return directory
+
+
+def train_until(what: str, directory: Path, *, trial: bool = False) -> None:
+    """The same, cut where ``train_and_test`` would do this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_and_test, what, cut)
+        with pytest.raises(CutError):
+            train(RUNS["fine-tuning"], directory, trial=trial)
 
 
 @runs
 def test_cut_at_every_epoch_boundary_it_ends_with_the_same_digits(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: list[str]
+    no_stages: Path, tmp_path: Path, words: list[str]
 ) -> None:
-    forget_stages()
     train(words, tmp_path / "alone")
-    forget_stages()
+    shutil.rmtree(no_stages / "stages", ignore_errors=True)
     stages = 2 if "stage=two_stage" in words else 1
-    assert interrupted(monkeypatch, words, tmp_path / "cut") == stages * EPOCHS + 1
+    assert train_in_pieces(words, tmp_path / "cut") == stages * EPOCHS + 1
     assert digits(tmp_path / "cut") == digits(tmp_path / "alone")
     assert {path.name for path in (tmp_path / "cut").iterdir()} == {
         "result.json",
@@ -121,119 +132,104 @@ def test_cut_at_every_epoch_boundary_it_ends_with_the_same_digits(
         "best.ckpt",
         "logs",
     }
+    assert epochs_logged(tmp_path / "cut") == [*range(EPOCHS)]
 
 
-def test_cut_between_training_and_test_it_is_only_tested(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    words = RUNS["fine-tuning"]
-    train(words, tmp_path / "alone")
+def epochs_logged(directory: Path) -> list[int]:
+    """The epochs of the last stage whose minival scores its logger has kept, those of earlier processes, too."""
+    epochs: list[str] = []
+    (folder,) = [path for path in (directory / "logs").iterdir() if path.name != "feature_extraction"] or [
+        directory / "logs/feature_extraction"
+    ]
+    for path in folder.glob("metrics*.csv"):
+        with path.open() as stream:
+            epochs += [line["epoch"] for line in csv.DictReader(stream) if line["minival/macro_recall"]]
+    return sorted(map(int, epochs))
 
-    def fail(*_: Any) -> None:
-        raise CutError
 
-    with monkeypatch.context() as patch:
-        patch.setattr(train_and_test, "finish", fail)
-        with pytest.raises(CutError):
-            train(words, tmp_path / "cut")
-    trained: list[int] = []
-    monkeypatch.setattr(EpochLine, "on_train_epoch_start", lambda *_: trained.append(1))
-    train(words, tmp_path / "cut")
-    assert not trained
+@pytest.mark.xfail(strict=True, reason="History keeps an earlier epoch's grad_norm where an epoch had none")
+def test_epochs_of_few_steps_are_told_the_same_after_a_cut(tmp_path: Path) -> None:
+    words = ["stage=feature_extraction"]  # of its fourth epoch's 7 steps, no gradient is looked at
+    train(words, tmp_path / "alone", epochs=4)
+    assert train_in_pieces(words, tmp_path / "cut", epochs=4) == 5
     assert digits(tmp_path / "cut") == digits(tmp_path / "alone")
 
 
-def test_what_an_interrupted_fit_logged_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    words = RUNS["fine-tuning"]
-    interrupted(monkeypatch, words, tmp_path)
-    epochs: list[str] = []
-    for path in (tmp_path / "logs/fine_tuning").glob("metrics*.csv"):
-        with path.open() as stream:
-            epochs += [line["epoch"] for line in csv.DictReader(stream) if line["minival/macro_recall"]]
-    assert sorted(epochs) == [str(epoch) for epoch in range(EPOCHS)]
-
-
-def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_cut_between_training_and_test_it_is_only_tested(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, alone: Path
 ) -> None:
-    def trial(directory: Path) -> float:
-        train_and_test.train(config(RUNS["fine-tuning"]), directory, directory, trial=True)
-        return float(json.loads((directory / results.TRIAL).read_text())["minival_macro_recall"])
-
-    def fail(*_: Any) -> None:
-        raise CutError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train_and_test, "write_atomic", fail)
-        with pytest.raises(CutError):
-            trial(tmp_path / "cut")
-    assert trial(tmp_path / "cut") == trial(tmp_path / "alone")
-    assert {path.name for path in (tmp_path / "cut").iterdir()} == {results.TRIAL, "logs"}
+    train_until("finish", tmp_path)
+    trained: list[int] = []
+    monkeypatch.setattr(EpochLine, "on_train_epoch_start", lambda *_: trained.append(1))
+    train(RUNS["fine-tuning"], tmp_path)
+    assert not trained
+    assert digits(tmp_path) == digits(alone)
 
 
-def test_a_run_killed_when_its_result_was_written_is_complete_and_tidied(tmp_path: Path) -> None:
-    words = RUNS["fine-tuning"]
-    train(words, tmp_path)
-    (tmp_path / LAST).write_text("left over")
-    train(words, tmp_path)
-    assert not (tmp_path / LAST).exists()
+def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(tmp_path: Path, alone: Path) -> None:
+    train_until("write_atomic", tmp_path, trial=True)
+    train(RUNS["fine-tuning"], tmp_path, trial=True)
+    told = results.read_trial(tmp_path)
+    assert told is not None
+    assert told["minival_macro_recall"] == result(alone)["stages"][-1]["minival_macro_recall"]
+    assert {path.name for path in tmp_path.iterdir()} == {results.TRIAL, "logs"}
 
 
-def test_another_runs_half_trained_folder_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = RUNS["fine-tuning"]
-    with monkeypatch.context() as patch:
-        patch.setattr(train_and_test, "finish", lambda *_: (_ for _ in ()).throw(CutError()))
-        with pytest.raises(CutError):
-            train(words, tmp_path)
+def test_a_run_killed_when_its_result_was_written_is_complete_and_tidied(tmp_path: Path, alone: Path) -> None:
+    directory = shutil.copytree(alone, tmp_path / "killed")
+    (directory / LAST).write_text("left over")
+    train(RUNS["fine-tuning"], directory)
+    assert not (directory / LAST).exists()
+    assert digits(directory) == digits(alone)
+
+
+def test_another_runs_half_trained_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train_until("finish", tmp_path)
     before = (tmp_path / LAST).read_bytes()
-    other = [*SMALL, *words, f"stage.epochs={EPOCHS}", "loss.weight=0.3"]
+    other = [*setup(RUNS["fine-tuning"]), "loss.weight=0.3"]
     assert run_main(["--directory", str(tmp_path), *other]) == 2
     assert "holds another run, half trained" in capsys.readouterr().err
     assert (tmp_path / LAST).read_bytes() == before
 
 
-def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(tmp_path: Path) -> None:
-    words = [*SMALL, "stage=two_stage", "loss=cluster", "class_weights=min_over_count", "stage.epochs=3"]
-    plain = compose(words)
-    forget_stages()
-    train_and_test.train(plain, tmp_path / "alone", tmp_path)
-    forget_stages()
+def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(no_stages: Path, tmp_path: Path) -> None:
+    words, epochs = ["stage=two_stage", "loss=cluster", "data.batch_size=8"], 6
+    train(words, tmp_path / "alone", epochs=epochs)
+    shutil.rmtree(no_stages / "stages")
     chance = random.Random(0)
-    for sign in ("feature_extraction: epoch 1 of 3", "fine_tuning: epoch 1 of 3", "fine_tuning: epoch 2 of 3"):
-        process = start(words, tmp_path / "killed")
-        until(process, sign)
-        time.sleep(chance.uniform(0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    said = rest(start(words, tmp_path / "killed"))
+    # the state after an epoch is on disk where the next one has ended
+    for ended in ("feature_extraction: epoch 2", "fine_tuning: epoch 2", "fine_tuning: epoch 4"):
+        run = Started(setup(words, epochs), tmp_path / "killed")
+        run.until(f"{ended} of {epochs}")
+        time.sleep(chance.uniform(0, 0.2))
+        run.kill()
+    said = Started(setup(words, epochs), tmp_path / "killed").rest()
     assert "fine_tuning: goes on from" in said
-    assert "fine_tuning: epoch 1 of 3" not in said
+    assert f"fine_tuning: epoch 1 of {epochs}" not in said
     assert digits(tmp_path / "killed") == digits(tmp_path / "alone")
 
 
 def stopped_by_a_limit(directory: Path, size: int, *words: str) -> None:
     """Train a run that may write no more than so many bytes to one file, and see it stopped in one line."""
-    setup = [*SMALL, *RUNS["fine-tuning"], "class_weights=min_over_count", f"stage.epochs={EPOCHS}", *words]
-    command = [sys.executable, "-m", "fer_lightning.run", "--directory", str(directory), *setup]
-    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
-    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
-    assert done.returncode == 74, done.stderr
-    (line,) = done.stderr.strip().splitlines()
+    run = Started([*setup(RUNS["fine-tuning"]), *words], directory)
+    resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (size, size))
+    assert run.process.wait(240) == 74, run.said()
+    (line,) = [line for line in run.said().splitlines() if line.startswith("fer: ")]
     assert line.startswith("fer: [Errno 27] File too large")
     assert line.endswith("free some space and run the same again")
+    assert "Traceback" not in run.said()
     assert {path.name for path in directory.iterdir()} <= {"logs", ".lock"}
 
 
-def test_a_full_disk_stops_a_run_that_then_goes_on(tmp_path: Path) -> None:
-    train(RUNS["fine-tuning"], tmp_path / "alone")
-    half = (tmp_path / "alone" / results.CHECKPOINT).stat().st_size // 2
+def test_a_full_disk_stops_a_run_that_then_goes_on(tmp_path: Path, alone: Path) -> None:
+    half = (alone / results.CHECKPOINT).stat().st_size // 2
     stopped_by_a_limit(tmp_path / "ranks", half, "trainer=ddp_cpu")
     stopped_by_a_limit(tmp_path / "full", half)
     train(RUNS["fine-tuning"], tmp_path / "full")
-    assert digits(tmp_path / "full") == digits(tmp_path / "alone")
+    assert digits(tmp_path / "full") == digits(alone)
 
 
-def test_a_fit_that_ends_before_its_first_epoch_is_a_mistake(
+def test_a_stage_that_ends_before_its_first_epoch_is_a_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*SMALL, *RUNS["fine-tuning"], "trainer.max_steps=1"]

@@ -7,17 +7,20 @@ import csv
 import json
 import os
 import random
-import shutil
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from processes import is_there, tree, until_gone
+from runs import SMALL, Outcome, fer, result, scores
 
+from fer_lightning.config.shipped import shipped
 from fer_lightning.evaluation import results
 from fer_lightning.sweeps import planned_run
 from fer_lightning.sweeps.planned_run import State
@@ -27,6 +30,30 @@ SWEEP = [
     *("backbone.epochs=1", "stage.epochs=3", "optimizer.lr=0.003", "class_weights=min_over_count"),
     *("trainer=ddp_cpu", "loss=softmax,cluster,center", "seed=0,1"),
 ]
+SHORT = [*SMALL, "stage.epochs=1", "stage.fine_tuning.epochs=6", "optimizer.lr=0.1", "trainer=ddp_cpu"]
+# heads that take their time where they are told to, so that a kill comes before a run's last epoch
+SLOW = """
+import os
+import time
+
+from fer_lightning.losses.cluster import ClusterHead
+from fer_lightning.losses.softmax import SoftmaxHead
+
+
+class Slow:
+    def forward(self, embeddings, labels=None):
+        if self.training:
+            time.sleep(float(os.environ.get("SECONDS_A_STEP", "0")))
+        return super().forward(embeddings, labels)
+
+
+class SlowSoftmax(Slow, SoftmaxHead):
+    pass
+
+
+class SlowCluster(Slow, ClusterHead):
+    pass
+"""
 VICTIMS = ("parent", "rank 0", "rank 1", "group")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
 
@@ -34,18 +61,32 @@ Sweep = subprocess.Popen[str]
 Fault = tuple[str, signal.Signals]
 
 
-def start(folder: Path, words: list[str]) -> Sweep:
-    """``fer train -m`` in a process group of its own; its first stages are trained anew for each folder."""
-    command = [sys.executable, "-m", "fer_lightning", "train", "-m", *words, f"hydra.sweep.dir={folder}"]
-    cache = Path(os.environ["FER_CACHE"])
+def own_cache(folder: Path) -> dict[str, str]:
+    """Environment in which a folder's first stages are trained anew, from the faces and weights of all."""
     own = folder.parent / f"cache of {folder.name}"
     if not own.exists():
-        shutil.copytree(cache, own, ignore=shutil.ignore_patterns("stages"))
-    environment = {**os.environ, "FER_CACHE": str(own)}
-    log = (folder.parent / f"{folder.name}.log").open("a")
-    return subprocess.Popen(
-        command, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        own.mkdir()
+        for kind in ("synthetic", "stores", "weights"):
+            common = Path(os.environ["FER_CACHE"], kind)
+            common.mkdir(parents=True, exist_ok=True)
+            (own / kind).symlink_to(common)
+    return {"FER_CACHE": str(own)}
+
+
+def start(folder: Path, words: list[str], **variables: str) -> Sweep:
+    """``fer train -m`` in a process group of its own."""
+    command = [sys.executable, "-m", "fer_lightning", "train", "-m", *words, f"hydra.sweep.dir={folder}"]
+    environment = {**os.environ, **own_cache(folder), **variables}
+    with (folder.parent / f"{folder.name}.log").open("a") as log:
+        return subprocess.Popen(
+            command, env=environment, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+
+def left_alone(folder: Path, words: list[str]) -> Outcome:
+    """The same in this process, to its end."""
+    with mock.patch.dict(os.environ, own_cache(folder)):
+        return fer("train", "-m", *words, f"hydra.sweep.dir={folder}")
 
 
 def ranks_of(sweep: Sweep) -> list[int]:
@@ -71,21 +112,53 @@ def kill(sweep: Sweep, victim: str, sign: signal.Signals) -> bool:
     return True
 
 
+def all_ended_by(sign: signal.Signals, sweep: Sweep, there: list[int]) -> None:
+    """See that a sweep ends with the code of a signal, and all its processes with it."""
+    expected = 128 + sign if sign != signal.SIGKILL else -sign
+    assert sweep.wait(60) in (expected, -sign), sign
+    until_gone(there)
+
+
+def kill_all(sweep: Sweep, sign: signal.Signals) -> None:
+    """Send a signal to the sweep alone; all that it has started must end."""
+    there = tree(sweep.pid)
+    sweep.send_signal(sign)
+    all_ended_by(sign, sweep, there)
+
+
+def log_of(folder: Path, loss: str) -> str:
+    """What a sweep's run with a loss has said so far."""
+    return "".join(path.read_text() for path in folder.glob(f"{loss}-*/{results.LOG}"))
+
+
+def until_said(sweep: Sweep, folder: Path, loss: str, sign: str) -> None:
+    """Wait until a sweep's run with a loss says a word."""
+    deadline = time.monotonic() + 240
+    while sign not in log_of(folder, loss):
+        said = (folder.parent / f"{folder.name}.log").read_text()
+        assert sweep.poll() is None, f"it ended before {loss} said {sign!r}: {said}"
+        assert time.monotonic() < deadline, f"{loss} did not say {sign!r}: {said}"
+        time.sleep(0.02)
+
+
 def digits(folder: Path) -> dict[str, Any]:
     """All numbers of a sweep that training decides, by run."""
     found = {}
     for path in folder.glob("*/result.json"):
-        told = json.loads(path.read_text())
-        kept = ("metrics", "confusion", "per_class_recall", "posthoc", "center_drift")
+        told = result(path.parent)
         stages = [[stage["best_epoch"], stage["minival_macro_recall"]] for stage in told["stages"]]
-        found[path.parent.name] = {"stages": stages, **{key: told.get(key) for key in kept}}
+        found[path.parent.name] = {
+            "stages": stages,
+            "center_drift": told.get("center_drift"),
+            **scores(path.parent),
+        }
     return found
 
 
 def table(folder: Path) -> list[dict[str, str]]:
     """The table that is made of a folder, as numbers with all their digits."""
-    show = [sys.executable, "-m", "fer_lightning", "table", "show", str(folder), "--out", str(folder / "table")]
-    subprocess.run(show, check=True, capture_output=True)
+    shown = fer("table", "show", str(folder), "--out", str(folder / "table"))
+    assert shown.code == 0, shown.out + shown.err
     with (folder / "table/table.csv").open() as stream:
         return list(csv.DictReader(stream))
 
@@ -98,9 +171,15 @@ def whole_files(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def torment(
-    folder: Path, words: list[str], faults: list[tuple[str, signal.Signals]], chance: random.Random
-) -> None:
+def nothing_lost(folder: Path, complete: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """See that no run has failed and that those that were complete still are as they were; those that are now."""
+    assert not [run.label for run in planned_run.read(folder) if run.state() == State.FAILED]
+    now = whole_files(folder)
+    assert complete.items() <= now.items(), "a complete run was trained again"
+    return now
+
+
+def torment(folder: Path, words: list[str], faults: list[Fault], chance: random.Random) -> None:
     """Kill a sweep once for each fault, start it again where it is gone, until all runs are there."""
     complete: dict[str, tuple[int, int]] = {}
     code: int | None = None
@@ -115,42 +194,29 @@ def torment(
                 sweep.wait(600)
                 break
             time.sleep(0.1)
-            there = tree(sweep.pid)
             begun = len(list(folder.glob("*/log.txt")))
             if begun < 1 + 4 * (len(faults) - len(waiting)) // len(faults):
                 moment = time.monotonic() + chance.uniform(0, 2.5)
                 continue  # faults are spread over the sweep, from its first run to its fourth
             if time.monotonic() < moment:
                 continue
+            there = tree(sweep.pid)
             if sweep.poll() is None and kill(sweep, *waiting[0]):
                 victim, sign = waiting.pop(0)
                 moment = time.monotonic() + chance.uniform(0, 2.5)
                 print(f"{time.strftime('%X')} {sign.name} to {victim}, {begun} runs begun", flush=True)
                 if victim in ("parent", "group"):
-                    expected = 128 + sign if sign != signal.SIGKILL else -sign
-                    assert sweep.wait(60) in (expected, -sign), (victim, sign)
-                    until_gone(there)
+                    all_ended_by(sign, sweep, there)
                 for path in folder.glob("*/result.json"):
                     json.loads(path.read_text())  # whole
         code = sweep.returncode
-        assert not [run.label for run in planned_run.read(folder) if run.state() == State.FAILED]
-        now = whole_files(folder)
-        assert complete.items() <= now.items(), "a complete run was trained again"
-        complete = now
+        complete = nothing_lost(folder, complete)
         assert not any(is_there(pid) for pid in tree(sweep.pid))
     assert not waiting, "it was done before all faults had come"
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("faults") / "undisturbed"
-    folder.mkdir()
-    assert start(folder, SWEEP).wait(600) == 0
-    return folder
-
-
-def same_in_the_end(undisturbed: Path, folder: Path) -> None:
-    assert len(digits(folder)) == 6
+def same_in_the_end(undisturbed: Path, folder: Path, runs: int) -> None:
+    assert len(digits(folder)) == runs
     assert digits(folder) == digits(undisturbed)
     assert table(folder) == table(undisturbed)
     assert {run.state() for run in planned_run.read(folder)} == {State.DONE}
@@ -160,21 +226,50 @@ def same_in_the_end(undisturbed: Path, folder: Path) -> None:
 
 
 @pytest.mark.faults
-def test_killed_at_twelve_random_moments(undisturbed: Path) -> None:
+def test_killed_at_twelve_random_moments(tmp_path: Path) -> None:
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+    done = left_alone(undisturbed, SWEEP)
+    assert done.code == 0, done.out + done.err
     seed = random.randrange(1000)
     print(f"seed {seed}")
     chance = random.Random(seed)
     faults = [(victim, sign) for victim in VICTIMS for sign in SIGNALS]
     chance.shuffle(faults)
-    folder = undisturbed.parent / "killed"
-    folder.mkdir()
     torment(folder, SWEEP, faults, chance)
-    same_in_the_end(undisturbed, folder)
+    same_in_the_end(undisturbed, folder, runs=6)
 
 
-def test_killed_twice(undisturbed: Path) -> None:
-    """Rank 1, and then everybody."""
-    folder = undisturbed.parent / "killed twice"
-    folder.mkdir()
-    torment(folder, SWEEP, [("rank 1", signal.SIGKILL), ("parent", signal.SIGKILL)], random.Random(0))
-    same_in_the_end(undisturbed, folder)
+def test_killed_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank of the first run, the sweep in the second, and the sweep again when the first has gone on."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the folder of the user's own code is added
+    (tmp_path / "conf/loss").mkdir(parents=True)
+    (tmp_path / "slow.py").write_text(SLOW)
+    for loss, name in (("softmax", "SlowSoftmax"), ("cluster", "SlowCluster")):
+        text = (shipped("conf") / f"loss/{loss}.yaml").read_text()
+        own = re.sub(r"^_target_: .*", f"_target_: slow.{name}", text, flags=re.MULTILINE)
+        (tmp_path / f"conf/loss/slow_{loss}.yaml").write_text(own)
+    words = ["--config-dir", str(tmp_path / "conf"), *SHORT, "loss=slow_softmax,slow_cluster"]
+    undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
+    done = left_alone(undisturbed, words)
+    assert done.code == 0, done.out + done.err
+
+    sweep = start(folder, words, SECONDS_A_STEP="0.2")
+    until_said(sweep, folder, "slow_softmax", "fine_tuning: epoch 1 of")
+    assert kill(sweep, "rank 1", signal.SIGKILL)
+    until_said(sweep, folder, "slow_cluster", "fine_tuning: epoch 1 of")
+    assert "rank 1 was ended by SIGKILL" in log_of(folder, "slow_softmax")
+    kill_all(sweep, signal.SIGTERM)
+    assert nothing_lost(folder, {}) == {}
+
+    sweep = start(folder, words, SECONDS_A_STEP="0.2")
+    until_said(sweep, folder, "slow_softmax", "goes on from")
+    kill_all(sweep, signal.SIGKILL)
+    complete = nothing_lost(folder, {})
+
+    done = left_alone(folder, words)
+    assert done.code == 0, done.out + done.err
+    assert "goes on from" in log_of(folder, "slow_cluster")
+    nothing_lost(folder, complete)
+    same_in_the_end(undisturbed, folder, runs=2)
+    if complete:
+        pytest.xfail("a run outlives a sweep that SIGKILL has ended: its parent is the fork server")

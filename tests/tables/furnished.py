@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, put, result
 from pyarrow import parquet
 
+from fer_lightning.core.files import locked
 from fer_lightning.evaluation import results
 from fer_lightning.evaluation.names import METRICS
+from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output.page import embedding, page
 
 CLASSES = ["neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt"]
 COUNTS = [2794, 5005, 956, 529, 239, 143, 934, 140]
@@ -20,7 +26,7 @@ WITH_CENTERS = {"center", "cluster", "exact"}
 EIGHT = [*SEVEN[:1], ("softmax + logit adjustment after training", "softmax", "none"), *SEVEN[1:]]
 
 
-def embedding(
+def embedded(
     labels: np.ndarray, pull: float, random: np.random.Generator, dim: int = 16
 ) -> tuple[np.ndarray, ...]:
     """Embeddings (N, D) of classes on a simplex, their spread smaller with ``pull``, and the true means (C, D)."""
@@ -97,7 +103,7 @@ def furnish(folder: Path, name: str, said: dict[str, Any], level: float, images:
     random = np.random.default_rng([said["seed"], int(1000 * level)])
     labels = np.repeat(np.arange(len(CLASSES)), images // len(CLASSES))
     centers = said["choices"]["loss"] in WITH_CENTERS
-    points, means = embedding(labels, 0.25 if centers else 0.1, random)
+    points, means = embedded(labels, 0.25 if centers else 0.1, random)
     logits = -0.5 * ((points[:, None] - means) ** 2).sum(2) * level
     logits += 0.9 * (1 - level) * np.log(COUNTS)
     probabilities = np.exp(logits - logits.max(1, keepdims=True))
@@ -175,3 +181,22 @@ def furnished(folder: Path, rows: list[tuple[str, str, str]] = EIGHT, seeds: int
             row["posthoc"] = "logit_adjustment"
     told["contrasts"] = [[rows[-1][0], rows[0][0]]]
     (folder / "table.json").write_text(json.dumps(told))
+
+
+def placed_at_once(points: np.ndarray) -> np.ndarray:
+    """In place of t-SNE, which takes most of the time of a report: two directions, spread over the plane."""
+    return 10 * points[:, :2]
+
+
+def reported() -> tuple[Path, list[Path]]:
+    """Eight rows by two seeds and the files of their report, to be read only: made once for all workers."""
+    folder = Path(os.environ["FER_CACHE"]).parent / "furnished"
+    told = folder / "written.json"
+    with locked(folder):
+        if not told.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            furnished(folder, seeds=2, images=160)
+            with mock.patch.object(embedding, "_tsne", placed_at_once):
+                written = page.write(load(folder), folder / "out")
+            told.write_text(json.dumps([str(path) for path in written]))
+        return folder, [Path(path) for path in json.loads(told.read_text())]

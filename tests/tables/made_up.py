@@ -24,6 +24,7 @@ PROTOCOL = {
     "size": 64,
     "backbone": "tiny",
     "backbone_weights": "0123456789abcdef",
+    "numerics": identity.NUMERICS,
 }
 
 

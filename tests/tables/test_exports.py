@@ -14,6 +14,7 @@ from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, resu
 
 from fer_lightning.cli import main
 from fer_lightning.cli.table import table as fer_table
+from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.progress import duration
 from fer_lightning.evaluation import results
@@ -474,17 +475,17 @@ def test_every_result_is_read_once_and_every_config_looked_at_once_for_its_label
         put(tmp_path, f"center-{k}", result(0.5, said))
     seen = {"read": 0, "identity": 0}
 
-    def counted(name):
-        inner = getattr(results, name)
+    def counted(module, name):
+        inner = getattr(module, name)
 
         def call(*given):
             seen[name] += 1
             return inner(*given)
 
-        monkeypatch.setattr(results, name, call)
+        monkeypatch.setattr(module, name, call)
 
-    for name in seen:
-        counted(name)
+    counted(results, "read")
+    counted(identity, "identity")
     assert fer_table(["show", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert seen == {"read": 12, "identity": 12 + 4}  # a result's setting, and a row's label
     assert "center, loss.weight=3," in (tmp_path / "out" / "table.csv").read_text().replace('"', "")

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from furnished import CLASSES, EIGHT, furnish, furnished
+from furnished import CLASSES, EIGHT, furnish, furnished, placed_at_once, reported
 from made_up import PROTOCOL, config, declare, fill, put, result, seven_rows
 from pyarrow import parquet
 from torchmetrics.functional.classification import multiclass_calibration_error
@@ -98,16 +98,29 @@ def check(text):
     return reading
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report") / "runs"
-    furnished(folder, seeds=2, images=160)
-    return folder
+TSNE = embedding._tsne
+
+
+@pytest.fixture(autouse=True)
+def placed_quickly(monkeypatch):
+    """One test and one command line place by t-SNE."""
+    monkeypatch.setattr(embedding, "_tsne", placed_at_once)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """For pages whose sentences matter: figures are made up but not drawn."""
+    monkeypatch.setattr(figure_style, "svg", lambda drawn: '<svg viewBox="0 0 1 1"></svg>')
 
 
 @pytest.fixture(scope="module")
-def made(runs):
-    paths = page.write(load(runs), runs / "out")
+def runs():
+    return reported()[0]
+
+
+@pytest.fixture(scope="module")
+def made():
+    paths = reported()[1]
     return paths, paths[-1].read_text()
 
 
@@ -190,6 +203,7 @@ def test_figures_are_files_too_on_white_and_by_themselves(made, runs):
 
 
 def test_the_page_is_the_same_again_and_embeddings_are_placed_once(few, monkeypatch):
+    monkeypatch.setattr(embedding, "_tsne", TSNE)
     text, _ = written(few)
 
     def never(points):
@@ -264,7 +278,7 @@ def test_old_results_give_sentences_instead_of_figures(tmp_path, rows):
     assert len(reading.all("select")) == (0 if rows is ONE_ROW else 2)
 
 
-def test_rows_that_lack_something_are_named(few):
+def test_rows_that_lack_something_are_named(few, undrawn):
     for seed in (0, 1):
         folder = few / f"c0-softmax-none-s{seed}"
         (folder / "embeddings.npz").unlink()
@@ -306,7 +320,7 @@ def test_a_missing_row_and_a_class_without_images(few):
     assert re.search(r'<th scope="row">contempt</th>(<td>–</td>){8}', text)
 
 
-def test_many_rows_unfold_and_a_few_are_in_colour(tmp_path):
+def test_many_rows_unfold_and_a_few_are_in_colour(tmp_path, undrawn):
     values = {(f"loss{k}", "none"): [0.4 + 0.01 * k] for k in range(12)}
     fill(tmp_path, values)
     edit(tmp_path, lambda told: told.update(stages=[{"name": "a", "history": [{"train/loss": 1.0}]}]))
@@ -317,7 +331,7 @@ def test_many_rows_unfold_and_a_few_are_in_colour(tmp_path):
     assert "loss11" in [row.method for row in section.noted(load(tmp_path), 7)]  # the best
 
 
-def test_of_very_many_rows_only_some_are_drawn(tmp_path, monkeypatch):
+def test_of_very_many_rows_only_some_are_drawn(tmp_path, monkeypatch, undrawn):
     monkeypatch.setattr(section, "DRAWN", 3)
     monkeypatch.setattr(page, "DRAWN", 3)
     fill(tmp_path, {(f"loss{k}", "none"): [0.4 + 0.01 * k] for k in range(5)})
@@ -325,7 +339,7 @@ def test_of_very_many_rows_only_some_are_drawn(tmp_path, monkeypatch):
     assert "Figures of their own have 3 of 5 rows" in written(tmp_path)[0]
 
 
-def test_what_is_damaged_is_said_in_one_line(few):
+def test_what_is_damaged_is_said_in_one_line(few, undrawn):
     told = few / FIRST / results.PREDICTIONS
     parquet.write_table(parquet.read_table(told).drop_columns(["p_fear"]), told)
     with pytest.raises(UserError, match=r"predictions.parquet: no predictions of fer: .*p_fear.*delete it"):
@@ -343,7 +357,8 @@ def test_show_writes_the_page_and_names_it_last(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "out" / "report.html")
 
 
-def test_nothing_heavy_is_imported_for_the_page(few):
+def test_nothing_heavy_is_imported_for_the_page(tmp_path):
+    furnished(tmp_path, [EIGHT[-2]], seeds=1, images=80)
     code = (
         "import sys; from pathlib import Path; from fer_lightning.tables.analysis import rows;"
         "from fer_lightning.tables.output.page import page;"
@@ -351,11 +366,11 @@ def test_nothing_heavy_is_imported_for_the_page(few):
         "page.write(rows.load(Path(sys.argv[1])), Path(sys.argv[1]));"
         "print({'torch', 'hydra', 'omegaconf', 'pytorch_lightning', 'matplotlib.pyplot'} & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code, few], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["set()", "set()"]
 
 
-def test_faces_are_shown_where_they_may_be_and_their_store_is_there(tmp_path, stored):
+def test_faces_are_shown_where_they_may_be_and_their_store_is_there(tmp_path, stored, undrawn):
     folder, ids, digest = stored
     protocol = {**PROTOCOL, "classes": CLASSES, "faces": digest}
 
@@ -454,7 +469,7 @@ def test_a_search_over_any_values(values):
     assert f"{values[-1]}: 55.0" in picture.seen
 
 
-def test_a_declared_table_without_a_search_or_command(tmp_path):
+def test_a_declared_table_without_a_search_or_command(tmp_path, undrawn):
     fill(tmp_path, {("softmax", "none"): [0.5, 0.6, 0.7]})
     declare(tmp_path, [("softmax", "softmax", "none")])
     text, _ = written(tmp_path)

@@ -5,10 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from furnished import furnished
-
-from fer_lightning.tables.analysis.rows import load
-from fer_lightning.tables.output.page import page
+from furnished import reported
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -16,10 +13,8 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("browser")
-    furnished(folder, seeds=2, images=160)
-    return page.write(load(folder), folder)[-1]
+def report():
+    return reported()[1][-1]
 
 
 @pytest.fixture(scope="module")

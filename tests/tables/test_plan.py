@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fer_lightning.config.compose import compose
+from fer_lightning.config.compose import Composer
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash
@@ -20,6 +20,7 @@ from fer_lightning.tables import plan as planning
 from fer_lightning.tables import tune
 from fer_lightning.tables.plan import RowRun, TablePlan
 
+COMPOSE = Composer()
 STATS = ClassStats(("a", "b"), (30, 10))
 ROWS = [
     {"method": "softmax", "overrides": ["loss=softmax"]},
@@ -38,7 +39,7 @@ class Knowing:
         return content_hash(sorted(word for word in overrides if not word.startswith("seed=")))
 
     def objective(self, overrides: Sequence[str]) -> Objective:
-        return objective(compose(list(overrides)), {}, STATS)
+        return objective(COMPOSE(list(overrides)), {}, STATS)
 
 
 def table(**said: Any) -> TablePlan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,21 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from runs import SMALL, result
 
 from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.training.loggers import run_figures, run_summary
 from fer_lightning.training.loggers.run_logger import OnBoard, TensorBoard
 from fer_lightning.training.loggers.run_summary import About
 
-SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "stage.epochs=1"]
 ABOUT = About("0123", "cluster-none-s0", "t-0123", "fine_tuning", (), {"choices": {"loss": "cluster"}, "seed": 0})
 
 
 @pytest.mark.parametrize(("logger", "files", "count"), [("csv", "logs/*/metrics.csv", 2), ("none", "logs", 0)])
 def test_csv_is_a_file_a_stage_and_none_is_nothing(logger: str, files: str, count: int, tmp_path: Path) -> None:
     # a seed of its own: a shared first stage would be logged by the first run only
-    seed = f"seed={40 + ['csv', 'none'].index(logger)}"
-    assert run_main(["--directory", str(tmp_path / "run"), *SMALL, seed, f"logger={logger}"]) == 0
+    words = [*SMALL, "stage.epochs=1", f"seed={40 + ['csv', 'none'].index(logger)}", f"logger={logger}"]
+    assert run_main(["--directory", str(tmp_path / "run"), *words]) == 0
     assert len(list((tmp_path / "run").glob(files))) == count
 
 
@@ -33,16 +32,16 @@ def test_tensorboard_has_one_axis_of_epochs_with_pictures_and_the_result(tmp_pat
 
     words = [*SMALL, "stage.epochs=2", "seed=42", "loss=cluster", "logger=tensorboard"]
     assert run_main(["--directory", str(tmp_path / "run"), *words]) == 0
-    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    told = result(tmp_path / "run")
     events = EventAccumulator(str(tmp_path / "run" / "logs")).Reload()
-    first, second = result["stages"]
+    first, second = told["stages"]
     for name in ("minival/macro_recall", "train/loss"):
         shown = [(event.step, event.value) for event in events.Scalars(name)]
         values = [epoch[name] for stage in (first, second) for epoch in stage["history"]]
         assert shown == [(step, pytest.approx(value)) for step, value in enumerate(values)]
     assert [event.step for event in events.Scalars("train/center_term")] == [*range(2, 2 + second["epochs"])]
     assert {"test/confusion", "test/class_recall", "test/embeddings"} <= set(events.Tags()["images"])
-    assert events.Scalars("result/test/macro_recall")[0].value == pytest.approx(result["metrics"]["macro_recall"])
+    assert events.Scalars("result/test/macro_recall")[0].value == pytest.approx(told["metrics"]["macro_recall"])
 
 
 class Listed:

@@ -1,49 +1,46 @@
 """A first stage that several runs agree on: trained once, also when they want it at the same time or one dies."""
 
-import json
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import rest, start, until
+from runs import SMALL, Started, result
 
-from fer_lightning.evaluation import results
-
-SMALL = ["data.rows=803", "backbone.people=20", "backbone.pictures=10", "backbone.epochs=1", "seed=6"]
 WORDS = [*SMALL, "stage=two_stage", "stage.fine_tuning.epochs=1"]
 TRAINED, FOUND = "feature_extraction: epoch {} of {}", "stage found: another run"
 WAITS = "waiting: another run trains the stage that this one starts with"
 
 
-def stages(directory: Path) -> list[dict[str, object]]:
-    return list(json.loads((directory / results.RESULT).read_text())["stages"])
+def stages(directory: Path) -> list[dict[str, Any]]:
+    return list(result(directory)["stages"])
 
 
-def test_two_that_want_it_at_once_train_it_once(tmp_path: Path) -> None:
-    words = [*WORDS, "stage.feature_extraction.epochs=30"]
-    both = [start([*words, f"loss={loss}"], tmp_path / loss) for loss in ("center", "cluster")]
-    said = [rest(process) for process in both]
-    assert sorted(text.count(TRAINED.format(1, 30)) for text in said) == [0, 1]
+def test_two_that_want_it_at_once_train_it_once(no_stages: Path, tmp_path: Path) -> None:
+    words = [*WORDS, "stage.feature_extraction.epochs=8"]
+    both = [Started([*words, f"loss={loss}"], tmp_path / loss) for loss in ("center", "cluster")]
+    said = [run.rest() for run in both]
+    assert sorted(text.count(TRAINED.format(1, 8)) for text in said) == [0, 1]
     assert sorted(text.count(FOUND) for text in said) == [0, 1]
     (first, _), (second, _) = stages(tmp_path / "center"), stages(tmp_path / "cluster")
     assert first["minival_macro_recall"] == second["minival_macro_recall"]
     assert {first["shared"], second["shared"]} == {True, False}
 
 
-def test_where_the_one_that_trains_it_is_killed_the_other_goes_on(tmp_path: Path) -> None:
-    words = [*WORDS, "stage.feature_extraction.epochs=31", "seed=7"]
-    winner = start([*words, "loss=center"], tmp_path / "winner")
-    until(winner, TRAINED.format(2, 31))  # the state after the first epoch is on disk
-    winner.send_signal(signal.SIGSTOP)  # it holds the lock, and the other one finds it held
-    other = start([*words, "loss=cluster"], tmp_path / "other")
-    until(other, WAITS)
-    winner.send_signal(signal.SIGKILL)
-    winner.wait()
-    said = rest(other)
+def test_where_the_one_that_trains_it_is_killed_the_other_goes_on(no_stages: Path, tmp_path: Path) -> None:
+    words = [*WORDS, "stage.feature_extraction.epochs=20"]
+    winner = Started([*words, "loss=center"], tmp_path / "winner")
+    winner.until(TRAINED.format(2, 20))  # the state after the first epoch is on disk
+    os.kill(winner.pid, signal.SIGSTOP)  # it holds the lock, and the other one finds it held
+    other = Started([*words, "loss=cluster"], tmp_path / "other")
+    other.until(WAITS)
+    winner.kill()
+    said = other.rest()
     assert "feature_extraction: goes on from" in said
-    assert TRAINED.format(1, 31) not in said
-    assert TRAINED.format(31, 31) in said
-    assert FOUND in rest(start([*words, "loss=center"], tmp_path / "winner"))
+    assert TRAINED.format(1, 20) not in said
+    assert TRAINED.format(20, 20) in said
+    assert FOUND in Started([*words, "loss=center"], tmp_path / "winner").rest()
     assert (
         stages(tmp_path / "winner")[0]["minival_macro_recall"]
         == stages(tmp_path / "other")[0]["minival_macro_recall"]
@@ -71,7 +68,7 @@ def test_where_the_one_that_trains_it_is_killed_the_other_goes_on(tmp_path: Path
         ("trainer.threads=2", False),
         ("data.batch_size=32", False),
         ("data.split_seed=1", False),
-        ("backbone.people=21", False),
+        ("backbone.people=5", False),
     ],
 )
 def test_what_enters_the_first_stage_decides_whether_it_is_shared(

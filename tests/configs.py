@@ -1,0 +1,23 @@
+"""Configurations for many tests: composed by one composer, which Hydra has shown every option once."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from fer_lightning.config.compose import Composer
+from fer_lightning.config.shipped import groups
+
+ROWS = [
+    [f"{group}={options[k % len(options)]}" for group, options in groups().items()]
+    for k in range(max(map(len, groups().values())))
+]
+"""Every option of every group, in as few command lines as hold them all."""
+
+
+@cache
+def composer() -> Composer:
+    """Puts options together as Hydra composes them, see test_composer.py; for files that need most of them."""
+    made = Composer()
+    for words in ROWS:
+        made(words)
+    return made
