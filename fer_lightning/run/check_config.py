@@ -169,7 +169,9 @@ def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: 
             raise UserError(f"{path}: is not set, and {name} needs it") from error
         value: Any = values[key]
         for part in first["loc"][1:]:  # of a union it names the types that were tried, too
-            if (isinstance(value, dict) and part in value) or (isinstance(value, list) and isinstance(part, int)):
+            if part in (
+                value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+            ):
                 path, value = f"{path}.{part}", value[part]
         reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         raise UserError(f"{path}={value!r}: {reason}") from error
