@@ -1,10 +1,10 @@
 """A sweep of 2,000 runs, none of which is trained: how long its planning, its status and its table take.
 
-    python experiments/benchmarks/many_runs.py [--runs 2500] [--out experiments/benchmarks/many_runs.json]
+    python experiments/benchmarks/many_runs.py [--runs 2000] [--out experiments/benchmarks/many_runs.json]
 
-The runs are those of ``fer train -m`` over losses, class weights, lambdas and seeds on the drawn faces. What a
+The runs are those of ``fer train -m`` over 40 rows of losses, class weights and lambdas with 50 seeds each. What a
 child process has to find out once (faces, pre-trained weights) is made up; every run's configuration is composed,
-its folder named, and the runs that are the same experiment are found: 500 of 2,500. Then all but the last ten of
+its folder named, and the runs that are the same experiment are found: 400 of 2,000. Then all but the last ten of
 the others get a made-up result of real size, and ``fer sweep status`` and ``fer table show`` are run on them, each
 in a process of its own.
 """
@@ -32,7 +32,6 @@ from fer_lightning.sweeps import grid, hydra_launchers, planned_run
 from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 
-SEEDS = 5
 LOSSES = ("center", "cluster", "island", "contrastive_center")
 WEIGHTS = ("none", "min_over_count", "sqrt_inverse", "median_frequency", "effective_number")
 TESTED = 4000
@@ -82,16 +81,17 @@ def seconds(words: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=2500)
+    parser.add_argument("--runs", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, default=50, help="of each row")
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    lambdas = -(-options.runs // (SEEDS * len(LOSSES) * len(WEIGHTS)))
+    lambdas = -(-options.runs // (options.seeds * len(LOSSES) * len(WEIGHTS)))
     words = [
         f"loss={','.join(LOSSES)}",
         f"class_weights={','.join(WEIGHTS)}",
         f"loss.weight={','.join(f'{value:.5g}' for value in np.logspace(-3, 0, lambdas))}",
-        f"seed={','.join(map(str, range(SEEDS)))}",
+        f"seed={','.join(map(str, range(options.seeds)))}",
     ]
     told: dict[str, Any] = {"seconds": {}}
     with tempfile.TemporaryDirectory() as folder:

@@ -22,7 +22,7 @@ def _train(words: list[str]) -> int:
 def _prepare(words: list[str]) -> int:
     from fer_lightning.run import launch
 
-    return launch.wait(launch.child(["--faces", *words]))
+    return launch.wait(lambda: launch.child(["--faces", *words]))
 
 
 def _doctor(words: list[str]) -> int:

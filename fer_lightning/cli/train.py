@@ -55,7 +55,7 @@ def train(words: Sequence[str]) -> int:
     directory = [word.partition("=")[2] for word in of_hydra if word.startswith("hydra.run.dir=")]
     place = ["--directory", directory[-1]] if directory else []
     given = ["--config-dir", config_dir] if config_dir else []
-    return launch.wait(launch.child([*place, *given, *own]))
+    return launch.wait(lambda: launch.child([*place, *given, *own]))
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, set[str], list[str]]:

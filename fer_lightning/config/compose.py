@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fer_lightning.config.instantiate import arguments, is_own
-from fer_lightning.config.overrides import Composed, EntangledError, Parts, Reader, search_path
-from fer_lightning.config.shipped import shipped
+from fer_lightning.config.overrides import search_path
+from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.core.files import file_hash
 
+_SEED = re.compile(r"seed=(0|[1-9]\d*)")
 _REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
 
@@ -53,11 +55,9 @@ def read_yaml(path: Path, kind: str) -> Any:
 
 
 class Composer:
-    """Composes configurations, and remembers for as long as it lives what Hydra composed.
+    """Composes configurations, and remembers them for as long as it lives: seeds apart, Hydra composes each once.
 
-    Hydra takes a tenth of a second, and the runs of a sweep differ in a few values and options. Values are put
-    into what Hydra composed from the other words; options that it has seen are put together. A file of conf/ that
-    changes meanwhile is not read again.
+    A file of conf/ that changes meanwhile is not read again.
 
     Args:
         config_dir: a user's folder with further options, searched after conf/. From now on, code is imported from
@@ -69,7 +69,7 @@ class Composer:
 
     def __init__(self, config_dir: str | None = None) -> None:
         self._config_dir = config_dir
-        self._folders = [shipped("conf").resolve()]
+        self._folders: list[Path] = []
         if config_dir is not None:
             folder = Path(config_dir).resolve()
             if not folder.is_dir():
@@ -77,9 +77,7 @@ class Composer:
             if str(folder.parent) not in sys.path:
                 sys.path.insert(0, str(folder.parent))
             self._folders.append(folder)
-        self._reader = Reader(self._folders)
-        self._parts = Parts(self._folders)
-        self._composed: dict[tuple[str, ...], Composed] = {}
+        self._composed: dict[tuple[str, ...], _Composed] = {}
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The resolved configuration for overrides as on the command line of ``fer train``, as plain values.
@@ -101,29 +99,45 @@ class Composer:
         return config
 
     def _config(self, overrides: Sequence[str]) -> dict[str, Any]:
-        try:
-            words, values = self._reader.split(overrides)
-            if words not in self._composed:
-                self._composed[words] = self._without_values(words)
-            return self._composed[words].plain(values)
-        except (EntangledError, *_REFUSALS):  # what Hydra says is wrong is said of all words
-            return self._by_hydra(overrides).plain({})
+        words = tuple(word for word in overrides if not _SEED.fullmatch(word))
+        if any(word.lstrip("+~").startswith("seed") for word in words):  # their order is Hydra's to mind
+            words = tuple(overrides)
+        seeds = [int(word.partition("=")[2]) for word in overrides if word not in words]
+        if words not in self._composed:
+            self._composed[words] = _Composed(self._by_hydra(words))
+        return self._composed[words].plain(seeds[-1] if seeds else None)
 
-    def _without_values(self, words: tuple[str, ...]) -> Composed:
-        options = self._reader.options(words)
-        if options is None:
-            return self._by_hydra(words)
-        if known := self._parts.put_together(options):
-            return known
-        composed = self._by_hydra(words)
-        self._parts.add(options, composed)
-        return composed
-
-    def _by_hydra(self, words: Sequence[str]) -> Composed:
-        search = search_path(self._folders[1:])
+    def _by_hydra(self, words: Sequence[str]) -> DictConfig:
         GlobalHydra.instance().clear()
-        with initialize_config_dir(str(self._folders[0]), version_base="1.3"):
-            return Composed.of(hydra_compose("config", [*words, *search], return_hydra_config=True))
+        with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
+            return hydra_compose("config", [*words, *search_path(self._folders)], return_hydra_config=True)
+
+
+class _Composed:
+    """What Hydra composed of some words, to be given as many seeds as are wanted.
+
+    Args:
+        config: with Hydra's own settings, which are taken out of it.
+    """
+
+    def __init__(self, config: DictConfig) -> None:
+        chosen = config.hydra.runtime.choices
+        self._choices = {group: chosen[group] for group in groups() if group in chosen}
+        OmegaConf.set_readonly(config, False)
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        self._config = config
+        self._resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+        self._refers_to_seed = re.search(r"\$\{[^}]*seed", OmegaConf.to_yaml(config)) is not None
+
+    def plain(self, seed: int | None) -> dict[str, Any]:
+        """Return the resolved configuration as plain values, the caller's own to change, with this seed if any."""
+        plain: Any = self._resolved
+        if seed is not None and self._refers_to_seed:
+            self._config.seed = seed
+            plain = OmegaConf.to_container(self._config, resolve=True)
+        given = {} if seed is None else {"seed": seed}
+        return {**deepcopy(plain), **given, "choices": dict(self._choices)}
 
 
 def _source(group: str, name: str, config_dir: str | None) -> str:

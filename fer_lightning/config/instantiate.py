@@ -61,7 +61,9 @@ class Key(NamedTuple):
 def keys_of(function: Callable[..., Any], without: Iterable[str]) -> dict[str, Key]:
     """The parameters that a class or function has, but for some."""
     try:
-        typed = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        typed = typing.get_type_hints(
+            function.__init__ if inspect.isclass(function) else function, include_extras=True
+        )
     except NameError:  # a name that is imported for type checkers only
         typed = {}
     named = {

@@ -6,12 +6,45 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 GRACE = 5.0
 """Seconds that a process has to end by itself once it should, before it is made to."""
 
 ENDS_WITH_PARENT = "FER_ENDS_WITH_PARENT"
 """Set in the environment of a run that is not to outlive who started it."""
+
+
+@contextmanager
+def signals_held_back(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
+    """Hold back signals that this process handles in Python, so that none comes in the middle of something.
+
+    Only the main thread is interrupted by signals; in others this does nothing.
+
+    Args:
+        numbers: of the signals.
+
+    Yields:
+        A function that lets them through from now on, those that came first. The end of the block does, too.
+    """
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    held: list[int] = []
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
+
+    def let_through() -> None:
+        while handlers:
+            signal.signal(*handlers.popitem())
+        while held:
+            signal.raise_signal(held.pop(0))
+
+    try:
+        yield let_through
+    finally:
+        let_through()
 
 
 def end_with_parent(parent: int | None = None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import Count, InnerShare, Natural, Seed
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, Views
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store.store import Store, StoreSplit
@@ -146,11 +147,11 @@ class FaceDataModule(LightningDataModule):
         self,
         store: Store,
         *,
-        batch_size: int,
-        minival: float,
-        split_seed: int,
-        workers: int | None = None,
-        crop: int | None = None,
+        batch_size: Count,
+        minival: InnerShare,
+        split_seed: Seed,
+        workers: Natural | None = None,
+        crop: Count | None = None,
         soft_labels: bool = False,
         flip_averaging: bool = False,
         draw: Draw,

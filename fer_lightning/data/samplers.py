@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+from fer_lightning.core.ranges import Share, UpToOne
 from fer_lightning.data.counting import occurrences
 
 Labels = npt.NDArray[np.int64]
@@ -38,7 +39,7 @@ def sqrt(labels: Labels, generator: np.random.Generator, progress: float) -> Ind
     return power(labels, generator, progress, q=0.5)
 
 
-def power(labels: Labels, generator: np.random.Generator, progress: float, *, q: float) -> Indices:
+def power(labels: Labels, generator: np.random.Generator, progress: float, *, q: Share) -> Indices:
     """p_k proportional to N_k^q (Kang et al., ICLR 2020, eq. 1): 0 is ``balanced``, 1 shows each picture once.
 
     Args:
@@ -65,7 +66,9 @@ def progressive(labels: Labels, generator: np.random.Generator, progress: float)
     return _drawn(labels, (1 - progress) * counts + progress * counts.mean(), generator)
 
 
-def repeat_factor(labels: Labels, generator: np.random.Generator, progress: float, *, threshold: float) -> Indices:
+def repeat_factor(
+    labels: Labels, generator: np.random.Generator, progress: float, *, threshold: UpToOne
+) -> Indices:
     """Each picture r_k = max(1, sqrt(threshold / f_k)) times, f_k = N_k / N (Gupta et al., CVPR 2019, LVIS).
 
     Args:

@@ -7,12 +7,17 @@ import os
 import random
 import warnings
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from fer_lightning.core.ranges import Share
+
+Degrees = Annotated[float, Field(ge=0, le=180)]
+SizeChange = Annotated[float, Field(ge=0, le=0.9)]
 Image = npt.NDArray[np.uint8]
 
 
@@ -113,22 +118,22 @@ def none() -> None:
     """No augmentation: the middle of the picture, in training as in the test."""
 
 
-def paper(*, flip: float, rotate: float, scale: float, translate: float) -> Augmentation:
+def paper(*, flip: Share, rotate: Degrees, scale: SizeChange, translate: Share) -> Augmentation:
     """Horizontal flip and light geometry. Not stated by the paper's abstract: our choice. See Geometry."""
     return Geometry(flip, rotate, scale, translate)
 
 
 def strong(
     *,
-    flip: float,
-    rotate: float,
-    scale: float,
-    translate: float,
-    colour: float,
-    grey: float,
-    blur: float,
-    noise: float,
-    cutout: float,
+    flip: Share,
+    rotate: Degrees,
+    scale: SizeChange,
+    translate: Share,
+    colour: Share,
+    grey: Share,
+    blur: Share,
+    noise: Share,
+    cutout: Share,
 ) -> Augmentation:
     """Wider geometry, and light, colour, sharpness, noise and what hides a part of the face. Our choice.
 

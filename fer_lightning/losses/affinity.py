@@ -7,6 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import NotNegative, Positive
 from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
 
 
@@ -36,10 +37,10 @@ class AffinityHead(CenterTermHead):
         feature_dim: int,
         class_stats: ClassStats,
         *,
-        weight: float = 1.0,
-        delta: float = 1e-3,
+        weight: NotNegative = 1.0,
+        delta: Positive = 1e-3,
         center_update: CenterUpdate = "running",
-        center_rate: float = 0.5,
+        center_rate: Positive = 0.5,
     ) -> None:
         super().__init__(
             feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate

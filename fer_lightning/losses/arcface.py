@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import Positive
 from fer_lightning.losses.cosine import CosineHead
 
 
@@ -30,7 +33,12 @@ class ArcFaceHead(CosineHead):
     """
 
     def __init__(
-        self, feature_dim: int, class_stats: ClassStats, *, margin: float = 0.5, scale: float = 64.0
+        self,
+        feature_dim: int,
+        class_stats: ClassStats,
+        *,
+        margin: Annotated[float, Field(ge=0, lt=math.pi)] = 0.5,
+        scale: Positive = 64.0,
     ) -> None:
         super().__init__(feature_dim, class_stats, scale=scale)
         if not 0 <= margin < math.pi:

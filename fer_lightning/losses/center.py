@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import NotNegative, Positive
 from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
 
 
@@ -26,9 +27,9 @@ class CenterHead(CenterTermHead):
         feature_dim: int,
         class_stats: ClassStats,
         *,
-        weight: float = 0.01,
+        weight: NotNegative = 0.01,
         center_update: CenterUpdate = "running",
-        center_rate: float = 0.5,
+        center_rate: Positive = 0.5,
     ) -> None:
         super().__init__(
             feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate

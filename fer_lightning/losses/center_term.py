@@ -10,6 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats, HeadOutput
+from fer_lightning.core.ranges import NotNegative, Positive
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 CenterUpdate = Literal["running", "exact", "gradient"]
@@ -50,9 +51,9 @@ class CenterTermHead(SoftmaxHead):
         feature_dim: int,
         class_stats: ClassStats,
         *,
-        weight: float,
+        weight: NotNegative,
         center_update: CenterUpdate = "running",
-        center_rate: float = 0.5,
+        center_rate: Positive = 0.5,
     ) -> None:
         super().__init__(feature_dim, class_stats)
         if not weight >= 0:  # also where it is not a number

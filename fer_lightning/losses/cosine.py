@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import Positive
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 
@@ -26,7 +27,7 @@ class CosineHead(SoftmaxHead):
 
     soft_labels: ClassVar[bool] = False
 
-    def __init__(self, feature_dim: int, class_stats: ClassStats, *, scale: float) -> None:
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, scale: Positive) -> None:
         super().__init__(feature_dim, class_stats)
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")

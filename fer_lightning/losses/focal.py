@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import NotNegative
 from fer_lightning.losses.softmax import SoftmaxHead
 
 
@@ -28,7 +29,7 @@ class FocalHead(SoftmaxHead):
 
     soft_labels: ClassVar[bool] = False
 
-    def __init__(self, feature_dim: int, class_stats: ClassStats, *, gamma: float = 2.0) -> None:
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, gamma: NotNegative = 2.0) -> None:
         super().__init__(feature_dim, class_stats)
         if not gamma >= 0:
             raise ValueError(f"gamma must not be negative, got {gamma}")

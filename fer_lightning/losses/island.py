@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import NotNegative, Positive
 from fer_lightning.losses.center import CenterHead
 from fer_lightning.losses.center_term import CenterUpdate
 
@@ -33,10 +34,10 @@ class IslandHead(CenterHead):
         feature_dim: int,
         class_stats: ClassStats,
         *,
-        weight: float = 0.01,
-        island_weight: float = 10.0,
+        weight: NotNegative = 0.01,
+        island_weight: NotNegative = 10.0,
         center_update: CenterUpdate = "running",
-        center_rate: float = 0.5,
+        center_rate: Positive = 0.5,
     ) -> None:
         super().__init__(
             feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import NotNegative, Positive
 from fer_lightning.losses.cosine import CosineHead
 
 
@@ -29,7 +30,7 @@ class LDAMHead(CosineHead):
     margins: Tensor
 
     def __init__(
-        self, feature_dim: int, class_stats: ClassStats, *, max_margin: float = 0.5, scale: float = 30.0
+        self, feature_dim: int, class_stats: ClassStats, *, max_margin: NotNegative = 0.5, scale: Positive = 30.0
     ) -> None:
         super().__init__(feature_dim, class_stats, scale=scale)
         if not max_margin >= 0:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.ranges import NotNegative
 from fer_lightning.losses.softmax import SoftmaxHead
 
 
@@ -28,7 +29,7 @@ class LogitAdjustedHead(SoftmaxHead):
     corrects_imbalance: ClassVar[bool] = True
     log_prior: Tensor
 
-    def __init__(self, feature_dim: int, class_stats: ClassStats, *, tau: float = 1.0) -> None:
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, tau: NotNegative = 1.0) -> None:
         super().__init__(feature_dim, class_stats)
         if not tau >= 0:
             raise ValueError(f"tau must not be negative, got {tau}")

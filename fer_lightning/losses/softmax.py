@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats, HeadOutput
+from fer_lightning.core.ranges import ShareBelowOne
 
 
 def at_least_float32(values: Tensor) -> Tensor:
@@ -37,7 +38,7 @@ class SoftmaxHead(nn.Module):
     soft_labels: ClassVar[bool] = True
     corrects_imbalance: ClassVar[bool] = False
 
-    def __init__(self, feature_dim: int, class_stats: ClassStats, *, label_smoothing: float = 0.0) -> None:
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, label_smoothing: ShareBelowOne = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.ranges import Count, Finite, Positive
 from fer_lightning.models.weights.weight_files import load_weights
 
 _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
@@ -98,9 +99,9 @@ class TimmBackbone(Backbone):
         name: str,
         *,
         arguments: Mapping[str, Any] | None = None,
-        mean: Sequence[float],
-        std: Sequence[float],
-        input_size: int | Sequence[int] | None = None,
+        mean: Sequence[Finite],
+        std: Sequence[Positive],
+        input_size: Count | Sequence[Count] | None = None,
         weights_hash: str | None = None,
     ) -> None:
         arguments = {"drop_rate": 0.0, **(arguments or {})}
@@ -210,11 +211,11 @@ def local_weights(
     *,
     weights: str | None,
     pretrained: bool,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[Finite],
+    std: Sequence[Positive],
     source: str,
     arguments: Mapping[str, Any] | None = None,
-    input_size: int | Sequence[int] | None = None,
+    input_size: Count | Sequence[Count] | None = None,
 ) -> Backbone:
     """A backbone that starts from a local weights file.
 
@@ -250,9 +251,9 @@ def timm_network(
     *,
     weights: str | None,
     pretrained: bool,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    input_size: int | Sequence[int] | None,
+    mean: Sequence[Finite] | None,
+    std: Sequence[Positive] | None,
+    input_size: Count | Sequence[Count] | None,
     source: str,
     arguments: Mapping[str, Any],
 ) -> Backbone:

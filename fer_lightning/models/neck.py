@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from fer_lightning.core.ranges import Count
+
 
 class Identity(nn.Identity):
     """No neck: the embedding is what the backbone returns."""
@@ -21,6 +23,6 @@ class LinearPReLU(nn.Sequential):
         features: D, the size of the embedding.
     """
 
-    def __init__(self, feature_dim: int, features: int = 512) -> None:
+    def __init__(self, feature_dim: int, features: Count = 512) -> None:
         super().__init__(nn.Linear(feature_dim, features), nn.PReLU())
         self.num_features = features

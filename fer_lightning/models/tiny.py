@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.core.files import content_hash, home, locked, write_atomic
+from fer_lightning.core.ranges import AtLeastTwo, Count, Finite, Positive, Seed, Side
 from fer_lightning.data.synthetic.generate import VERSION, identities
 from fer_lightning.models.backbone import Backbone, TimmBackbone, local_weights
 
@@ -23,16 +24,16 @@ def tiny(
     *,
     weights: str | None,
     pretrained: bool,
-    mean: Sequence[float],
-    std: Sequence[float],
+    mean: Sequence[Finite],
+    std: Sequence[Positive],
     arguments: Mapping[str, Any],
-    people: int,
-    pictures: int,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    size: int,
-    seed: int,
+    people: AtLeastTwo,
+    pictures: Count,
+    epochs: Count,
+    batch_size: Count,
+    lr: Positive,
+    size: Side,
+    seed: Seed,
 ) -> Backbone:
     """A small timm network, identifying ``people`` drawn persons from ``pictures`` pictures each.
 
@@ -81,8 +82,8 @@ class TinyBackbone(TimmBackbone):
         recipe: Mapping[str, Any],
         *,
         arguments: Mapping[str, Any],
-        mean: Sequence[float],
-        std: Sequence[float],
+        mean: Sequence[Finite],
+        std: Sequence[Positive],
     ) -> None:
         super().__init__(recipe["name"], arguments=arguments, mean=mean, std=std)
         self.recipe = recipe

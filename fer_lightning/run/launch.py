@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import IO, Protocol
 
-from fer_lightning.core.processes import ENDS_WITH_PARENT
+from fer_lightning.core.processes import ENDS_WITH_PARENT, signals_held_back
 
 _OF_ANOTHER_RUN = (
     "RANK",
@@ -129,19 +130,26 @@ def _be_a_run(words: list[str], log: str, environment: dict[str, str]) -> None:
     sys.exit(main(words))
 
 
-def wait(process: Child) -> int:
-    """The exit code of a child; where we are interrupted, it is ended first."""
-    try:
-        return process.wait()
-    except KeyboardInterrupt:
+def wait(start: Callable[[], Child]) -> int:
+    """Start a child and wait for it. Returns its exit code; where we are interrupted, it is ended first.
+
+    Args:
+        start: starts it; a signal that comes meanwhile is held back, since nobody would end what is started.
+    """
+    with signals_held_back(signal.SIGINT, signal.SIGTERM) as let_through:
+        process = start()
         try:
-            process.wait(10)  # Ctrl-C went to it, too
-        except subprocess.TimeoutExpired:
+            let_through()
+            return process.wait()
+        except KeyboardInterrupt:
+            try:
+                process.wait(10)  # Ctrl-C went to it, too
+            except subprocess.TimeoutExpired:
+                end(process)
+            raise
+        except BaseException:
             end(process)
-        raise
-    except BaseException:
-        end(process)
-        raise
+            raise
 
 
 def end(process: Child) -> None:

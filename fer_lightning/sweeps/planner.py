@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +106,7 @@ class Planner:
         if key not in self._answers:
             with tempfile.TemporaryDirectory() as folder:
                 answer, said = Path(folder) / "answer.json", Path(folder) / "log.txt"
-                launch.wait(launch.fork([what, str(answer), *self.options, *overrides], said))
+                launch.wait(partial(launch.fork, [what, str(answer), *self.options, *overrides], said))
                 if not answer.exists():
                     last = (said.read_text().strip().splitlines() or ["the process that sets up runs was killed"])[
                         -1

@@ -53,7 +53,7 @@ class Task:
         kind = ["--trial"] if run.trial else []
         words = ["--directory", str(run.directory.resolve()), *kind, *self.options, *run.words]
         with gpu_leases.leased(run.gpus) as environment:
-            return launch.wait(launch.fork(words, run.directory / results.LOG, **environment))
+            return launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
 
 
 class Sweep:

@@ -8,12 +8,10 @@ by trying: it lets each head answer to the same made-up embeddings.
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right, insort
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from operator import attrgetter
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -59,30 +57,12 @@ class Objective:
             return None
         return 1.0 if abs(factor - 1) < _SAME else factor
 
-    @property
-    def mark(self) -> float:
-        """A number that is within 2e-6 of another objective's where that is the same but for a factor."""
-        fixed = torch.arange(len(self.answers), dtype=torch.float64).cos()
-        length = fixed.norm() * self.answers.norm()
-        return float((self.answers @ fixed).abs() / length) if length else 0.0
-
-
-class _Added(NamedTuple, Generic[Label]):
-    mark: float
-    number: int
-    label: Label
-    objective: Objective
-
-
-_MARK = attrgetter("mark")
-
 
 class Distinct(Generic[Label]):
-    """Objectives that are not the same, each with a label; a new one is compared with those of its mark only."""
+    """Objectives that are not the same, each with a label."""
 
     def __init__(self) -> None:
-        self._by_rest: dict[str, list[_Added[Label]]] = {}
-        self._count = 0
+        self._by_rest: dict[str, list[tuple[Label, Objective]]] = {}
 
     def add(self, label: Label, own: Objective) -> tuple[Label, float] | None:
         """Add an objective, unless it is one of those that are there.
@@ -90,16 +70,12 @@ class Distinct(Generic[Label]):
         Returns:
             The label of that one, and 1; or of the first that it is but for a factor of the loss, and the factor.
         """
-        alike, mark = self._by_rest.setdefault(own.rest, []), own.mark
-        first = bisect_left(alike, mark - 2 * _SAME, key=_MARK)
-        last = bisect_right(alike, mark + 2 * _SAME, key=_MARK)
-        near = sorted(alike[first:last], key=attrgetter("number"))
-        factors = [(added.label, added.objective.factor_to(own)) for added in near]
+        alike = self._by_rest.setdefault(own.rest, [])
+        factors = [(other, objective.factor_to(own)) for other, objective in alike]
         found = [(other, factor) for other, factor in factors if factor is not None]
         same = min(found, key=lambda pair: pair[1] != 1, default=None)
         if same is None or same[1] != 1:
-            insort(alike, _Added(mark, self._count, label, own), key=_MARK)
-            self._count += 1
+            alike.append((label, own))
         return same
 
 

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fer_lightning.core.ranges import NotNegative, ShareBelowOne
+
 Normalise = Literal["as_is", "mean_one", "expected_one"]
 
 
@@ -51,7 +53,7 @@ def sqrt_inverse(counts: Sequence[int] | Tensor) -> Tensor:
     return inverse(counts).sqrt()
 
 
-def power(counts: Sequence[int] | Tensor, gamma: float = 0.5) -> Tensor:
+def power(counts: Sequence[int] | Tensor, gamma: NotNegative = 0.5) -> Tensor:
     """``inverse`` to the power gamma (C,): 0 is none, 0.5 sqrt_inverse, 1 inverse.
 
     Raises:
@@ -68,7 +70,7 @@ def median_frequency(counts: Sequence[int] | Tensor) -> Tensor:
     return _tensor(values.quantile(0.5) / values)
 
 
-def effective_number(counts: Sequence[int] | Tensor, beta: float = 0.9999) -> Tensor:
+def effective_number(counts: Sequence[int] | Tensor, beta: ShareBelowOne = 0.9999) -> Tensor:
     """(1 - beta) / (1 - beta^N_k) (C,), scaled to sum C (Cui et al., CVPR 2019, eq. 2 and section 4.1).
 
     Raises:

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from fer_lightning.core.ranges import NotNegative, Positive, ShareBelowOne
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
 from fer_lightning.training.schedules import Schedule, constant, over_steps
@@ -109,7 +110,7 @@ def _settled(groups: list[Group], lr: float, weight_decay: float) -> list[Group]
     ]
 
 
-def adamw(groups: list[Group], *, lr: float, weight_decay: float, fused: bool) -> Optimizer:
+def adamw(groups: list[Group], *, lr: Positive, weight_decay: NotNegative, fused: bool) -> Optimizer:
     """AdamW (Loshchilov & Hutter, ICLR 2019).
 
     Args:
@@ -121,6 +122,8 @@ def adamw(groups: list[Group], *, lr: float, weight_decay: float, fused: bool) -
     return AdamW(_settled(groups, lr, weight_decay), lr=lr, fused=fused)
 
 
-def sgd(groups: list[Group], *, lr: float, momentum: float, weight_decay: float, fused: bool) -> Optimizer:
+def sgd(
+    groups: list[Group], *, lr: Positive, momentum: ShareBelowOne, weight_decay: NotNegative, fused: bool
+) -> Optimizer:
     """SGD with momentum; arguments as for ``adamw``."""
     return SGD(_settled(groups, lr, weight_decay), lr=lr, momentum=momentum, fused=fused)

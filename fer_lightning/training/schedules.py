@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from fer_lightning.core.ranges import InnerShare, Positive
+
 Schedule = Callable[[float], float]
 """Progress to the share of the full rate."""
 
@@ -23,7 +25,7 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def step(progress: float, *, milestones: Sequence[float], gamma: float) -> float:
+def step(progress: float, *, milestones: Sequence[InnerShare], gamma: Positive) -> float:
     """Times ``gamma`` at every milestone.
 
     Args:
@@ -41,7 +43,7 @@ def step(progress: float, *, milestones: Sequence[float], gamma: float) -> float
     return float(gamma ** sum(progress >= milestone for milestone in milestones))
 
 
-def exponential(progress: float, *, last: float) -> float:
+def exponential(progress: float, *, last: Positive) -> float:
     """From 1 to ``last`` by the same factor each step.
 
     Args:

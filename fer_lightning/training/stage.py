@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from fer_lightning.core.ranges import Count, Natural, Positive, Seed
 from fer_lightning.models.freeze import BatchNorm
 from fer_lightning.training.callbacks.epoch_log import Epoch
 
@@ -30,15 +31,15 @@ class Stage:
         ValueError: a number makes no sense, or is for a frozen backbone and this one is not.
     """
 
-    epochs: int
+    epochs: Count
     pretrained: bool
     freeze: str | int
     batch_norm: BatchNorm
     loss: Literal["configured", "softmax"]
-    lr_scale: float
+    lr_scale: Positive
     cached: bool = True
-    views: int = 0
-    views_seed: int = 0
+    views: Natural = 0
+    views_seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 1:

@@ -6,15 +6,17 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from fer_lightning.core.files import write_atomic
+from fer_lightning.core.ranges import Count, Positive
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import Epoch, EpochLine, History, Pace, Steepness
 from fer_lightning.training.callbacks.finite_loss import FiniteLoss
@@ -49,18 +51,18 @@ class TrainerSettings:
         self,
         *,
         accelerator: Literal["cpu", "gpu"],
-        devices: int,
-        nodes: int,
+        devices: Count,
+        nodes: Count,
         strategy: str,
         precision: Literal["32-true", "64-true", "bf16-mixed"],
-        threads: int,
+        threads: Count,
         channels_last: bool,
-        gradient_clip: float | None,
-        accumulate: int,
+        gradient_clip: Positive | None,
+        accumulate: Count,
         compile: bool,
-        timeout: float,
+        timeout: Positive,
         started_by: Literal["fer", "slurm"],
-        max_steps: int,
+        max_steps: Annotated[int, Field(ge=-1)],
     ) -> None:
         if timeout <= 0:
             raise ValueError(f"timeout must be positive, got {timeout}")

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from fer_lightning.core import files
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.ranges import Count, Positive, Seed, ShareBelowOne
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.readers import affectnet
 from fer_lightning.data.synthetic import generate
@@ -21,12 +22,12 @@ def read(
     root: str | None,
     classes: Sequence[str] | None,
     *,
-    rows: int,
-    seed: int,
+    rows: Count,
+    seed: Seed,
     proportions: Literal["affectnet", "uniform"],
-    intensity: float,
-    label_noise: float,
-    test_per_class: int = generate.TEST_PER_CLASS,
+    intensity: Positive,
+    label_noise: ShareBelowOne,
+    test_per_class: Count = generate.TEST_PER_CLASS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Read the set of drawn faces that these numbers describe; draw it first if it is not there.

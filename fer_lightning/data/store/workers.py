@@ -15,6 +15,7 @@ from multiprocessing import active_children, get_context
 from typing import TypeVar
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.processes import signals_held_back
 from fer_lightning.data.store.crop import start_worker
 
 T = TypeVar("T")
@@ -41,16 +42,12 @@ def interrupt_held_back() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
         return
-    held: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-        if held:
-            signal.raise_signal(signal.SIGINT)
+    with signals_held_back(signal.SIGINT):
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 @contextmanager

@@ -1,0 +1,140 @@
+"""Every number of conf/ has its range: what is out of it is one line before anything is read or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+
+from fer_lightning.config.compose import Composer
+from fer_lightning.config.shipped import groups, shipped
+from fer_lightning.core.errors import UserError
+from fer_lightning.run.check_config import check
+
+OPTIONS = [f"{group}={option}" for group, options in groups().items() for option in options]
+VALUES = (-1, 0, 1e99, float("nan"), float("inf"), "word", None)
+FREE = {"arguments"}
+"""Keys below which timm decides."""
+
+TAKEN = {
+    -1: {"trainer.max_steps", "stage.fine_tuning.freeze"},
+    "word": {"stage.fine_tuning.freeze"},
+}
+"""Keys for which a value that is out of range elsewhere means something."""
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    return Composer()
+
+
+def numbers(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Every number below a node, by its dotted key."""
+    for key, value in node.items():
+        if isinstance(value, dict) and key not in FREE:
+            yield from numbers(value, f"{path}.{key}")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{path}.{key}", value
+
+
+def changed(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    copied = deepcopy(config)
+    *above, last = path.split(".")
+    node = copied
+    for key in above:
+        node = node[key]
+    node[last] = value
+    return copied
+
+
+def own_numbers() -> dict[str, list[str]]:
+    """The numbers that every option's own file has; of what data sets share, those of the first."""
+    shared: set[str] = set()
+    found: dict[str, list[str]] = {}
+    for option in OPTIONS:
+        group, _, name = option.partition("=")
+        node = yaml.safe_load((shipped("conf") / group / f"{name}.yaml").read_text())
+        paths = [path for path, _ in numbers(node, group) if path not in shared]
+        if group == "data":
+            shared |= set(paths)
+        if paths:
+            found[option] = paths
+    return found
+
+
+def refusal(config: dict[str, Any]) -> str | None:
+    try:
+        check(config)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+NUMBERS = own_numbers()
+
+
+@pytest.mark.parametrize("option", NUMBERS)
+def test_a_number_out_of_range_is_one_line(option: str, composer: Composer) -> None:
+    config = composer([option])
+    assert refusal(config) is None
+    for path in NUMBERS[option]:
+        for value in VALUES:
+            if path in TAKEN.get(value, ()):
+                continue
+            said = refusal(changed(config, path, value))
+            if value in (0, None):
+                assert said is None or (path in said and "\n" not in said)
+            else:
+                assert said is not None, f"{path}={value} is taken"
+                assert path in said
+                assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("seed", -1),
+        ("seed", 2**32),
+        ("optimizer.lr", -1),
+        ("optimizer.lr", 0),
+        ("optimizer.weight_decay", -1),
+        ("optimizer.part_lr.neck", 0),
+        ("optimizer.ema_decay", 1),
+        ("trainer.gradient_clip", -1),
+        ("trainer.gradient_clip", 0),
+        ("trainer.threads", 0),
+        ("trainer.accumulate", 0),
+        ("trainer.timeout", 0),
+        ("data.workers", -2),
+        ("data.batch_size", 0),
+        ("data.minival", 1),
+        ("data.minival", 0),
+        ("data.margin", 5),
+        ("data.size", 7),
+        ("data.crop", 0),
+        ("data.rows", 0),
+        ("data.label_noise", 1),
+        ("data.classes", []),
+        ("data.classes", ["happy"]),
+        ("data.classes", ["happy", "happy"]),
+        ("class_weights.from_epoch", -1),
+        ("schedule.warmup", 1.5),
+        ("stage.epochs", 0),
+        ("stage.feature_extraction.views", -1),
+        ("stage.fine_tuning.lr_scale", 0),
+        ("backbone.people", 1),
+        ("backbone.batch_size", 0),
+        ("backbone.std", [0.5, 0.0, 0.5]),
+        ("transform.rotate", 181),
+        ("transform.scale", 1),
+        ("neck.features", 0),
+        ("loss.label_smoothing", 1),
+    ],
+)
+def test_what_makes_no_sense_is_refused(path: str, value: Any, composer: Composer) -> None:
+    with pytest.raises(UserError, match=path.replace(".", r"\.")) as refused:
+        check(changed(composer([]), path, value))
+    assert "\n" not in str(refused.value)
