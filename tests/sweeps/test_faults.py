@@ -30,7 +30,7 @@ SWEEP = [
     *("backbone.epochs=1", "stage.epochs=3", "optimizer.lr=0.003", "class_weights=min_over_count"),
     *("trainer=ddp_cpu", "loss=softmax,cluster,center", "seed=0,1"),
 ]
-SHORT = [*SMALL, "stage.epochs=1", "stage.fine_tuning.epochs=6", "optimizer.lr=0.1", "trainer=ddp_cpu"]
+SHORT = [*SMALL, "stage=fine_tuning", "stage.epochs=5", "optimizer.lr=0.1", "trainer=ddp_cpu"]
 # heads that take their time where they are told to, so that a kill comes before a run's last epoch
 SLOW = """
 import os
@@ -253,15 +253,15 @@ def test_killed_three_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     done = left_alone(undisturbed, words)
     assert done.code == 0, done.out + done.err
 
-    sweep = start(folder, words, SECONDS_A_STEP="0.2")
-    until_said(sweep, folder, "slow_softmax", "fine_tuning: epoch 1 of")
+    sweep = start(folder, words, SECONDS_A_STEP="0.1")
+    until_said(sweep, folder, "slow_softmax", "fine_tuning: epoch 2 of")
     assert kill(sweep, "rank 1", signal.SIGKILL)
-    until_said(sweep, folder, "slow_cluster", "fine_tuning: epoch 1 of")
+    until_said(sweep, folder, "slow_cluster", "fine_tuning: epoch 2 of")
     assert "rank 1 was ended by SIGKILL" in log_of(folder, "slow_softmax")
     kill_all(sweep, signal.SIGTERM)
-    assert nothing_lost(folder, {}) == {}
+    assert nothing_lost(folder, {}) == {}, "the kills came too late"
 
-    sweep = start(folder, words, SECONDS_A_STEP="0.2")
+    sweep = start(folder, words, SECONDS_A_STEP="0.1")
     until_said(sweep, folder, "slow_softmax", "goes on from")
     kill_all(sweep, signal.SIGKILL)
     complete = nothing_lost(folder, {})

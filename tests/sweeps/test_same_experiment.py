@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from fer_lightning.config.compose import Composer, compose
+from fer_lightning.config.compose import Composer
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
 from fer_lightning.sweeps import same_experiment
@@ -16,6 +16,7 @@ from fer_lightning.sweeps.same_experiment import Distinct, Objective, objective
 STATS = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)
 FROZEN = "neck=identity stage=feature_extraction"
 AS_IS = "class_weights.normalise=as_is"
+compose = Composer()
 
 
 def of(words: str) -> Objective:
@@ -105,9 +106,8 @@ def first_same(runs: list[Objective]) -> list[tuple[int, float] | None]:
 def test_runs_that_are_the_same_are_found_as_from_all_pairs() -> None:
     losses = ("softmax", "focal", "focal loss.gamma=0.0", "center", "center loss.weight=0.0")
     weights = ("none", "inverse", "min_over_count", "median_frequency", "power class_weights.gamma=0.0")
-    composer = Composer()
     runs = [
-        objective(composer(f"loss={a} class_weights={b} {c} seed={d} stage=fine_tuning".split()), {}, STATS)
+        objective(compose(f"loss={a} class_weights={b} {c} seed={d} stage=fine_tuning".split()), {}, STATS)
         for a, b, c, d in product(losses, weights, (AS_IS, ""), (0, 1))
     ]
     distinct: Distinct[int] = Distinct()

@@ -150,7 +150,7 @@ def test_a_stage_scales_the_learning_rate(scale: float) -> None:
 def test_views_and_running_it_every_epoch_are_for_a_frozen_backbone() -> None:
     for more in ({"views": 2}, {"cached": False}):
         Stage(1, pretrained=True, freeze="all", batch_norm="with_block", loss="configured", lr_scale=1.0, **more)
-        with pytest.raises(ValueError, match="are for freeze=all, and this fit has freeze=-1"):
+        with pytest.raises(ValueError, match="are for freeze=all, and this stage has freeze=-1"):
             Stage(1, pretrained=True, freeze=-1, batch_norm="with_block", loss="configured", lr_scale=1.0, **more)
 
 
