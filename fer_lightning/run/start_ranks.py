@@ -53,7 +53,7 @@ def start(work: Callable[[], object], number: int) -> None:
     Where one fails the others are ended, also those that wait for it in vain. When this process ends, they do.
 
     Raises:
-        CellFailed: one failed; with what the first that did has to say.
+        RunFailed: one failed; with what the first that did has to say.
         Stopped: one was killed or asked to end.
         UserError: what a rank raised, first of all.
     """

@@ -57,7 +57,7 @@ def together(device: str, timeout: float) -> Iterator[None]:
         timeout: seconds after which a rank that waits for another gives up.
 
     Raises:
-        CellFailed: another rank gave no answer in that time.
+        RunFailed: another rank gave no answer in that time.
         Stopped: another rank is gone.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:

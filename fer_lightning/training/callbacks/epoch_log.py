@@ -56,6 +56,7 @@ class Steepness(Callback):
 
     def __init__(self) -> None:
         self.seen: dict[str, list[Any]] = defaultdict(list)
+        self.steps = 0  # of this epoch: its first one is looked at, however short it is
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Look at the groups; those that differ in weight decay alone are one."""
@@ -65,15 +66,17 @@ class Steepness(Callback):
             if part not in parts:
                 self.seen[f"lr/{part}"].append(group["lr"])
             parts[part] += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
-        if trainer.global_step % GRADIENT_EVERY == 0:
+        if self.steps % GRADIENT_EVERY == 0:
             for part, gradients in parts.items():
                 self.seen[f"grad_norm/{part}"].append(torch.nn.utils.get_total_norm(gradients))
+        self.steps += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means and start anew."""
         for name, values in self.seen.items():
             pl_module.log(name, torch.tensor(values, dtype=torch.float32).mean())
         self.seen.clear()
+        self.steps = 0
 
 
 class Pace(Callback):
