@@ -1,10 +1,13 @@
 """What all tests share: one torch thread, a cache of their own, real faces, and no GPU tests without a GPU."""
 
+import gc
 import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: waiting threads do not spin
 
 import pytest
 import torch
@@ -51,6 +54,12 @@ def ferplus_root() -> str:
             with atomic_folder(folder) as partial, tarfile.open(archive) as packed:
                 packed.extractall(partial, filter="data")
     return str(folder)
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported and collected out of every later garbage collection: a quarter of Hydra's time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,6 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from runs import SMALL, Outcome, fer, result, scores, weights
 
+from fer_lightning.evaluation import results
 from fer_lightning.run import claim
 from fer_lightning.run.__main__ import main as run_main
 
@@ -121,6 +125,40 @@ def test_what_is_complete_is_left_alone_and_what_is_new_is_added(basic: Path, tm
     assert "5 runs: 5 done" in fer("sweep", "status", str(folder)).out
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_sweep_waits_for_what_another_one_trains_and_goes_on_with_what_that_leaves(
+    basic: Path, tmp_path: Path, finished: bool
+) -> None:
+    (there,) = basic.glob("softmax-none-feature_extraction-s0-*")
+    (last,) = basic.glob("cluster-none-feature_extraction-s0-*")
+    own = tmp_path / there.name
+    held = threading.Event()
+
+    def another() -> None:
+        """Hold a run until the sweep has nothing else to do, and leave its result or nothing."""
+        with suppress(InterruptedError), claim.claimed(own):
+            held.set()
+            deadline = time.monotonic() + 240
+            while not (tmp_path / last.name / results.RESULT).exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if not finished:
+                raise InterruptedError
+            shutil.copytree(there, own, ignore=shutil.ignore_patterns(results.RESULT), dirs_exist_ok=True)
+            shutil.copy2(there / results.RESULT, own / "arriving")
+            (own / "arriving").rename(own / results.RESULT)
+
+    thread = threading.Thread(target=another)
+    thread.start()
+    assert held.wait(60)
+    code, said, _ = sweep(tmp_path, "loss=softmax,cluster", "seed=0")
+    thread.join(60)
+    assert code == 0, said
+    assert numbers(tmp_path) == only(numbers(basic), "-s0-")
+    first, second = ((folder / there.name / results.RESULT).stat().st_mtime_ns for folder in (basic, tmp_path))
+    assert (first == second) is finished
+
+
+@pytest.mark.faults
 def test_two_sweeps_of_one_moment_train_each_run_once(basic: Path, tmp_path: Path) -> None:
     folder = tmp_path / "together"
     command = [sys.executable, "-u", "-m", "fer_lightning", "train", "-m", *WORDS, *GRID]
@@ -156,7 +194,7 @@ def test_an_exception_on_one_rank_alone_fails_that_run_alone(
     (tmp_path / "failing.py").write_text(FAILING)
     for rank in (0, 1):
         (tmp_path / f"conf/loss/failing{rank}.yaml").write_text(f"_target_: failing.FailingHead\nrank: {rank}\n")
-    words = [*WORDS, "trainer=ddp_cpu", "loss=softmax,failing0,failing1,cluster", "hydra.sweep.dir=runs"]
+    words = [*WORDS, "trainer=ddp_cpu", "loss=failing0,failing1,cluster", "hydra.sweep.dir=runs"]
     failed = [
         rf"failed: loss=failing{rank}: ArithmeticError: rank {rank} had enough \(runs/failing{rank}-"
         for rank in (0, 1)
@@ -165,7 +203,7 @@ def test_an_exception_on_one_rank_alone_fails_that_run_alone(
     assert code == 1, said
     for line in failed:
         assert re.search(line, said)
-    assert [name.split("-")[0] for name in sorted(numbers(tmp_path / "runs"))] == ["cluster", "softmax"]
+    assert [name.split("-")[0] for name in sorted(numbers(tmp_path / "runs"))] == ["cluster"]
     code, said, _ = fer("train", "-m", "--config-dir", "conf", *words, folder=tmp_path)
     assert code == 1
     assert "to do" not in said, "what failed by itself is not tried again unasked"
