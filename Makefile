@@ -35,7 +35,7 @@ plan-table: .venv/installed ## say what TABLE would run, and what time and disk 
 	$(FER) table plan $(TABLE) $(strip $(OVERRIDES))
 
 test: .venv/installed ## run the tests, two at a time
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 coverage: .venv/installed ## run the tests and print which lines they reach, child processes included
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
