@@ -165,13 +165,13 @@ def test_weights_come_from_a_local_file_alone(tmp_path: Path) -> None:
         ("resnet10t", ["+backbone.arguments.global_pool=''"], "must return (N, num_features) = (2, 512)"),
         ("resnet10t", ["+backbone.arguments.in_chans=1"], "RuntimeError"),
         ("vit_tiny_patch16_224", ["backbone.input_size=100"], "AssertionError"),
-        ("resnet10t", ["backbone.input_size=0"], "give a side"),
+        ("resnet10t", ["backbone.input_size=0"], "backbone.input_size=0: must be greater than or equal to 1"),
         ("resnet10t", ["backbone.input_size=[1,2,3]"], "give a side"),
         ("resnet10t", ["backbone.input_size=[]"], "give a side"),
         ("resnet10t", ["backbone.input_size=large"], "backbone.input_size='large'"),
         ("resnet10t", ["backbone.mean=[0,0]"], "three numbers"),
         ("resnet10t", ["backbone.std=[]"], "three numbers"),
-        ("resnet10t", ["backbone.std=[1,1,0]"], "std above 0"),
+        ("resnet10t", ["backbone.std=[1,1,0]"], "backbone.std.2=0: must be greater than 0"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(name: str, words: Sequence[str], said: str) -> None:
