@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 
 GRACE = 5.0
 """Seconds that a process has to end by itself once it should, before it is made to."""
@@ -54,9 +55,13 @@ def end_with_parent(parent: int | None = None) -> None:
         parent: who that is, where it may be gone already.
     """
     parent = os.getppid() if parent is None else parent
+    asked_by = parent_process()  # of a fork server's children it is who asked for them, and not the server
+
+    def is_there() -> bool:
+        return os.getppid() == parent and (asked_by is None or asked_by.is_alive())
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while is_there():
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)

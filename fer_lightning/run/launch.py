@@ -100,7 +100,7 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
         with log.open("a") as output:
             return child(words, output, output, **variables)
     context = get_context("forkserver")
-    context.set_forkserver_preload([f"{_RUN}.__main__"])
+    context.set_forkserver_preload([f"{_RUN}.__main__", "pandas"])  # which pyarrow imports, where it is there
     with _set(_ONE_THREAD):  # a process with threads must not be forked; a run sets its own number
         forkserver.ensure_running()
     process = context.Process(target=_be_a_run, args=(list(words), str(log), _environment(variables)))
