@@ -49,15 +49,7 @@ def read(
     Raises:
         UserError: ``root`` holds something else, or a number lies outside its range.
     """
-    wanted = {
-        "version": generate.VERSION,
-        "rows": rows,
-        "seed": seed,
-        "proportions": proportions,
-        "intensity": float(intensity),
-        "label_noise": float(label_noise),
-        "test_per_class": test_per_class,
-    }
+    wanted = generate.parameters(rows, seed, proportions, intensity, label_noise, test_per_class)
     default = files.home() / "synthetic" / files.content_hash(wanted)
     folder = Path(root).expanduser() if root else default
     with files.locked(folder):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import cv2
 import numpy as np
@@ -103,16 +103,23 @@ def generate(
         lines = _spread(partial(_write, partial_folder), [*train, *test], progress, processes)
         _write_list(partial_folder / _LISTS / "training.csv", lines[: len(train)])
         _write_list(partial_folder / _LISTS / "validation.csv", lines[len(train) :])
-        parameters = {
-            "version": VERSION,
-            "rows": rows,
-            "seed": seed,
-            "proportions": proportions,
-            "intensity": float(intensity),
-            "label_noise": float(label_noise),
-            "test_per_class": test_per_class,
-        }
-        (partial_folder / PARAMETERS).write_text(json.dumps(parameters, indent=2) + "\n", encoding="utf-8")
+        drawn_with = parameters(rows, seed, proportions, intensity, label_noise, test_per_class)
+        (partial_folder / PARAMETERS).write_text(json.dumps(drawn_with, indent=2) + "\n", encoding="utf-8")
+
+
+def parameters(
+    rows: int, seed: int, proportions: Proportions, intensity: float, label_noise: float, test_per_class: int
+) -> dict[str, Any]:
+    """Return what decides a set's pictures, as it is written into its folder; arguments as for ``generate``."""
+    return {
+        "version": VERSION,
+        "rows": rows,
+        "seed": seed,
+        "proportions": proportions,
+        "intensity": float(intensity),
+        "label_noise": float(label_noise),
+        "test_per_class": test_per_class,
+    }
 
 
 def identities(
