@@ -43,6 +43,12 @@ class _Numbers(BaseModel, extra="ignore", strict=True):
     optimism: bool
 
 
+class _Epochs(BaseModel, strict=True):
+    """What stands beside the stages."""
+
+    epochs: Count
+
+
 def check(config: dict[str, Any]) -> None:
     """Hold every key and value against the signature of what it configures.
 
@@ -71,7 +77,7 @@ def _check_stage(node: Any) -> None:
             _check_node("stage", value, f"stage.{key}")
             make(f"stage.{key}", value)
         elif key == "epochs":
-            _validate("stage", create_model("Epochs", epochs=(Count, ...)), {"epochs": value}, "stage")
+            _validate("stage", _Epochs, {"epochs": value}, "stage")
         else:
             raise UserError(
                 f"stage.{key}: unknown key; it has `epochs` and the stages, each with numbers of its own"
@@ -117,7 +123,10 @@ def _check_node(group: str, node: Any, place: str = "") -> None:
 def _model(group: str, function: Callable[..., Any]) -> type[BaseModel]:
     """Return a model of the keys that a node of this group and target has, with their types and ranges."""
     keys = keys_of(function, {*_GIVEN.get(group, ()), *_OFFERED.get(group, ())}) | _keys_besides(group)
-    fields: Any = {name: (hint, ... if required else None) for name, (hint, required) in keys.items()}
+    fields: Any = {  # by alias, since a parameter may have any name, and a field of pydantic's may not
+        f"field_{number}": (hint, Field(... if required else None, alias=name))
+        for number, (name, (hint, required)) in enumerate(keys.items())
+    }
     rules = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
     return create_model(group, __config__=rules, **fields)
 
@@ -159,7 +168,7 @@ def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: 
         first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
         key = str(first["loc"][0])
         path = ".".join(filter(None, (place, key)))
-        known = list(model.model_fields)
+        known = [field.alias or name for name, field in model.model_fields.items()]
         taken = ", ".join(known) or "none"
         if first["type"] == "extra_forbidden":
             raise UserError(

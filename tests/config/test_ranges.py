@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,6 +50,23 @@ def changed(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
         node = node[key]
     node[last] = value
     return copied
+
+
+def test_a_users_own_parameter_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "any_name.py").write_text(
+        "def draws(labels, generator, progress, *, _hidden: int, copy: int, schema: int, model_config: int): ...\n"
+    )
+    (tmp_path / "conf/sampler").mkdir(parents=True)
+    option = tmp_path / "conf/sampler/any_name.yaml"
+    option.write_text("_target_: any_name.draws\n_hidden: 1\ncopy: 2\nschema: 3\nmodel_config: 4\n")
+    monkeypatch.setattr("sys.path", [*sys.path])
+    config = Composer(str(tmp_path / "conf"))(["sampler=any_name"])
+    assert refusal(config) is None
+    for name in ("_hidden", "copy", "schema", "model_config"):
+        said = refusal(changed(config, f"sampler.{name}", "word"))
+        assert said is not None
+        assert said.startswith(f"sampler.{name}='word'")
+    assert "did you mean schema?" in str(refusal(changed(config, "sampler.shcema", 1)))
 
 
 def own_numbers() -> dict[str, list[str]]:
