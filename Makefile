@@ -40,7 +40,7 @@ test: .venv/installed ## run the tests, two at a time
 coverage: .venv/installed ## run the tests and print which lines they reach, child processes included
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
-test-faults: .venv/installed ## kill sweeps at random moments and see that nothing is lost: up to 20 minutes
+test-faults: .venv/installed ## run the tests that take minutes: sweeps killed at random moments, torchrun as two nodes
 	.venv/bin/python -m pytest -m faults -s
 
 test-gpu: .venv/installed ## run the tests that need a GPU

@@ -8,16 +8,19 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import signal
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from unittest import mock
 
 import torch
+from processes import tree
 
 from fer_lightning.cli.main import main
 from fer_lightning.evaluation import results
@@ -55,10 +58,32 @@ def fer(*words: str, folder: Path | None = None) -> Outcome:
         place = chdir(folder) if folder else nullcontext()
         with place, _forked_children(out, err), redirect_stdout(out), redirect_stderr(err):
             code = main(list(words))
+    except SystemExit as ended:  # after a signal
+        code = int(ended.code or 0)
     finally:
         logger.removeHandler(handler)
         signal.signal(signal.SIGTERM, before)
     return Outcome(code, out.getvalue(), err.getvalue())
+
+
+def terminated(*words: str, when: Callable[[], bool]) -> tuple[Outcome, list[int]]:
+    """Run `fer` in this process and send it a SIGTERM at a moment. Returns the runs that there were then, too."""
+    handler = signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes too late is not to end the tests
+    runs: list[int] = []
+
+    def terminate() -> None:
+        deadline = time.monotonic() + 240
+        while not when() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        runs.extend(run for server in tree(os.getpid()) for run in tree(server))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=terminate, daemon=True)
+    thread.start()
+    outcome = fer(*words)
+    thread.join(300)
+    signal.signal(signal.SIGTERM, handler)
+    return outcome, runs
 
 
 class _Child:

@@ -109,11 +109,11 @@ def try_out_own(configs: Sequence[dict[str, Any]]) -> None:
         nodes = [node for node in config.values() if is_own(node)]
         if not nodes or repr(nodes) in tried:
             continue
-        from fer_lightning.run import build  # torch, which a sweep without code of the user's own needs not yet
+        from fer_lightning.run import build_loss  # torch, for code of the user's own alone
 
         tried.add(repr(nodes))
         check(config)
-        build.try_out(config)
+        build_loss.try_out(config)
 
 
 def _hydra_only(words: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.models.freeze import freeze
-from fer_lightning.run import build
+from fer_lightning.run import build, build_loss
 from fer_lightning.training import distributed
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
         distributed.take_gpu()
     build.sampler(config)  # these refuse what makes no sense before the data is touched
     build.augmentation(config)
-    build.try_out(config)
+    build_loss.try_out(config)
     stages = build.stages(config)
     backbone = build.backbone(config, pretrained=any(stage.pretrained for _, stage in stages))
     classes = ClassStats(tuple(config["data"]["classes"]), (1,) * len(config["data"]["classes"]))

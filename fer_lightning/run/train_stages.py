@@ -27,7 +27,7 @@ from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import state_hash
 from fer_lightning.models.freeze import freeze
 from fer_lightning.models.network import Network
-from fer_lightning.run import build, notices
+from fer_lightning.run import build, build_loss, notices
 from fer_lightning.run.set_up import RunSetup
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
@@ -61,7 +61,7 @@ class Training:
         self.directory = directory
         self.watch_test = watch_test
         self.settings = build.trainer(setup.config)
-        self.weights = build.class_weights(setup.config, setup.stats)
+        self.weights = build_loss.class_weights(setup.config, setup.stats)
         self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol)
         self.results: list[StageResult] = []
         self.notices: list[str] = []

@@ -21,7 +21,7 @@ from fer_lightning.config.instantiate import make
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.files import content_hash
 from fer_lightning.losses.center_term import CenterTermHead
-from fer_lightning.run.build import class_weights, head
+from fer_lightning.run.build_loss import class_weights, head
 
 Config = dict[str, Any]
 Label = TypeVar("Label")

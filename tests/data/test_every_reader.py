@@ -27,9 +27,10 @@ def classes_of(option):
     return SEVEN if option == "parquet" else node["classes"]
 
 
-def config(option, root, *more, classes=None):
-    words = [f"data.root={root}", f"data.classes=[{','.join(classes or classes_of(option))}]", *more]
+def config(option, root, *more, classes=None, store=None):
+    words = [f"data.classes=[{','.join(classes or classes_of(option))}]", *more]
     made = COMPOSE([f"data={option}", "data.size=32", *words])
+    made["data"] |= {"root": None if root == "null" else str(root), "store": store and str(store)}
     check(made)
     return made
 
@@ -85,7 +86,7 @@ def test_the_hash_is_that_of_the_content_wherever_it_lies(option, root, tmp_path
 
 
 def test_it_can_be_prepared(option, root, tmp_path):
-    store = dataset.store(config(option, root, f"data.store={tmp_path / 'stores'}", "data.codec=raw"))
+    store = dataset.store(config(option, root, "data.codec=raw", store=tmp_path / "stores"))
     assert store.meta.counts["train"] == dict.fromkeys(classes_of(option), 1)
     assert not store.meta.faults
 
@@ -99,10 +100,10 @@ def test_links_out_of_the_root_are_not_followed(option, root, tmp_path):
     shutil.move(picture, tmp_path / "secret.png")
     picture.symlink_to(tmp_path / "secret.png")
     rest = [name for name in classes_of(option) if name != manifest.rows["label"].to_pylist()[0]]
-    store = dataset.store(config(option, root, f"data.store={tmp_path / 'stores'}", classes=rest))
+    store = dataset.store(config(option, root, classes=rest, store=tmp_path / "stores"))
     assert sum(store.meta.counts["train"].values()) == len(rest)
     with pytest.raises(UserError, match=r"were set aside.*(outside_root|missing)"):
-        dataset.store(config(option, root, f"data.store={tmp_path / 'stores'}"))
+        dataset.store(config(option, root, store=tmp_path / "stores"))
 
 
 @pytest.mark.parametrize("root_is", ["null", "/nowhere/at/all", "empty"])

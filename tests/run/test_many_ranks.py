@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,7 @@ def port() -> str:
         return str(free.getsockname()[1])
 
 
+@pytest.mark.faults
 def test_two_torchrun_agents_as_two_nodes_train_what_one_node_trains(two: Path) -> None:
     directory = two.parent / "torchrun"
     meeting = ["--master-addr", "127.0.0.1", "--master-port", port()]
@@ -114,13 +116,32 @@ def test_two_torchrun_agents_as_two_nodes_train_what_one_node_trains(two: Path) 
     assert scores(two) == scores(directory)
 
 
-def test_two_tasks_of_a_slurm_job_train_what_one_node_trains(two: Path) -> None:
-    """SLURM by its variables alone: what srun would set for two tasks of one node."""
-    directory = two.parent / "slurm"
+def of_torchrun(rank: str) -> dict[str, str]:
+    """What torchrun sets for one of two nodes with a rank each."""
+    node = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    return {**node, "RANK": rank, "GROUP_RANK": rank}
+
+
+def of_slurm(rank: str) -> dict[str, str]:
+    """What srun sets for one of two tasks of a node."""
     job = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1"}
-    job |= {"SLURM_NODEID": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
-    words = [*RUN, "trainer=slurm", "trainer.accelerator=cpu", "trainer.precision=64-true"]
-    tasks = [Started(words, directory, **job, SLURM_PROCID=rank, SLURM_LOCALID=rank) for rank in ("0", "1")]
+    return {**job, "SLURM_NODEID": "0", "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+
+
+@pytest.mark.parametrize(
+    ("variables", "trainer"),
+    [
+        (of_torchrun, ["trainer=ddp_cpu", "trainer.devices=1", "trainer.nodes=2"]),
+        (of_slurm, ["trainer=slurm", "trainer.accelerator=cpu"]),
+    ],
+)
+def test_ranks_that_others_start_train_what_one_node_trains(
+    two: Path, variables: Callable[[str], dict[str, str]], trainer: list[str]
+) -> None:
+    directory = two.parent / variables.__name__
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
+    words = [*RUN, *trainer, "trainer.precision=64-true"]
+    tasks = [Started(words, directory, **meeting, **variables(rank)) for rank in ("0", "1")]
     for task in tasks:
         task.rest()
     assert apart(two, directory) == 0

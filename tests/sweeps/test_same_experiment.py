@@ -104,8 +104,8 @@ def first_same(runs: list[Objective]) -> list[tuple[int, float] | None]:
 
 
 def test_runs_that_are_the_same_are_found_as_from_all_pairs() -> None:
-    losses = ("softmax", "focal", "focal loss.gamma=0.0", "center", "center loss.weight=0.0")
-    weights = ("none", "inverse", "min_over_count", "median_frequency", "power class_weights.gamma=0.0")
+    losses = ("softmax", "focal loss.gamma=0.0", "center", "center loss.weight=0.0")
+    weights = ("inverse", "min_over_count", "median_frequency")
     runs = [
         objective(compose(f"loss={a} class_weights={b} {c} seed={d} stage=fine_tuning".split()), {}, STATS)
         for a, b, c, d in product(losses, weights, (AS_IS, ""), (0, 1))
@@ -115,7 +115,7 @@ def test_runs_that_are_the_same_are_found_as_from_all_pairs() -> None:
     expected = first_same(runs)
     assert found == expected
     factors = [pair[1] for pair in expected if pair]
-    assert len(factors) > 40
+    assert len(factors) > 20
     assert len({round(factor, 6) for factor in factors}) > 2
 
 
