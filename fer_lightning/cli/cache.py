@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import time
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import ABOUT, home
+from fer_lightning.core.parser import Parser
 
 
 def _store(entry: Path) -> str:
@@ -150,8 +150,8 @@ def _bytes(size: float) -> str:
     return f"{size:.1f} GB"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fer cache",
         description="What is kept under the cache (FER_CACHE): it is made again where it is missing.",
     )

@@ -13,6 +13,7 @@ from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import is_own
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import write_atomic
+from fer_lightning.core.parser import Parser
 from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
 from fer_lightning.data.store.crop import Recipe
@@ -51,8 +52,8 @@ def doctor(words: Sequence[str]) -> int:
     return int(found.spoils)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="fer doctor",
         description="Read a data set without training: what is in it, and what is wrong with it.",
         epilog="Every picture is opened; nothing in the data set's folder is changed, nothing outside it is read. "

@@ -20,9 +20,9 @@ def _train(words: list[str]) -> int:
 
 
 def _prepare(words: list[str]) -> int:
-    from fer_lightning.run import launch
+    from fer_lightning.cli.prepare import prepare
 
-    return launch.wait(lambda: launch.child(["--faces", *words]))
+    return prepare(words)
 
 
 def _doctor(words: list[str]) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.parser import Parser
 from fer_lightning.sweeps import planned_run
 from fer_lightning.sweeps.planned_run import PlannedRun, State
 
@@ -17,7 +17,7 @@ def sweep(arguments: Sequence[str]) -> int:
     Raises:
         UserError: there is no such folder, or nothing in it.
     """
-    parser = argparse.ArgumentParser(prog="fer sweep", description="Say what has become of the runs of a folder.")
+    parser = Parser(prog="fer sweep", description="Say what has become of the runs of a folder.")
     parser.add_argument("action", choices=["status"])
     parser.add_argument("folder", type=Path, help="of a sweep or table, e.g. runs/adhoc")
     folder = parser.parse_args(arguments).folder

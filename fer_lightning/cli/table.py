@@ -9,6 +9,7 @@ from pathlib import Path
 from fer_lightning.config.overrides import apart
 from fer_lightning.config.shipped import tables
 from fer_lightning.core.errors import UserError, did_you_mean
+from fer_lightning.core.parser import Parser
 from fer_lightning.core.progress import duration
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables import plan as planning
@@ -109,11 +110,11 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
 }
 
 
-def _parser(action: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(prog=f"fer table {action}", description=f"{ACTIONS[action][1]}.".capitalize())
+def _parser(action: str) -> Parser:
+    return Parser(prog=f"fer table {action}", description=f"{ACTIONS[action][1]}.".capitalize())
 
 
-def _parser_of_a_table(action: str) -> argparse.ArgumentParser:
+def _parser_of_a_table(action: str) -> Parser:
     parser = _parser(action)
     parser.epilog = f"tables: {', '.join(tables())}. Overrides as for `fer train`, e.g. data.root=/data/AffectNet."
     parser.add_argument("name", help="a table, or the path of its file")
@@ -130,7 +131,10 @@ def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
     """The table that is meant, checked; who knows its runs; and their folder."""
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
-    own, _ = apart(options.overrides)
+    own, of_hydra = apart(options.overrides)
+    for word in of_hydra:
+        if word.startswith(("hydra.sweep.dir=", "hydra.run.dir=")):
+            raise UserError(f"fer table does not use {word}; it takes --out FOLDER")
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})
@@ -139,7 +143,7 @@ def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
     planner = Planner(options.config_dir)
     planning.validate(plan, own, planner)
     tune.check(plan, own, planner)
-    return plan, planner, options.out or Path("runs") / plan.name
+    return plan, planner, (options.out or Path("runs") / plan.name).expanduser()
 
 
 def _seeds(text: str) -> list[int]:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fer_lightning.config.instantiate import arguments, is_own
-from fer_lightning.config.overrides import search_path
+from fer_lightning.config.overrides import parse, readable, search_path
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.core.files import file_hash
@@ -71,7 +71,7 @@ class Composer:
         self._config_dir = config_dir
         self._folders: list[Path] = []
         if config_dir is not None:
-            folder = Path(config_dir).resolve()
+            folder = Path(config_dir).expanduser().resolve()
             if not folder.is_dir():
                 raise UserError(f"--config-dir {config_dir}: no such folder")
             if str(folder.parent) not in sys.path:
@@ -92,6 +92,7 @@ class Composer:
         try:
             config = self._config(overrides)
         except _REFUSALS as error:
+            parse(overrides)  # what cannot be read at all, it says better
             raise UserError(_one_line(error, overrides, self)) from error
         for group, node in config.items():
             if is_own(node):
@@ -99,6 +100,7 @@ class Composer:
         return config
 
     def _config(self, overrides: Sequence[str]) -> dict[str, Any]:
+        overrides = readable(overrides)
         words = tuple(word for word in overrides if not _SEED.fullmatch(word))
         if any(word.lstrip("+~").startswith("seed") for word in words):  # their order is Hydra's to mind
             words = tuple(overrides)
@@ -158,6 +160,8 @@ def _one_line(error: Exception, overrides: Sequence[str], composer: Composer) ->
     text = str(error)
     if found := re.match(r"Could not override '([\w.]+)'", text):
         return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, composer)}"
+    if text.startswith("Config group override must be"):
+        return f"{' '.join(overrides)}: choose one of a group's options by its name, e.g. loss=cluster"
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{found[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]

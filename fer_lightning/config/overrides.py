@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,6 +12,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from fer_lightning.core.errors import UserError
+
+_HOME = re.compile(r"~(/[^'\"]*)?")
 
 
 def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -22,17 +26,72 @@ def parse(words: Sequence[str]) -> list[Override]:
     """Words by Hydra's grammar.
 
     Raises:
-        UserError: one cannot be parsed.
+        UserError: one cannot be parsed; it says how that one is written.
     """
+    parser, parsed = OverridesParser.create(), []
+    for place, word in enumerate(readable(words)):
+        try:
+            parsed.append(parser.parse_override(word))
+        except HydraException as error:
+            raise UserError(_how_to_write(words[place], words[place + 1 :], parser)) from error
+    return parsed
+
+
+def _how_to_write(word: str, after: Sequence[str], parser: OverridesParser) -> str:
+    """Return what is wrong with a word that cannot be parsed, and a word that can."""
+    key, equals, value = word.partition("=")
+    if word.endswith(","):
+        return f"{word}: a list of choices goes without spaces: {word}{''.join(after[:1]) or '...'}"
+    if word.startswith("-"):
+        return f"{word}: there is no such option" + (f"; write {word.lstrip('-')}" if equals else "")
+    if not equals:
+        return f"{word}: write group=option or key=value"
+    suggested = f"{key}={quoted(value)}"
     try:
-        return OverridesParser.create().parse_overrides(list(words))
-    except HydraException as error:
-        raise UserError(f"{str(error).splitlines()[0]}; write key=value") from error
+        parser.parse_override(suggested)
+    except HydraException:
+        return f"{word}: {key!r} is no name of a group or key; write group=option or key=value"
+    return f"{word}: put quotes around the value: {for_the_shell(suggested)}"
+
+
+def for_the_shell(word: str) -> str:
+    """Return a word as it is typed in a shell."""
+    return shlex.quote(word) if set(word) & set('"$`\\!') else f'"{word}"'
+
+
+def readable(words: Iterable[str]) -> list[str]:
+    """Return words in which values such as ``~/x``, which Hydra's grammar does not know, are in quotes."""
+    return [_with_home(word) for word in words]
+
+
+def _with_home(word: str) -> str:
+    key, _, value = word.partition("=")
+    choices = value.split(",")
+    if not any(map(_HOME.fullmatch, choices)):
+        return word
+    return f"{key}={','.join(quoted(choice) if _HOME.fullmatch(choice) else choice for choice in choices)}"
+
+
+def refuse_others(words: Iterable[str], used: str, command: str) -> None:
+    """Refuse words about Hydra that a command does not use.
+
+    Args:
+        words: those that begin with ``hydra``.
+        used: the key that it does use, or how else the folder is given.
+        command: its name, for the message.
+
+    Raises:
+        UserError: there is one.
+    """
+    for word in words:
+        if word.partition("=")[0] != used.partition("=")[0]:
+            raise UserError(f"{command} does not use {word}; it takes {used}")
 
 
 def quoted(value: object) -> str:
     """A value as Hydra's grammar takes it, whatever characters are in it."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # a backslash means itself but for those before a quote
+    return "'" + re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), str(value)) + "'"
 
 
 def search_path(folders: Sequence[Path]) -> list[str]:

@@ -15,6 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from fer_lightning.core.errors import UserError
+
 log = logging.getLogger(__name__)
 
 ABOUT = "about.txt"
@@ -113,3 +115,13 @@ def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def require_checkpoint(path: Path) -> None:
+    """Refuse a checkpoint that is not there.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint {path}: no such file; give the path of a run's best.ckpt")

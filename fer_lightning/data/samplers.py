@@ -192,7 +192,9 @@ class GlobalBatches(Sampler[list[Pick]]):
             )
         self.draws = len(draw(labels, np.random.default_rng(seed), 0.0))
         if self.draws < batch_size:
-            raise ValueError(f"data.batch_size={batch_size}, but an epoch shows {self.draws} pictures")
+            raise ValueError(
+                f"data.batch_size={batch_size}: an epoch shows {self.draws} pictures; choose a smaller one"
+            )
         self.labels = labels
         self.draw = draw
         self.batch_size = batch_size

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fer_lightning import losses
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError, in_one_line
+from fer_lightning.core.files import require_checkpoint
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 from fer_lightning.models import neck as necks
 from fer_lightning.models.backbone import Backbone, OwnBackbone, TimmBackbone
@@ -63,8 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: it is not there, carries code, or was not written by this project.
     """
-    if not path.is_file():
-        raise UserError(f"checkpoint {path}: no such file; give the path of a run's best.ckpt")
+    require_checkpoint(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

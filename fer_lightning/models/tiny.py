@@ -56,11 +56,16 @@ def tiny(
 
     Raises:
         UserError: the given file is not there or does not fit.
+        ValueError: there are fewer pictures than a batch takes.
     """
     if not pretrained or weights:
         source = "backbone.weights=null pre-trains this network, and keeps the weights"
         return local_weights(
             name, weights=weights, pretrained=pretrained, mean=mean, std=std, source=source, arguments=arguments
+        )
+    if batch_size > people * pictures:
+        raise ValueError(
+            f"batch_size={batch_size} is more than the people x pictures={people * pictures} there are"
         )
     recipe = {"name": name, "arguments": dict(arguments), "people": people, "pictures": pictures, "epochs": epochs}
     recipe |= {"batch_size": batch_size, "lr": lr, "size": size, "seed": seed, "drawing": VERSION}

@@ -20,6 +20,7 @@ from typing import Any
 from fer_lightning.config.compose import compose
 from fer_lightning.core.errors import UserError, report, stopped_by_a_full_disk
 from fer_lightning.core.files import write_atomic
+from fer_lightning.core.parser import Parser
 from fer_lightning.core.processes import ENDS_WITH_PARENT, end_with_parent
 from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
@@ -44,9 +45,10 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     if os.environ.pop(ENDS_WITH_PARENT, None):
         end_with_parent()
-    options = _parser().parse_args(words)
-    with _ended_by_signals(), report() as outcome, claim.failure_noted(options.directory):
-        _run(options)
+    with _ended_by_signals(), report() as outcome:
+        options = _parser().parse_args(words)
+        with claim.failure_noted(options.directory):
+            _run(options)
     return outcome.code
 
 
@@ -71,8 +73,8 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fer_lightning.run", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m fer_lightning.run", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", help="a folder with further options")
     parser.add_argument("--directory", type=Path, help="the run's folder")

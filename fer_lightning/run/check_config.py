@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
+from fer_lightning.config.overrides import for_the_shell, quoted
 from fer_lightning.config.shipped import groups
 from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.core.ranges import Count, InnerShare, Natural, Positive, Seed, Share, UpToOne
@@ -183,4 +184,6 @@ def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: 
             ):
                 path, value = f"{path}.{part}", value[part]
         reason = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        if first["type"] == "string_type" and isinstance(value, (int, float)):
+            reason = f"{reason}; write {for_the_shell(f'{path}={quoted(value)}')}"
         raise UserError(f"{path}={value!r}: {reason}") from error

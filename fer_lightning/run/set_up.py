@@ -79,6 +79,10 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
         build.network(config, stage, backbone, backbone.num_features, classes)
     prepared = dataset.store(config, Line("faces"))
     data = build.data(config, prepared)
+    try:
+        data.batches()  # an epoch must have one
+    except ValueError as error:
+        raise UserError(str(error)) from error
     backbone.complete()
     protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)

@@ -13,6 +13,7 @@ from hydra._internal.callbacks import Callbacks
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
@@ -20,7 +21,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from fer_lightning.config.overrides import parse, search_path
+from fer_lightning.config.overrides import parse, readable, search_path
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 
@@ -38,6 +39,24 @@ def settings(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
         OmegaConf.resolve(config.hydra.sweeper)
         node: DictConfig = config.hydra
         return node
+
+
+def run_folder(words: Sequence[str], of_hydra: Sequence[str], config_dir: str | None = None) -> Path | None:
+    """The value of ``hydra.run.dir`` as Hydra understands it, interpolations and all; None where it is not given.
+
+    Args:
+        words: overrides about the run.
+        of_hydra: overrides that begin with ``hydra``.
+        config_dir: a user's folder with further options.
+
+    Raises:
+        UserError: it cannot be resolved.
+    """
+    if not of_hydra:
+        return None
+    with _hydra([*words, *of_hydra], config_dir, RunMode.RUN) as (_, config):
+        HydraConfig.instance().set_config(config)  # for ${hydra:...}
+        return Path(config.hydra.run.dir).expanduser()
 
 
 def grid(words: Sequence[str]) -> list[list[str]]:
@@ -82,15 +101,18 @@ def launch(
 
 
 @contextmanager
-def _hydra(words: Sequence[str], config_dir: str | None) -> Iterator[tuple[Hydra, DictConfig]]:
-    all_words = [*words, *search_path([Path(config_dir).resolve()] if config_dir else [])]
+def _hydra(
+    words: Sequence[str], config_dir: str | None, mode: RunMode = RunMode.MULTIRUN
+) -> Iterator[tuple[Hydra, DictConfig]]:
+    parse(words)
+    all_words = [*readable(words), *search_path([Path(config_dir).expanduser().resolve()] if config_dir else [])]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(shipped("conf").resolve()), job_name="fer", version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            yield hydra, hydra.compose_config("config", all_words, RunMode.MULTIRUN, with_log_configuration=False)
+            yield hydra, hydra.compose_config("config", all_words, mode, with_log_configuration=False)
     except (HydraException, OmegaConfBaseException) as error:
-        told = re.sub(r"^In '.*?': ", "", str(error).split("Config search path")[0].strip())
+        told = re.sub(r"^In '.*?': |\s+full_key: [\s\S]*", "", str(error).split("Config search path")[0].strip())
         chosen = [word for word in words if not word.startswith("hydra.sweep.dir=")]
         raise UserError(f"{' '.join(chosen)}: {' '.join(told.split())}") from error

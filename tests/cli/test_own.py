@@ -19,7 +19,6 @@ from runs import fer, result
 from torch import nn
 
 from fer_lightning.cli import main
-from fer_lightning.cli.evaluate import merged
 from fer_lightning.cli.train import try_out_own
 from fer_lightning.config.compose import compose
 from fer_lightning.core.errors import UserError
@@ -29,6 +28,7 @@ from fer_lightning.models.network import Network
 from fer_lightning.run import build
 from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.run.check_config import check
+from fer_lightning.run.evaluate_checkpoint import merged
 
 README = Path(__file__).parents[2] / "README.md"
 CLASSES = {"happy": 24, "sad": 16, "fear": 12}

@@ -1,0 +1,31 @@
+"""``fer prepare``: read a data set and prepare its faces, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fer_lightning.config.compose import compose
+from fer_lightning.config.overrides import apart, refuse_others
+from fer_lightning.core.parser import Parser
+from fer_lightning.run import launch
+
+
+def prepare(words: Sequence[str]) -> int:
+    """Run ``fer prepare`` with these words. Returns the exit code.
+
+    Raises:
+        UserError: an override does not fit the configuration.
+    """
+    options = _parser().parse_intermixed_args(words)
+    own, of_hydra = apart(options.overrides)
+    refuse_others(of_hydra, "data.store=FOLDER", "fer prepare")
+    compose(own, options.config_dir)
+    given = ["--config-dir", options.config_dir] if options.config_dir else []
+    return launch.wait(lambda: launch.child(["--faces", *given, *own]))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="fer prepare", description="Read a data set and prepare its faces, without training.")
+    parser.add_argument("overrides", nargs="*", help="as for `fer train`, e.g. data=affectnet data.root=...")
+    parser.add_argument("--config-dir", help="a folder with further options; code of your own lies beside it")
+    return parser
