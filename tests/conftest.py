@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import torch
 from fer_lightning.core.files import atomic_folder, locked
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background of a shell; runs would ignore it, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
