@@ -150,7 +150,7 @@ def test_one_process_at_a_study(tmp_path: Path) -> None:
         (["seed=3"], {}, "nothing to search over"),
         (["optimizer.lr=interval(1, 0)"], {}, r"optimizer.lr=interval\(1, 0\)"),
         (WORDS, {"n_trials": 0}, "must be at least 1"),
-        (["optimizer.lr"], {}, "write key=value"),
+        (["optimizer.lr"], {}, "write group=option or key=value"),
     ],
 )
 def test_a_mistake_is_said_before_anything(
