@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_lightning.config.overrides import apart, refuse_others
+from fer_lightning.config.overrides import RUN_DIR, apart, refuse
 from fer_lightning.core.files import require_checkpoint
 from fer_lightning.core.parser import Parser
 from fer_lightning.sweeps.hydra_launchers import run_folder
@@ -19,7 +19,7 @@ def evaluate(words: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(words)
     overrides, of_hydra = apart(options.overrides)
-    refuse_others(of_hydra, "hydra.run.dir=FOLDER", "fer evaluate")
+    refuse(of_hydra, lambda key: key != RUN_DIR, "fer evaluate", "hydra.run.dir=FOLDER")
     directory = run_folder([], of_hydra)
     path = options.checkpoint.expanduser()
     require_checkpoint(path)

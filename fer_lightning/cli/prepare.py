@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fer_lightning.config.compose import compose
-from fer_lightning.config.overrides import apart, refuse_others
+from fer_lightning.config.overrides import apart, refuse
 from fer_lightning.core.parser import Parser
 from fer_lightning.run import launch
 
@@ -18,7 +18,7 @@ def prepare(words: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(words)
     own, of_hydra = apart(options.overrides)
-    refuse_others(of_hydra, "data.store=FOLDER", "fer prepare")
+    refuse(of_hydra, lambda _: True, "fer prepare", "data.store=FOLDER")
     compose(own, options.config_dir)
     given = ["--config-dir", options.config_dir] if options.config_dir else []
     return launch.wait(lambda: launch.child(["--faces", *given, *own]))

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fer_lightning.config.overrides import apart
+from fer_lightning.config.overrides import RUN_DIR, SWEEP_DIR, apart, refuse
 from fer_lightning.config.shipped import tables
 from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.core.parser import Parser
@@ -132,9 +132,7 @@ def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
     if options.overrides and options.overrides[0].startswith("-"):
         raise UserError(f"fer table: unknown option {options.overrides[0]}")
     own, of_hydra = apart(options.overrides)
-    for word in of_hydra:
-        if word.startswith(("hydra.sweep.dir=", "hydra.run.dir=")):
-            raise UserError(f"fer table does not use {word}; it takes --out FOLDER")
+    refuse(of_hydra, lambda key: key in (RUN_DIR, SWEEP_DIR), "fer table", "--out FOLDER")
     plan = planning.load(options.name)
     if options.seeds:
         plan = plan.model_copy(update={"seeds": _seeds(options.seeds)})

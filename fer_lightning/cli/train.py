@@ -11,7 +11,7 @@ import hydra
 
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import is_own
-from fer_lightning.config.overrides import apart, refuse_others
+from fer_lightning.config.overrides import RUN_DIR, apart, refuse
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.run import launch
@@ -52,7 +52,9 @@ def train(words: Sequence[str]) -> int:
     if RETRY in options:
         raise UserError(f"fer train: {RETRY} is for a sweep; a run is tried anew by the same command")
     compose(own, config_dir)
-    refuse_others(of_hydra, "hydra.run.dir=FOLDER, and with -m all that Hydra has", "fer train")
+    refuse(
+        of_hydra, lambda key: key != RUN_DIR, "fer train", "hydra.run.dir=FOLDER, and with -m all that Hydra has"
+    )
     directory = hydra_launchers.run_folder(own, of_hydra, config_dir)
     place = ["--directory", str(directory)] if directory else []
     given = ["--config-dir", config_dir] if config_dir else []
@@ -81,8 +83,7 @@ def _split(words: Sequence[str]) -> tuple[str | None, set[str], list[str]]:
 
 def _sweep(own: Sequence[str], of_hydra: Sequence[str], config_dir: str | None, *, retry_failed: bool) -> int:
     settings = hydra_launchers.settings(of_hydra, config_dir)
-    if folder := [word for word in of_hydra if word.startswith("hydra.run.dir=")]:
-        raise UserError(f"fer train -m does not use {folder[0]}; it takes hydra.sweep.dir=FOLDER")
+    refuse(of_hydra, lambda key: key == RUN_DIR, "fer train -m", "hydra.sweep.dir=FOLDER")
     base = Path(settings.sweep.dir).expanduser()
     planner = Planner(config_dir)
     sweeper = settings.runtime.choices["hydra/sweeper"]

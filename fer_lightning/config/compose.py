@@ -161,7 +161,9 @@ def _one_line(error: Exception, overrides: Sequence[str], composer: Composer) ->
     if found := re.match(r"Could not override '([\w.]+)'", text):
         return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, composer)}"
     if text.startswith("Config group override must be"):
-        return f"{' '.join(overrides)}: choose one of a group's options by its name, e.g. loss=cluster"
+        wrong = [word for word in parse(overrides) if isinstance(word.value(), (int, float, type(None)))]
+        (word, *_) = [word.input_line for word in wrong if word.key_or_group in groups()]
+        return f"{word}: choose one of the group's options by its name, e.g. loss=cluster"
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{found[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,6 +12,8 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from fer_lightning.core.errors import UserError
+
+RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 
 _HOME = re.compile(r"~(/[^'\"]*)?")
 
@@ -40,8 +42,8 @@ def parse(words: Sequence[str]) -> list[Override]:
 def _how_to_write(word: str, after: Sequence[str], parser: OverridesParser) -> str:
     """Return what is wrong with a word that cannot be parsed, and a word that can."""
     key, equals, value = word.partition("=")
-    if word.endswith(","):
-        return f"{word}: a list of choices goes without spaces: {word}{''.join(after[:1]) or '...'}"
+    if word.endswith(",") and after and "=" not in after[0]:
+        return f"{word}: a list of choices goes without spaces: {word}{after[0]}"
     if word.startswith("-"):
         return f"{word}: there is no such option" + (f"; write {word.lstrip('-')}" if equals else "")
     if not equals:
@@ -72,20 +74,21 @@ def _with_home(word: str) -> str:
     return f"{key}={','.join(quoted(choice) if _HOME.fullmatch(choice) else choice for choice in choices)}"
 
 
-def refuse_others(words: Iterable[str], used: str, command: str) -> None:
-    """Refuse words about Hydra that a command does not use.
+def refuse(words: Iterable[str], unused: Callable[[str], bool], command: str, takes: str) -> None:
+    """Refuse words that a command would not use.
 
     Args:
         words: those that begin with ``hydra``.
-        used: the key that it does use, or how else the folder is given.
+        unused: whether the command does not use a key.
         command: its name, for the message.
+        takes: what it takes instead, for the message.
 
     Raises:
         UserError: there is one.
     """
     for word in words:
-        if word.partition("=")[0] != used.partition("=")[0]:
-            raise UserError(f"{command} does not use {word}; it takes {used}")
+        if unused(word.partition("=")[0]):
+            raise UserError(f"{command} does not use {word}; it takes {takes}")
 
 
 def quoted(value: object) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 PLANNING = """
 import sys
-from pathlib import Path
 from fer_lightning.cli import sweep, table, train
 from fer_lightning.tables import run_table, tune
 assert "torch" not in sys.modules, "torch for a sweep that may be complete"
@@ -25,7 +24,6 @@ def test_a_sweep_is_planned_without_lightning() -> None:
 QUICK = """
 import contextlib, io, sys
 from fer_lightning.cli.main import COMMANDS, main
-said = []
 words = [[name, "--help"] for name in COMMANDS] + [["table", "run", "--help"], ["evaluate", "no.ckpt"]]
 words += [["weights", "import", "no.pkl", "--to", "."], ["doctor", "no/folder"], ["sweep", "status", "no/folder"]]
 words += [["table", "show", "no/folder"], ["train", "loss=nothing"], ["prepare", "dat=affectnet"]]

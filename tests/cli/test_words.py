@@ -43,7 +43,7 @@ def test_a_value_that_cannot_be_read_is_shown_in_quotes(command: list[str], valu
         ("loss=softmax, center", "loss=softmax,: a list of choices goes without spaces: loss=softmax,center"),
         ("loss = softmax", "loss: write group=option or key=value"),
         ("--optimizer.lr=0.01", "--optimizer.lr=0.01: there is no such option; write optimizer.lr=0.01"),
-        ("loss=3", "loss=3: choose one of a group's options by its name, e.g. loss=cluster"),
+        ("data.size=64 loss=3", "loss=3: choose one of the group's options by its name, e.g. loss=cluster"),
         ("hydra.sweep.dir=x", "fer train does not use hydra.sweep.dir=x; it takes hydra.run.dir=FOLDER"),
         ("-m hydra.run.dir=x", "fer train -m does not use hydra.run.dir=x; it takes hydra.sweep.dir=FOLDER"),
         ("hydra/launcher=joblib", "fer train does not use hydra/launcher=joblib; it takes hydra.run.dir=FOLDER"),
