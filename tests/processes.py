@@ -1,9 +1,12 @@
 """The processes of this machine: which one has started, and whether they have ended."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+
+HANGING = 600.0
+"""Seconds after which what a test waits for is taken to hang."""
 
 
 def tree(pid: int) -> list[int]:
@@ -23,14 +26,23 @@ def tree(pid: int) -> list[int]:
     return found
 
 
-def until_gone(pids: Iterable[int], seconds: float = 60) -> None:
-    """Wait until processes have ended, and fail where one has not."""
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = HANGING) -> None:
+    """Wait for something that must come, however slow the machine is.
+
+    Raises:
+        TimeoutError: it did not; ``seconds`` are a limit against hanging, and nothing that a test is about.
+    """
     deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:.0f} s in vain: {what}")
+        time.sleep(0.02)
+
+
+def until_gone(pids: Iterable[int]) -> None:
+    """Wait until processes have ended."""
     left = set(pids)
-    while left and time.monotonic() < deadline:
-        left = {pid for pid in left if is_there(pid)}
-        time.sleep(0.1)
-    assert not left, f"still there: {left}"
+    wait_until(lambda: not any(map(is_there, left)), f"one of {left} is still there")
 
 
 def is_there(pid: int) -> bool:

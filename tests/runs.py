@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from unittest import mock
 
 import torch
-from processes import tree
+from processes import HANGING, tree, wait_until
 
 from fer_lightning.cli.main import main
 from fer_lightning.evaluation import results
@@ -70,18 +70,20 @@ def terminated(*words: str, when: Callable[[], bool]) -> tuple[Outcome, list[int
     """Run `fer` in this process and send it a SIGTERM at a moment. Returns the runs that there were then, too."""
     handler = signal.signal(signal.SIGTERM, lambda *_: None)  # one that comes too late is not to end the tests
     runs: list[int] = []
+    over = threading.Event()
 
     def terminate() -> None:
-        deadline = time.monotonic() + 240
-        while not when() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        while not when():
+            if over.wait(0.02):
+                return
         runs.extend(run for server in tree(os.getpid()) for run in tree(server))
         os.kill(os.getpid(), signal.SIGTERM)
 
-    thread = threading.Thread(target=terminate, daemon=True)
+    thread = threading.Thread(target=terminate)
     thread.start()
     outcome = fer(*words)
-    thread.join(300)
+    over.set()
+    thread.join()
     signal.signal(signal.SIGTERM, handler)
     return outcome, runs
 
@@ -129,16 +131,12 @@ class Started:
         self.process: Any = launch.fork(["--directory", str(directory), *words], self.log, **variables)
         self.pid: int = self.process._process.pid
 
-    def until(self, sign: str, seconds: float = 240) -> str:
+    def until(self, sign: str) -> str:
         """Wait for a line that holds a sign. Returns what was said by then."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            ended = self.process._process.exitcode is not None
-            if sign in (said := self.said()):
-                return said
-            assert not ended, f"it ended without saying {sign!r}: {said}"
-            time.sleep(0.02)
-        raise AssertionError(f"it did not say {sign!r} in {seconds} s: {self.said()}")
+        wait_until(lambda: self.process._process.exitcode is not None or sign in self.said(), sign)
+        said = self.said()
+        assert sign in said, f"it ended without saying {sign!r}: {said}"
+        return said
 
     def said(self) -> str:
         """What it said so far."""
@@ -146,14 +144,14 @@ class Started:
 
     def rest(self) -> str:
         """Wait until it ends well. Returns all that it said."""
-        code = self.process.wait(240)
+        code = self.process.wait(HANGING)
         assert code == 0, self.said()
         return self.said()
 
     def kill(self) -> None:
         """End it with SIGKILL."""
         self.process.kill()
-        self.process.wait(60)
+        self.process.wait(HANGING)
 
 
 def result(folder: Path) -> dict[str, Any]:

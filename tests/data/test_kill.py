@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from layouts import put_affectnet
+from processes import HANGING, tree, until_gone
 from stores import content, folders, make, small
 
 from fer_lightning.core.errors import UserError
@@ -46,29 +47,10 @@ def _start(code: str, *words: object) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        return False
-
-
-def _gone(pids: list[int]) -> bool:
-    """Whether all of them are, at once or soon."""
-    deadline = time.monotonic() + 60
-    while any(map(_alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return not any(map(_alive, pids))
-
-
 def test_a_kill_leaves_nothing_that_looks_whole(tmp_path):
     found = small(tmp_path / "set")
     killed = _start(SCRIPT, tmp_path, "killed")
-    out, _ = killed.communicate(timeout=60)
+    out, _ = killed.communicate(timeout=HANGING)
     assert killed.returncode == -signal.SIGKILL
     assert out == "working\nworking\n"
     assert [name.endswith(".partial") for name in folders(tmp_path / "base")] == [True]
@@ -93,10 +75,10 @@ def test_killed_many_times_it_still_ends_the_same(tmp_path, kills):
             for _ in range(chance.randrange(4)):  # 0: it is killed while its workers start
                 process.stdout.readline()
             time.sleep(chance.uniform(0, 2 * a_shard))
-            workers = _children(process.pid)
+            workers = tree(process.pid)
             process.kill()
             assert process.wait() == -signal.SIGKILL, "it was over before the kill"
-        assert _gone(workers)
+        until_gone(workers)
     with _start(MANY, tmp_path / "set", tmp_path / "base") as last:
         assert last.stdout is not None
         counted = [int(line) for line in last.stdout]
@@ -111,7 +93,7 @@ def test_killed_many_times_it_still_ends_the_same(tmp_path, kills):
 def test_two_processes_at_once_make_it_once(tmp_path):
     small(tmp_path / "set")
     both = [_start(SCRIPT, tmp_path, "slow") for _ in range(2)]
-    said = [process.communicate(timeout=60)[0].split() for process in both]
+    said = [process.communicate(timeout=HANGING)[0].split() for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sorted(len(words) for words in said) == [1, 4]  # one of them worked, in two steps
     assert said[0][-1] == said[1][-1]
@@ -124,10 +106,10 @@ def test_workers_go_when_their_parent_is_killed(tmp_path):
     with _start(SCRIPT, tmp_path, "slow") as process:
         assert process.stdout is not None
         assert [process.stdout.readline() for _ in range(2)] == ["working\n"] * 2
-        workers = _children(process.pid)
+        workers = tree(process.pid)
         assert workers
         process.kill()
-    assert _gone(workers)
+    until_gone(workers)
 
 
 def test_a_worker_that_dies_is_told_in_one_line(tmp_path, monkeypatch):
@@ -180,7 +162,7 @@ def test_ctrl_c_is_one_line(tmp_path):
         while not list(tmp_path.glob("stores/*.partial/*/*.json")) and process.poll() is None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=HANGING)
     assert errors == "fer: stopped; the same command goes on where this one ended\n"
     assert process.returncode == 130
     assert list(tmp_path.glob("stores/*.partial"))

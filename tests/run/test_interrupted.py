@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import HANGING
 from pytorch_lightning import LightningModule, Trainer
 from runs import SMALL, Started, result, scores, weights
 
@@ -212,7 +213,7 @@ def stopped_by_a_limit(directory: Path, size: int, *words: str) -> None:
     """Train a run that may write no more than so many bytes to one file, and see it stopped in one line."""
     run = Started([*setup(RUNS["fine-tuning"]), *words], directory)
     resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (size, size))
-    assert run.process.wait(240) == 74, run.said()
+    assert run.process.wait(HANGING) == 74, run.said()
     (line,) = [line for line in run.said().splitlines() if line.startswith("fer: ")]
     assert line.startswith("fer: [Errno 27] File too large")
     assert line.endswith("free some space and run the same again")

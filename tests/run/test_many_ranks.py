@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import tree, until_gone
+from processes import HANGING, tree, until_gone
 from runs import SMALL, Started, fer, scores, weights
 
 from fer_lightning.evaluation import results
@@ -109,7 +109,7 @@ def test_two_torchrun_agents_as_two_nodes_train_what_one_node_trains(two: Path) 
         for node in (0, 1)
     ]
     for agent in agents:
-        said, _ = agent.communicate(timeout=240)
+        said, _ = agent.communicate(timeout=HANGING)
         assert agent.returncode == 0, said
     assert apart(two, directory) == 0
     assert logged(two) == logged(directory)
@@ -175,7 +175,7 @@ def test_a_hung_rank_ends_the_run_in_the_time_that_was_set(tmp_path: Path) -> No
     run = in_the_middle(tmp_path / "run", "trainer.timeout=4")
     second = tree(run.pid)[1]
     os.kill(second, signal.SIGSTOP)
-    assert run.process.wait(120) == 1
+    assert run.process.wait(HANGING) == 1
     until_gone([second])
     said = claim.read_failure(tmp_path / "run")
     assert "had no answer from the others for trainer.timeout=4 s" in (said or "")
@@ -185,9 +185,9 @@ def test_a_hung_rank_ends_the_run_in_the_time_that_was_set(tmp_path: Path) -> No
 def test_a_rank_that_is_asked_to_end_does_so_at_once_and_the_others_with_it(
     tmp_path: Path, rank: int, sign: signal.Signals
 ) -> None:
-    run = in_the_middle(tmp_path / "run", "trainer.timeout=600")
+    run = in_the_middle(tmp_path / "run", "trainer.timeout=60000")
     ranks = tree(run.pid)
     os.kill(ranks[rank], sign)
-    assert run.process.wait(120) == 74  # long before a rank that waits for another gives up
+    assert run.process.wait(HANGING) == 74  # long before a rank that waits for another gives up
     until_gone(ranks)
     assert claim.read_failure(tmp_path / "run") is None

@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from processes import is_there, tree, until_gone
+from processes import HANGING, is_there, tree, until_gone, wait_until
 from runs import SMALL, Outcome, fer, result, scores
 
 from fer_lightning.config.shipped import shipped
@@ -74,9 +74,9 @@ def start(folder: Path, words: list[str], **variables: str) -> Sweep:
         )
 
 
-def left_alone(folder: Path, words: list[str], **variables: str) -> Outcome:
+def left_alone(folder: Path, words: list[str]) -> Outcome:
     """The same in this process, to its end."""
-    with mock.patch.dict(os.environ, {**own_cache(folder), **variables}):
+    with mock.patch.dict(os.environ, own_cache(folder)):
         return fer("train", "-m", *words, f"hydra.sweep.dir={folder}")
 
 
@@ -106,7 +106,7 @@ def kill(sweep: Sweep, victim: str, sign: signal.Signals) -> bool:
 def all_ended_by(sign: signal.Signals, sweep: Sweep, there: list[int]) -> None:
     """See that a sweep ends with the code of a signal, and all its processes with it."""
     expected = 128 + sign if sign != signal.SIGKILL else -sign
-    assert sweep.wait(60) in (expected, -sign), sign
+    assert sweep.wait(HANGING) in (expected, -sign), sign
     until_gone(there)
 
 
@@ -115,13 +115,10 @@ def log_of(folder: Path, loss: str) -> str:
     return "".join(path.read_text() for path in folder.glob(f"{loss}-*/{results.LOG}"))
 
 
-def until_said(folder: Path, loss: str, sign: str, sweep: Sweep | None = None) -> None:
+def until_said(sweep: Sweep, folder: Path, loss: str, sign: str) -> None:
     """Wait until a sweep's run with a loss says a word."""
-    deadline = time.monotonic() + 240
-    while sign not in log_of(folder, loss):
-        assert sweep is None or sweep.poll() is None, f"it ended before {loss} said {sign!r}"
-        assert time.monotonic() < deadline, f"{loss} did not say {sign!r}: {log_of(folder, loss)}"
-        time.sleep(0.02)
+    wait_until(lambda: sweep.poll() is not None or sign in log_of(folder, loss), sign)
+    assert sign in log_of(folder, loss), f"it ended before {loss} said {sign!r}"
 
 
 def digits(folder: Path) -> dict[str, Any]:
@@ -167,35 +164,39 @@ def torment(folder: Path, words: list[str], faults: list[Fault], chance: random.
     complete: dict[str, tuple[int, int]] = {}
     code: int | None = None
     waiting = list(faults)
-    moment = 0.0
-    deadline = time.monotonic() + 60 * (3 + 2 * len(faults))
-    while code != 0:
-        assert time.monotonic() < deadline, f"not done in time; {len(waiting)} faults were still to come"
+    for _ in range(len(faults) + 2):  # a fault ends a sweep once, if at all
         sweep = start(folder, words)
-        while sweep.poll() is None:
-            if not waiting:
-                sweep.wait(600)
-                break
-            time.sleep(0.1)
-            begun = len(list(folder.glob("*/log.txt")))
-            if begun < 1 + 4 * (len(faults) - len(waiting)) // len(faults):
-                moment = time.monotonic() + chance.uniform(0, 2.5)
-                continue  # faults are spread over the sweep, from its first run to its fourth
-            if time.monotonic() < moment:
-                continue
-            there = tree(sweep.pid)
-            if sweep.poll() is None and kill(sweep, *waiting[0]):
-                victim, sign = waiting.pop(0)
-                moment = time.monotonic() + chance.uniform(0, 2.5)
-                print(f"{time.strftime('%X')} {sign.name} to {victim}, {begun} runs begun", flush=True)
-                if victim in ("parent", "group"):
-                    all_ended_by(sign, sweep, there)
-                for path in folder.glob("*/result.json"):
-                    json.loads(path.read_text())  # whole
-        code = sweep.returncode
+        while waiting and sweep.poll() is None:
+            disturb(sweep, folder, 1 + 4 * (len(faults) - len(waiting)) // len(faults), waiting, chance)
+        code = sweep.wait(3 * HANGING)
         complete = nothing_lost(folder, complete)
         assert not any(is_there(pid) for pid in tree(sweep.pid))
+        if code == 0:
+            break
+    assert code == 0, f"it is not done after as many starts as faults; {len(waiting)} were still to come"
     assert not waiting, "it was done before all faults had come"
+
+
+def disturb(sweep: Sweep, folder: Path, begun: int, waiting: list[Fault], chance: random.Random) -> None:
+    """Bring about the first fault that waits, if it can be, at some moment after so many runs have begun.
+
+    So are faults spread over the sweep, from its first run to its fourth.
+    """
+    wait_until(
+        lambda: sweep.poll() is not None or len([*folder.glob("*/log.txt")]) >= begun,
+        "a run that begins",
+        3 * HANGING,
+    )
+    time.sleep(chance.uniform(0, 2.5))
+    there = tree(sweep.pid)
+    if sweep.poll() is not None or not kill(sweep, *waiting[0]):
+        return
+    victim, sign = waiting.pop(0)
+    print(f"{time.strftime('%X')} {sign.name} to {victim}, {begun} runs begun", flush=True)
+    if victim in ("parent", "group"):
+        all_ended_by(sign, sweep, there)
+    for path in folder.glob("*/result.json"):
+        json.loads(path.read_text())  # whole
 
 
 def same_in_the_end(undisturbed: Path, folder: Path, runs: int) -> None:
@@ -237,7 +238,7 @@ def test_a_sweep_that_is_killed_takes_its_run_along_and_goes_on_from_it(
     assert done.code == 0, done.out + done.err
 
     sweep = start(folder, words, SECONDS_A_STEP="0.1")
-    until_said(folder, "slow_cluster", "fine_tuning: epoch 2 of", sweep)
+    until_said(sweep, folder, "slow_cluster", "fine_tuning: epoch 2 of")
     there = tree(sweep.pid)
     assert len(there) > 3, "the server of runs, a run and its two ranks"
     assert kill(sweep, "parent", signal.SIGKILL)

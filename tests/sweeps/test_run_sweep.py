@@ -7,13 +7,13 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from joblib.externals.loky import get_reusable_executor
+from processes import HANGING, wait_until
 from runs import SMALL, Outcome, fer, result, scores, weights
 
 from fer_lightning.evaluation import results
@@ -143,9 +143,7 @@ def test_a_sweep_waits_for_what_another_one_trains_and_goes_on_with_what_that_le
         """Hold a run until the sweep has nothing else to do, and leave its result or nothing."""
         with suppress(InterruptedError), claim.claimed(own):
             held.set()
-            deadline = time.monotonic() + 240
-            while not (tmp_path / last.name / results.RESULT).exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
+            wait_until((tmp_path / last.name / results.RESULT).exists, "the sweep's other run")
             if not finished:
                 raise InterruptedError
             shutil.copytree(there, own, ignore=shutil.ignore_patterns(results.RESULT), dirs_exist_ok=True)
@@ -154,7 +152,7 @@ def test_a_sweep_waits_for_what_another_one_trains_and_goes_on_with_what_that_le
 
     thread = threading.Thread(target=another)
     thread.start()
-    assert held.wait(60)
+    assert held.wait(HANGING)
     code, said, _ = sweep(tmp_path, "loss=softmax,cluster", "seed=0")
     thread.join(60)
     assert code == 0, said
@@ -174,7 +172,7 @@ def test_two_sweeps_of_one_moment_train_each_run_once(basic: Path, tmp_path: Pat
         first = other.stdout.readline()
         assert "0 of 4 runs are complete, 4 to do" in first, first + other.stdout.read()
         code, said, _ = sweep(folder, *GRID)
-        told, _ = other.communicate(timeout=400)
+        told, _ = other.communicate(timeout=HANGING)
     assert code == 0, said
     assert other.returncode == 0, told
     assert numbers(folder) == numbers(basic)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from processes import HANGING
 from pytorch_lightning import LightningModule, Trainer
 from runs import Started
 
@@ -289,7 +290,7 @@ def test_all_ranks_end_and_the_one_with_the_sample_names_it(folder: Path, tmp_pa
     how = [f"loss.start={STEPS}", "loss.spoilt=[31]", "stage=fine_tuning", "trainer=ddp_cpu"]
     place = ["--config-dir", str(folder / "conf"), f"data.root={folder / 'faces'}"]  # it stands elsewhere
     run = Started([*place, *WORDS[2:], *how], tmp_path / "run")
-    assert run.process.wait(240) == 1, run.said()
+    assert run.process.wait(HANGING) == 1, run.said()
     (line,) = [line for line in run.said().splitlines() if line.startswith("fer: ")]
     assert named(line) == in_store([31])
     assert f"not finite for 1 of {BATCH // 2} samples" in line
