@@ -54,7 +54,7 @@ def write(
 
     Args:
         directory: the run's.
-        result: see README, "A run's folder".
+        result: see conf/README.md, "Data and models".
         ids: of the N test pictures.
         labels: (N,) class indices.
         probabilities: (N, C).

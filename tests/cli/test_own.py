@@ -1,4 +1,4 @@
-"""A user's own loss, backbone, data, class weights, sampler and schedule, from their folder, as README shows."""
+"""A user's own loss, backbone, data, class weights, sampler and schedule, from their folder, as conf/README.md shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.run.check_config import check
 from fer_lightning.run.evaluate_checkpoint import merged
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[2] / "conf/README.md"
 CLASSES = {"happy": 24, "sad": 16, "fear": 12}
 
 MORE = """
