@@ -111,7 +111,8 @@ def _run(options: argparse.Namespace) -> None:
             work()
         elif trainer["nodes"] > 1:
             raise UserError(
-                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, see experiments/README.md, Many runs"
+                f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, "
+                "see experiments/README.md, Many runs"
             )
         else:
             start_ranks.start(work, trainer["devices"])

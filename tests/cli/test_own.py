@@ -1,4 +1,4 @@
-"""A user's own loss, backbone, data, class weights, sampler and schedule, from their folder, as conf/README.md shows."""
+"""A user's own loss, backbone, data, weights, sampler and schedule, from their folder, as conf/README.md shows."""
 
 from __future__ import annotations
 
