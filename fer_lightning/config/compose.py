@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from fer_lightning.config.instantiate import arguments, is_own
-from fer_lightning.config.overrides import parse, readable, search_path
+from fer_lightning.config.overrides import readable, require_names, search_path
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.core.files import file_hash
@@ -92,7 +92,6 @@ class Composer:
         try:
             config = self._config(overrides)
         except _REFUSALS as error:
-            parse(overrides)  # what cannot be read at all, it says better
             raise UserError(_one_line(error, overrides, self)) from error
         for group, node in config.items():
             if is_own(node):
@@ -110,6 +109,7 @@ class Composer:
         return self._composed[words].plain(seeds[-1] if seeds else None)
 
     def _by_hydra(self, words: Sequence[str]) -> DictConfig:
+        require_names(words, groups())
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
             return hydra_compose("config", [*words, *search_path(self._folders)], return_hydra_config=True)
@@ -160,10 +160,6 @@ def _one_line(error: Exception, overrides: Sequence[str], composer: Composer) ->
     text = str(error)
     if found := re.match(r"Could not override '([\w.]+)'", text):
         return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, composer)}"
-    if text.startswith("Config group override must be"):
-        wrong = [word for word in parse(overrides) if isinstance(word.value(), (int, float, type(None)))]
-        (word, *_) = [word.input_line for word in wrong if word.key_or_group in groups()]
-        return f"{word}: choose one of the group's options by its name, e.g. loss=cluster"
     if found := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{found[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,14 +34,34 @@ def parse(words: Sequence[str]) -> list[Override]:
     for place, word in enumerate(readable(words)):
         try:
             parsed.append(parser.parse_override(word))
+            if not parsed[-1].key_or_group:
+                raise HydraException("a key without a name, which the grammar allows")
         except HydraException as error:
             raise UserError(_how_to_write(words[place], words[place + 1 :], parser)) from error
     return parsed
 
 
+def require_names(words: Sequence[str], groups: Container[str]) -> None:
+    """Refuse words that choose something else than a name in a group, such as a number.
+
+    Raises:
+        UserError: there is one, or a word cannot be parsed.
+    """
+    for override in parse(words):
+        value = override.value()
+        chosen = value if isinstance(value, list) else [value]
+        wrong = any(isinstance(choice, (int, float, dict, type(None))) for choice in chosen)
+        if override.key_or_group in groups and wrong and not override.is_delete():
+            raise UserError(
+                f"{override.input_line}: choose one of the group's options by its name, e.g. loss=cluster"
+            )
+
+
 def _how_to_write(word: str, after: Sequence[str], parser: OverridesParser) -> str:
     """Return what is wrong with a word that cannot be parsed, and a word that can."""
     key, equals, value = word.partition("=")
+    if not key.strip(" +~@"):
+        return f"{word}: write group=option or key=value, without spaces"
     if word.endswith(",") and after and "=" not in after[0]:
         return f"{word}: a list of choices goes without spaces: {word}{after[0]}"
     if word.startswith("-"):

@@ -41,6 +41,13 @@ def test_a_value_that_cannot_be_read_is_shown_in_quotes(command: list[str], valu
     ("words", "line"),
     [
         ("loss=softmax, center", "loss=softmax,: a list of choices goes without spaces: loss=softmax,center"),
+        ("=1", "=1: write group=option or key=value"),
+        ("+=1 loss=softmax", "+=1: write group=option or key=value"),
+        ("~", "~: write group=option or key=value"),
+        ("loss=[1]", "loss=[1]: choose one of the group's options by its name"),
+        ("loss={a:1}", "loss={a:1}: choose one of the group's options by its name"),
+        ("stage=null", "stage=null: choose one of the group's options by its name"),
+        ("loss=cluster =softmax", "=softmax: write group=option or key=value"),
         ("loss = softmax", "loss: write group=option or key=value"),
         ("--optimizer.lr=0.01", "--optimizer.lr=0.01: there is no such option; write optimizer.lr=0.01"),
         ("data.size=64 loss=3", "loss=3: choose one of the group's options by its name, e.g. loss=cluster"),
