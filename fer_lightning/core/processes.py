@@ -56,6 +56,8 @@ def end_with_parent(parent: int | None = None) -> None:
     """
     parent = os.getppid() if parent is None else parent
     asked_by = parent_process()  # of a fork server's children it is who asked for them, and not the server
+    if asked_by is not None and asked_by.pid == parent:
+        asked_by = None  # nobody else to watch; and joblib's workers know no more of it than its number
 
     def is_there() -> bool:
         return os.getppid() == parent and (asked_by is None or asked_by.is_alive())

@@ -97,11 +97,14 @@ def test_one_at_a_time_each_in_a_process_of_its_own_that_shares_the_imports(basi
     ("launcher", "losses"),
     [("joblib hydra.launcher.n_jobs=2", "softmax,cluster"), ("submitit_local", "softmax")],
 )
-def test_other_launchers_give_the_same_table(basic: Path, launcher: str, losses: str) -> None:
+def test_other_launchers_give_the_same_table(
+    basic: Path, launcher: str, losses: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     folder = basic.parent / launcher.split()[0]
     code, said, _ = sweep(folder, f"loss={losses}", "seed=0", *f"hydra/launcher={launcher}".split())
     get_reusable_executor().shutdown()  # joblib's workers, which would wait for more
     assert code == 0, said
+    assert "Traceback" not in capfd.readouterr().err  # of the launcher's workers, which write past this process
     count = len(losses.split(","))
     assert f"[{count} of {count}]" in said
     told = only(numbers(basic), "-s0-")
