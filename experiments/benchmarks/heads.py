@@ -43,7 +43,7 @@ def step(head: Any, features: Tensor, labels: Tensor, weights: Tensor) -> None:
     (output.per_sample.mean() + output.penalty).backward()
     if isinstance(head, CenterTermHead):
         head.observe(features, labels, weights)
-        head.step_centers()
+        head.after_step()
 
 
 def mobilenet_step() -> Callable[[], None]:

@@ -113,7 +113,7 @@ def bare(options: argparse.Namespace) -> float:
             optimizer.step()
             schedule.step()
             head.observe(embeddings, classes, weights)
-            head.step_centers()
+            head.after_step()
         if options.device == "cuda":
             torch.cuda.synchronize()
     return options.steps * options.batch / (time.perf_counter() - begin)

@@ -1,4 +1,18 @@
-"""The two objects that modules hand to one another."""
+"""The two objects that modules hand to one another, and what the training loop asks of a loss head.
+
+A loss head is a ``torch.nn.Module`` whose ``forward(embeddings, labels=None)`` returns a ``HeadOutput``. It may
+have any of these hooks, which are called where they are present:
+
+- ``init_centers(means)``: before training, with the class means (C, D) of the embeddings;
+- ``observe(embeddings, labels, class_weights)``: after the forward pass of every (micro-)batch of this rank;
+- ``after_step()``: after every optimizer step, on every rank;
+- ``epoch_scalars(means, grand_mean)``: after every epoch, with the class means (C, D) and the mean (D,) of the
+  epoch's embeddings; returns what is logged and drawn, by name: one number a class (C,).
+
+and these attributes: ``centers`` (C, D), one a class; ``soft_labels``: labels may be distributions (N, C);
+``corrects_imbalance``: the loss itself makes up for the classes' sizes. ``losses.center_term.CenterTermHead`` has
+them all.
+"""
 
 from __future__ import annotations
 

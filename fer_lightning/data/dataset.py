@@ -93,11 +93,20 @@ def _usual_test_split(option: str) -> str:
     return str(yaml.safe_load(file.read_text(encoding="utf-8"))["test_split"])
 
 
-def store(config: Config, progress: Progress | None = None) -> Store:
-    """Prepare the data set's faces, or open them where that was done before."""
-    found = manifest(config, progress)
+def store(config: Config, progress: Progress | None = None, faces: Manifest | None = None) -> Store:
+    """Prepare the data set's faces, or open them where that was done before.
+
+    Args:
+        config: of the run.
+        progress: called with the number of faces that are done, and of all.
+        faces: what ``manifest`` returned; None: read it.
+
+    Raises:
+        UserError: see ``manifest``; or the faces cannot be prepared.
+    """
+    faces = faces or manifest(config, progress)
     try:
-        return prepare(found, _stores(config), **preparing(config["data"]), progress=progress)
+        return prepare(faces, _stores(config), **preparing(config["data"]), progress=progress)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 

@@ -17,7 +17,7 @@ from fer_lightning.core.versions import versions
 from fer_lightning.data.datamodule import FaceDataModule, as_it_is
 from fer_lightning.data.embedding_datamodule import EmbeddingDataset
 from fer_lightning.models.backbone import Backbone
-from fer_lightning.models.forward_pass import Pass, state_hash
+from fer_lightning.models.forward_pass import Pass
 
 _EMBEDDINGS = "embeddings.npy"
 
@@ -28,15 +28,16 @@ def embeddings_key(
     part: str,
     how: Pass,
     *,
+    weights: str,
     mirrored: bool = False,
     view: int | None = None,
 ) -> str:
-    """Hash of all that decides a part's embeddings; arguments as for ``backbone_embeddings``."""
+    """Return the hash of all that decides a part's embeddings; arguments as for ``backbone_embeddings``."""
     _, rows = data.rows(part)
     views = data.views
     return content_hash(
         {
-            "backbone": [backbone.code, state_hash(backbone)],
+            "backbone": [backbone.code, weights],
             "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
             "seen": [
                 data.side,
@@ -56,11 +57,11 @@ def backbone_embeddings(
     part: str,
     how: Pass,
     *,
-    keep: bool,
+    weights: str | None,
     mirrored: bool = False,
     view: int | None = None,
 ) -> Tensor:
-    """Embeddings (N, D) of a part's pictures, in order, by a backbone in eval mode.
+    """Return the embeddings (N, D) of a part's pictures, in order, by a backbone in eval mode.
 
     Kept ones are looked up by content: weights, store, rows, view and the way of computing. They are mapped into
     memory; whoever wants them while another process computes them waits.
@@ -70,7 +71,8 @@ def backbone_embeddings(
         data: the part's pictures.
         part: train, minival or test.
         how: device and precision.
-        keep: whether to find or else store them: for weights that other runs will start from too.
+        weights: hash of the backbone's, where other runs start from them, too: the embeddings are then looked up,
+            and kept where they are new; None: they are only computed.
         mirrored: of the pictures' mirror images.
         view: of this augmented view of them, one of ``data.views``; None: as they are.
     """
@@ -86,9 +88,9 @@ def backbone_embeddings(
         backbone.train(was_training)
         return embeddings
 
-    if not keep:
+    if weights is None:
         return compute()
-    key = embeddings_key(backbone, data, part, how, mirrored=mirrored, view=view)
+    key = embeddings_key(backbone, data, part, how, weights=weights, mirrored=mirrored, view=view)
     entry = home() / "embeddings" / key[:32]
     with locked(entry, "another run computes the embeddings that this one needs"):
         if not (entry / _EMBEDDINGS).exists():

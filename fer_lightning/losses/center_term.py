@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats, HeadOutput
 from fer_lightning.core.ranges import NotNegative, Positive
+from fer_lightning.losses.center_statistics import center_drift
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 CenterUpdate = Literal["running", "exact", "gradient"]
@@ -20,7 +21,7 @@ class CenterTermHead(SoftmaxHead):
     """Cross-entropy plus lambda times a term of the embeddings and of one center a class.
 
     Centers start at zero until ``init_centers`` is given class means. They never move in ``forward``: after
-    each optimizer step the training loop calls ``step_centers`` once, having shown every micro-batch of that
+    each optimizer step the training loop calls ``after_step`` once, having shown every micro-batch of that
     step to ``observe``. A loss between the centers themselves is ``between``: it becomes the penalty.
 
     Args:
@@ -73,6 +74,11 @@ class CenterTermHead(SoftmaxHead):
         else:
             self.register_buffer("centers", zeros)
         self._observed: Tensor | None = None
+
+    @property
+    def leaves_out_the_push(self) -> bool:
+        """Whether the centers move by a rule that leaves out what the formula has to push them apart."""
+        return self.running_leaves_out_the_push and self.center_update == "running"
 
     @abstractmethod
     def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
@@ -139,7 +145,7 @@ class CenterTermHead(SoftmaxHead):
         return torch.cat([gradient, size], 1)
 
     @torch.no_grad()
-    def step_centers(self) -> None:
+    def after_step(self) -> None:
         """Move the centers once by what all ranks observed since the last call; the same on every rank."""
         if self.center_update == "gradient":
             if self.centers.grad is not None:  # DistributedDataParallel has averaged it over the ranks
@@ -158,6 +164,16 @@ class CenterTermHead(SoftmaxHead):
             self.centers += self.center_rate * (moves / (1 + size) - apart / (2 * others))
         else:
             self.centers -= self.center_rate * (moves / size + apart)
+
+    @torch.no_grad()
+    def epoch_scalars(self, means: Tensor, grand_mean: Tensor) -> dict[str, Tensor]:
+        """Return by name what shows how the centers are, one number a class (C,): how far from the class means.
+
+        Args:
+            means: class means of the embeddings (C, D).
+            grand_mean: their mean (D,).
+        """
+        return {"center_drift": center_drift(self.centers.to(means), means, grand_mean)}
 
     def _gradient_between(self) -> Tensor | float:
         """The gradient (C, D) of ``between`` at the centers."""

@@ -55,6 +55,12 @@ class ClusterHead(CenterTermHead):
         differences = centers.unsqueeze(0) - centers.unsqueeze(1)
         return differences.square().sum((1, 2)) + self.delta
 
+    @torch.no_grad()
+    def epoch_scalars(self, means: Tensor, grand_mean: Tensor) -> dict[str, Tensor]:
+        """Return the drift of the centers and D_k (C,), by name."""
+        scalars = super().epoch_scalars(means, grand_mean)
+        return {**scalars, "center_spread": self.spread(self.centers.to(means))}
+
     def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """(N,): half the squared distance to the own center, in units of that center's D_k."""
         own = centers.index_select(0, labels)

@@ -92,7 +92,8 @@ def _run(options: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks started from here
     check(config)
     if options.faces:
-        tell_data(build.data(config, dataset.store(config, Line("faces"))))
+        draw, augment = build.sampler(config), build.augmentation(config)
+        tell_data(build.data(config, dataset.store(config, Line("faces")), draw, augment))
     elif options.measure:
         cost = measure(config)
         prepared = cost["disk"]["faces"] == 0

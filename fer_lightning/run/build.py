@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,7 @@ from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Augmentation
 from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.forward_pass import fixed_hash
-from fer_lightning.models.network import Network
-from fer_lightning.run.build_loss import head
+from fer_lightning.run.build_loss import Loss, head
 from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.loggers.run_summary import about
 from fer_lightning.training.optimizers import Recipe
@@ -71,9 +70,12 @@ def augmentation(config: Config) -> Augmentation | None:
     return made
 
 
-def data(config: Config, faces: Store) -> FaceDataModule:
-    """The datamodule over prepared faces."""
-    draw, augment = sampler(config), augmentation(config)
+def data(config: Config, faces: Store, draw: Draw, augment: Augmentation | None) -> FaceDataModule:
+    """Build the datamodule over prepared faces.
+
+    Raises:
+        UserError: a number makes no sense.
+    """
     try:
         return FaceDataModule(faces, **batching(config["data"]), draw=draw, augment=augment, seed=config["seed"])
     except ValueError as error:
@@ -100,8 +102,18 @@ def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
     return OwnBackbone(made, {**spec, "weights_hash": weights if pretrained else None})
 
 
-def network(config: Config, stage: Stage, base: nn.Module, feature_dim: int, stats: ClassStats) -> Network:
-    """``base`` with a new neck and the head of this stage, drawn from the run's seed.
+def neck_and_heads(
+    config: Config, losses: Iterable[Loss], feature_dim: int, stats: ClassStats
+) -> tuple[nn.Module, dict[Loss, nn.Module]]:
+    """Build the neck and a head for each loss of the stages, drawn from the run's seed.
+
+    Every head is drawn as if it were the only one, so that its weights do not depend on the other stages.
+
+    Args:
+        config: of the run.
+        losses: of the stages.
+        feature_dim: width of the backbone's embeddings.
+        stats: the classes of the training part.
 
     Raises:
         UserError: a value makes no sense, or a neck or head of the user's own does not do what it must.
@@ -110,7 +122,12 @@ def network(config: Config, stage: Stage, base: nn.Module, feature_dim: int, sta
     neck = make("neck", config["neck"], feature_dim)
     if is_own(config["neck"]):
         _require_width(f"neck: {config['neck']['_target_']}", neck, torch.zeros(2, feature_dim))
-    return Network(base, neck, head(config, stage.loss, neck.num_features, stats))
+    random_state = torch.get_rng_state()
+    heads: dict[Loss, nn.Module] = {}
+    for loss in dict.fromkeys(losses):
+        torch.set_rng_state(random_state)
+        heads[loss] = head(config, loss, neck.num_features, stats)
+    return neck, heads
 
 
 def _require_width(name: str, made: Any, batch: Tensor) -> None:
@@ -150,7 +167,7 @@ def recipe(config: Config, stage: Stage) -> Recipe:
         return Recipe(make_optimizer, follow, warmup, **of_recipe)
 
 
-def views(config: Config, stage: Stage) -> Views | None:
+def views(config: Config, stage: Stage, augment: Augmentation | None) -> Views | None:
     """The augmented views that a frozen backbone sees of the training pictures; None: it sees them as they are.
 
     Raises:
@@ -158,7 +175,7 @@ def views(config: Config, stage: Stage) -> Views | None:
     """
     if not stage.views:
         return None
-    if augmentation(config) is None:
+    if augment is None:
         raise UserError(f"stage: views={stage.views} augmented views, but transform augments nothing; say views=0")
     return Views(stage.views, stage.views_seed, content_hash(config["transform"]))
 
@@ -175,10 +192,10 @@ def logger(config: Config, protocol: Config, directory: Path, *, trial: bool) ->
     return made
 
 
-def stages(config: Config) -> list[tuple[str, Stage]]:
-    """The stages by name, in order."""
+def stages(config: Config) -> dict[str, Stage]:
+    """Build the stages by name, in order."""
     nodes = {name: node for name, node in config["stage"].items() if isinstance(node, dict)}
-    return [(name, make(f"stage.{name}", node)) for name, node in nodes.items()]
+    return {name: make(f"stage.{name}", node) for name, node in nodes.items()}
 
 
 def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) -> Config:

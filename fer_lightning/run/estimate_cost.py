@@ -41,18 +41,20 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     images = images.contiguous(memory_format=how.memory_format)
     labels = torch.randint(0, stats.num_classes, (batch,), device=how.device)
     seconds: dict[str, float] = {}
-    for name, stage in build.stages(config):
+    stages = build.stages(config)
+    losses = [stage.loss for stage in stages.values()]
+    neck, heads = build.neck_and_heads(config, losses, backbone.num_features, stats)
+    for name, stage in stages.items():
         if stage.frozen and stage.cached:
             seconds[name] = 0.0  # from embeddings next to nothing
             continue
-        network = build.network(config, stage, backbone, backbone.num_features, stats)
-        step = _step(network, stage, images, labels, how)
+        step = _step(Network(backbone, neck, heads[stage.loss]), stage, images, labels, how)
         epoch = _seconds(step, how) / batch * rows["train"] / config["trainer"]["devices"]
         seconds[name] = epoch * stage.epochs
     with torch.no_grad():
         embed = _seconds(lambda: how.run(backbone.eval(), images), how) / batch
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
-    views = max(stage.views or 1 for _, stage in build.stages(config))
+    views = max(stage.views or 1 for stage in stages.values())
     embeddings = 4 * backbone.num_features * rows["train"] * views
     disk = {
         "faces": dataset.missing_bytes(config, manifest),

@@ -24,7 +24,7 @@ from fer_lightning.models.forward_pass import Pass
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import finish
-from fer_lightning.run.set_up import RunSetup, hush, minival_hash, tell_data
+from fer_lightning.run.set_up import EvaluationSetup, hush, minival_hash, tell_data
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def evaluate_checkpoint(
     log.info("test: %s; %s", numbers, place / results.RESULT)
 
 
-def _set_up(model: Model, config: Config) -> RunSetup:
+def _set_up(model: Model, config: Config) -> EvaluationSetup:
     check(config)
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
@@ -131,12 +131,11 @@ def _set_up(model: Model, config: Config) -> RunSetup:
         raise UserError(
             f"data: its classes are {', '.join(prepared.classes)}, the model's {', '.join(model.classes)}"
         )
-    data = build.data(config, prepared)
+    data = build.data(config, prepared, build.sampler(config), build.augmentation(config))
     tell_data(data)
-    backbone = model.network.backbone
-    protocol = build.protocol(config, prepared, minival_hash(data), backbone)
+    protocol = build.protocol(config, prepared, minival_hash(data), model.network.backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
     of_the_model: Config = model.card["config"]
     told = {group: config[group] for group in ("data", "trainer")}
     choices = {**of_the_model["choices"], **{group: config["choices"][group] for group in told}}
-    return RunSetup({**of_the_model, **told, "choices": choices}, backbone, "", data, protocol, how)
+    return EvaluationSetup({**of_the_model, **told, "choices": choices}, data, protocol, how, None)

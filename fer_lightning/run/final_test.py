@@ -22,13 +22,11 @@ from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
 from fer_lightning.evaluation.names import Correction
 from fer_lightning.inference.load_model import Model
-from fer_lightning.losses.center_statistics import center_drift, class_means
-from fer_lightning.losses.center_term import CenterTermHead
-from fer_lightning.losses.cluster import ClusterHead
+from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.losses.softmax import at_least_float32
-from fer_lightning.models.forward_pass import Pass, state_hash
+from fer_lightning.models.forward_pass import Pass
 from fer_lightning.models.network import Network
-from fer_lightning.run.set_up import RunSetup
+from fer_lightning.run.set_up import EvaluationSetup
 from fer_lightning.run.train_stages import Training
 
 log = logging.getLogger(__name__)
@@ -49,7 +47,7 @@ class Seen(NamedTuple):
     logits: Tensor
 
 
-def see(network: Network, setup: RunSetup, part: str) -> Seen:
+def see(network: Network, setup: EvaluationSetup, part: str) -> Seen:
     """Embeddings and logits of train, minival or test."""
     embeddings = _embeddings(network, setup, part, mirrored=False)
     views = [embeddings]
@@ -60,15 +58,15 @@ def see(network: Network, setup: RunSetup, part: str) -> Seen:
     return Seen(embeddings, torch.stack([one.double() for one in logits]).mean(0))
 
 
-def _embeddings(network: Network, setup: RunSetup, part: str, *, mirrored: bool) -> Tensor:
+def _embeddings(network: Network, setup: EvaluationSetup, part: str, *, mirrored: bool) -> Tensor:
     """Embeddings (N, D) of one view of the pictures; a frozen backbone's share of it is kept."""
-    keep = state_hash(setup.how.place(network.backbone)) == setup.pretrained
-    raw = backbone_embeddings(network.backbone, setup.data, part, setup.how, keep=keep, mirrored=mirrored)
+    weights = setup.shared_weights
+    raw = backbone_embeddings(network.backbone, setup.data, part, setup.how, weights=weights, mirrored=mirrored)
     return through(network.neck, raw, setup.how)
 
 
 def corrected(
-    model: Model, setup: RunSetup, tested: Tensor
+    model: Model, setup: EvaluationSetup, tested: Tensor
 ) -> tuple[dict[Correction, posthoc.Corrected], list[str]]:
     """Test logits (N, C) after each correction of posthoc.py, or none and a notice that says why."""
     data, stats = setup.data, setup.stats
@@ -85,21 +83,18 @@ def corrected(
 
 def watch_centers(training: Training, network: Network) -> dict[str, Any]:
     """Where the centers are after the last epoch: their drift by class and, for cluster loss, D_k."""
-    head = network.head
-    if not isinstance(head, CenterTermHead):
+    if not hasattr(network.head, "epoch_scalars"):
         return {}
     names = training.setup.stats.names
     embeddings, labels = training.train_embeddings(network)
     means = class_means(embeddings.double(), labels, len(names))
-    centers = head.centers.detach().cpu().double()
-    drift = center_drift(centers, means, embeddings.double().mean(0))
-    told: dict[str, Any] = {"center_drift": dict(zip(names, drift.tolist(), strict=True))}
-    if isinstance(head, ClusterHead):
-        told["center_spread"] = dict(zip(names, head.spread(centers).tolist(), strict=True))
-    return told
+    scalars = network.head.cpu().epoch_scalars(means, embeddings.double().mean(0))
+    return {scalar: dict(zip(names, by_class.tolist(), strict=True)) for scalar, by_class in scalars.items()}
 
 
-def finish(directory: Path, model: Model, setup: RunSetup, begin: float, extra: dict[str, Any]) -> dict[str, Any]:
+def finish(
+    directory: Path, model: Model, setup: EvaluationSetup, begin: float, extra: dict[str, Any]
+) -> dict[str, Any]:
     """Test a model and write the run's predictions and result.json."""
     embeddings, tested = see(model.network, setup, "test")
     probabilities = tested.softmax(1)
@@ -191,8 +186,8 @@ def _keep_embeddings(
         "ids": np.array([faces.ids[row] for row in rows]),
         "class_means": ((members @ embeddings) / members.sum(1, keepdim=True)).float().numpy(),
     }
-    if isinstance(head := model.network.head, CenterTermHead):
-        arrays["centers"] = head.centers.detach().float().cpu().numpy()
+    if (centers := getattr(model.network.head, "centers", None)) is not None:
+        arrays["centers"] = centers.detach().float().cpu().numpy()
     with atomic_path(directory / results.EMBEDDINGS) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 

@@ -41,9 +41,8 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
     begin = time.monotonic()
     setup = set_up(config)
     directory = directory or base / identity.run_name(config, setup.protocol)
-    settings = build.trainer(config)
     with ExitStack() as held:
-        with distributed.together(settings.device, settings.timeout):
+        with distributed.together(setup.settings.device, setup.settings.timeout):
             if distributed.is_first():
                 held.enter_context(claim.claimed(directory))
             if distributed.agree(_is_complete(directory, setup, trial)):

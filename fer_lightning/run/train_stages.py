@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,11 @@ from fer_lightning.data.samplers import shown
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
 from fer_lightning.inference.load_model import read_checkpoint
 from fer_lightning.losses.center_statistics import class_means
-from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.backbone import Backbone
-from fer_lightning.models.forward_pass import state_hash
 from fer_lightning.models.freeze import freeze
 from fer_lightning.models.network import Network
-from fer_lightning.run import build, build_loss, notices
-from fer_lightning.run.set_up import RunSetup
+from fer_lightning.run import build, notices
+from fer_lightning.run.set_up import RunSetup, StageSetup
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
 from fer_lightning.training.fit import fit_shared_stage, fit_stage
@@ -60,8 +59,6 @@ class Training:
         self.config = setup.config
         self.directory = directory
         self.watch_test = watch_test
-        self.settings = build.trainer(setup.config)
-        self.weights = build_loss.class_weights(setup.config, setup.stats)
         self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol)
         self.results: list[StageResult] = []
         self.notices: list[str] = []
@@ -69,17 +66,21 @@ class Training:
 
     def run(self) -> Network:
         """Train all stages. Returns the last one's network, as it is after the last epoch."""
-        stages = build.stages(self.config)
-        for number, (name, stage) in enumerate(stages):
-            last = number == len(stages) - 1
-            log.info("stage %d of %d: %s, %d epochs", number + 1, len(stages), name, stage.epochs)
-            if last:
+        stages = self.setup.stages
+        for number, stage_setup in enumerate(stages, 1):
+            name, stage = stage_setup.name, stage_setup.stage
+            log.info("stage %d of %d: %s, %d epochs", number, len(stages), name, stage.epochs)
+            if not stage.pretrained:
+                self.setup.shared_weights = None
+            if number == len(stages):
                 self._refuse_another_run(self.directory / LAST)
                 self.setup.data.watch_test = self.watch_test
-                network, self.state, result = self._fit_stage(name, stage, self.directory)
+                network, self.state, result = self._fit_stage(stage_setup, self.directory)
             else:
-                key = self._key(name, stage, number)
-                self.state, result = fit_shared_stage(key, partial(self._train, name, stage))
+                train = partial(self._train, stage_setup)
+                self.state, result = fit_shared_stage(self._key(stage_setup), train)
+            if not stage.frozen:
+                self.setup.shared_weights = None
             self.results.append(result)
         return network
 
@@ -97,94 +98,106 @@ class Training:
         if other := [f"{name} {then.get(name)}" for name in now if now[name] != then.get(name)]:
             self._notice([f"its first epochs were trained with {', '.join(other)}: last digits may differ"])
 
-    def _train(self, name: str, stage: Stage, directory: Path) -> tuple[State, StageResult]:
-        _, state, result = self._fit_stage(name, stage, directory)
+    def _train(self, stage_setup: StageSetup, directory: Path) -> tuple[State, StageResult]:
+        _, state, result = self._fit_stage(stage_setup, directory)
         return state, result
 
-    def _key(self, name: str, stage: Stage, number: int) -> str:
+    def _key(self, stage_setup: StageSetup) -> str:
         """Hash of all that enters a stage: the config but the later stages and, where it is not used, the loss."""
         config = {key: value for key, value in self.config.items() if key not in ("stage", "choices")}
-        if stage.loss == "softmax":
+        if stage_setup.stage.loss == "softmax":
             del config["loss"]
-        before = [asdict(earlier) for _, earlier in build.stages(self.config)[: number + 1]]
+        until = self.setup.stages.index(stage_setup) + 1
+        stages = [asdict(setup.stage) for setup in self.setup.stages[:until]]
         version = versions.versions()
-        return content_hash([name, before, identity.identity(config, self.setup.protocol), version])
+        return content_hash([stage_setup.name, stages, identity.identity(config, self.setup.protocol), version])
 
-    def _fit_stage(self, name: str, stage: Stage, directory: Path) -> tuple[Network, State, StageResult]:
-        setup = self.setup
-        epochs_before = sum(result.epochs for result in self.results)
+    def _fit_stage(self, stage_setup: StageSetup, directory: Path) -> tuple[Network, State, StageResult]:
+        setup, stage = self.setup, stage_setup.stage
         backbone = setup.backbone if stage.pretrained else build.backbone(self.config, pretrained=False)
         freeze(backbone, stage.freeze, stage.batch_norm)
-        cached = stage.frozen and stage.cached
-        base = nn.Identity() if cached else backbone
-        network = build.network(self.config, stage, base, backbone.num_features, setup.stats)
-        start = Network(backbone, network.neck, network.head)
-        _load_what_fits(start, self.state)
-        self._notice(notices.about_the_head(network, stage))
-        if stage.loss == "configured":
-            self._notice(notices.about_the_imbalance(network.head, setup.stats, self._imbalance()))
+        network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
+        _load_what_fits(network, self.state)
+        self._tell_notices(stage, network)
         callbacks: list[Callback] = []
-        if isinstance(network.head, CenterTermHead):
-            network.head.init_centers(class_means(*self.train_embeddings(start), setup.stats.num_classes))
+        if init_centers := getattr(network.head, "init_centers", None):
+            init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
+        if hasattr(network.head, "epoch_scalars"):
             callbacks.append(CenterMonitor(setup.stats.names))
-        module = FERModule(
-            network,
-            self.weights,
-            build.recipe(self.config, stage),
+        module = self._module(stage_setup, network)
+        data = self._data(stage_setup, backbone)
+        if setup.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
+            module.network.backbone.compile()
+            module.network.neck.compile()
+        logger, tell = self.logger.of(stage_setup.name), partial(self._log, stage)
+        trainer = setup.settings.trainer(
+            stage, stage_setup.name, directory, logger, callbacks, self.config["seed"], tell
+        )
+        state, result = fit_stage(stage_setup.name, stage, module, data, trainer, self.config["seed"])
+        return network, state, result
+
+    def _module(self, stage_setup: StageSetup, network: Network) -> FERModule:
+        """Build what is trained: the network or, on a frozen backbone's embeddings, its neck and head alone."""
+        stage, settings = stage_setup.stage, self.setup.settings
+        cached = stage.frozen and stage.cached
+        epochs_before = sum(result.epochs for result in self.results)
+        return FERModule(
+            Network(nn.Identity(), network.neck, network.head) if cached else network,
+            self.setup.class_weights,
+            stage_setup.recipe,
             card=self.card,
-            frozen_backbone=backbone if cached else None,
-            channels_last=self.settings.channels_last and not cached,
+            frozen_backbone=network.backbone if cached else None,
+            channels_last=settings.channels_last and not cached,
             weights_from_epoch=self.config["class_weights"]["from_epoch"] - epochs_before,
         )
-        data = self._data(backbone, stage)
-        if self.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
-            network.backbone.compile()
-            network.neck.compile()
-        logger, tell = self.logger.of(name), partial(self._log, stage)
-        trainer = self.settings.trainer(stage, name, directory, logger, callbacks, self.config["seed"], tell)
-        state, result = fit_stage(name, stage, module, data, trainer, self.config["seed"])
-        return Network(backbone, network.neck, network.head), state, result
 
     def _log(self, stage: Stage, history: list[Epoch]) -> None:
         """Tell the logger of all epochs so far."""
         self.logger.epochs([*map(asdict, self.results), {"epochs": stage.epochs, "history": history}])
 
-    def _data(self, backbone: Backbone, stage: Stage) -> FaceDataModule:
+    def _data(self, stage_setup: StageSetup, backbone: Backbone) -> FaceDataModule:
         """What a stage is trained on: augmented pictures, a frozen backbone's views of them, or its embeddings."""
+        stage, views = stage_setup.stage, stage_setup.views
         if not stage.frozen:
             return self.setup.data
-        views = build.views(self.config, stage)
-        seen = self.setup.data.seen_by_a_frozen_backbone(views)
+        data = self.setup.data.seen_by_a_frozen_backbone(views)
         if not stage.cached:
-            return seen
+            return data
         numbers: list[int | None] = [None] if views is None else [*range(views.count)]
-        raw = [self._raw(backbone, "train", seen, number) for number in numbers]
-        parts = ("minival", "test") if seen.watch_test else ("minival",)
-        as_they_are = {part: [self._raw(backbone, part)] for part in parts}
-        return EmbeddingDataModule(seen, {"train": raw, **as_they_are})
+        training = [self._embeddings(backbone, "train", data, number) for number in numbers]
+        parts = ("minival", "test") if data.watch_test else ("minival",)
+        plain = {part: [self._embeddings(backbone, part)] for part in parts}
+        return EmbeddingDataModule(data, {"train": training, **plain})
 
-    def _raw(
+    def _embeddings(
         self, backbone: Backbone, part: str, data: FaceDataModule | None = None, view: int | None = None
     ) -> Tensor:
-        keep = state_hash(backbone) == self.setup.pretrained  # other runs will ask for these again
-        return backbone_embeddings(backbone, data or self.setup.data, part, self.setup.how, keep=keep, view=view)
+        setup = self.setup
+        data = data or setup.data
+        return backbone_embeddings(backbone, data, part, setup.how, weights=setup.shared_weights, view=view)
 
     def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
         """Embeddings (N, D) of the training part under the test transform, and labels (N,)."""
         assert isinstance(network.backbone, Backbone)
-        embeddings = through(network.neck, self._raw(network.backbone, "train"), self.setup.how)
+        embeddings = through(network.neck, self._embeddings(network.backbone, "train"), self.setup.how)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
 
-    def _imbalance(self) -> notices.Imbalance:
-        choices, draw, labels = self.config["choices"], self.setup.data.draw, self.setup.data.labels("train")
-        return notices.Imbalance(
+    def _tell_notices(self, stage: Stage, network: Network) -> None:
+        """Tell what a user should know before a stage is trained."""
+        setup, choices = self.setup, self.config["choices"]
+        self._notice(notices.about_the_head(network, stage))
+        if stage.loss != "configured":
+            return
+        labels, draw = setup.data.labels("train"), setup.data.draw
+        imbalance = notices.Imbalance(
             scheme=choices["class_weights"],
-            weights=self.weights,
+            weights=setup.class_weights,
             from_epoch=self.config["class_weights"]["from_epoch"],
-            epochs=sum(stage.epochs for _, stage in build.stages(self.config)),
+            epochs=sum(each.stage.epochs for each in setup.stages),
             sampler=choices["sampler"],
             shown=(shown(labels, draw, 0.0) + shown(labels, draw, 1.0)) / 2,
         )
+        self._notice(notices.about_the_imbalance(network.head, setup.stats, imbalance))
 
     def _notice(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -195,6 +208,7 @@ class Training:
 
 def _load_what_fits(network: Network, state: State) -> None:
     """Load the weights of the stage before: backbone, neck, and the classifier where shapes agree."""
-    own = network.state_dict()
-    given = {key.removeprefix("network."): value for key, value in state.items()}
-    network.load_state_dict({k: v for k, v in given.items() if k in own and v.shape == own[k].shape}, strict=False)
+    present = network.state_dict()
+    earlier = {key.removeprefix("network."): value for key, value in state.items()}
+    fitting = {k: v for k, v in earlier.items() if k in present and v.shape == present[k].shape}
+    network.load_state_dict(fitting, strict=False)

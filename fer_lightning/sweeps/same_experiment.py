@@ -20,8 +20,7 @@ from fer_lightning.config import identity
 from fer_lightning.config.instantiate import make
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.files import content_hash
-from fer_lightning.losses.center_term import CenterTermHead
-from fer_lightning.run.build_loss import class_weights, head
+from fer_lightning.run.build_loss import Loss, class_weights, head
 
 Config = dict[str, Any]
 Label = TypeVar("Label")
@@ -124,9 +123,9 @@ def _answers(asked: str) -> dict[str, Tensor]:
     centers = torch.randn(classes, _FEATURES, dtype=torch.float64, generator=draw)
     labels = torch.arange(classes).repeat(2)
     torch.default_generator.manual_seed(1)  # which the head draws from; seeding those of all devices takes longer
-    made = head({"loss": loss}, "configured" if loss else "softmax", _FEATURES, stats).double()
-    if isinstance(made, CenterTermHead):
-        made.init_centers(centers)
+    kind: Loss = "configured" if loss else "softmax"
+    made: Any = head({"loss": loss, "data": {}}, kind, _FEATURES, stats).double()
+    getattr(made, "init_centers", lambda _: None)(centers)
     found: dict[str, list[Tensor]] = {}
     for showing in embeddings:
         features = showing.clone().requires_grad_()
@@ -138,9 +137,8 @@ def _answers(asked: str) -> dict[str, Tensor]:
         for name, gradient in moved.items():
             if gradient is not None and gradient.any():
                 found.setdefault(name, []).append(gradient.detach().clone().flatten())
-        if isinstance(made, CenterTermHead):  # how centers move tells later showings apart
-            made.observe(features, labels, w)
-            made.step_centers()
+        for hook, given in (("observe", (features, labels, w)), ("after_step", ())):
+            getattr(made, hook, lambda *_: None)(*given)  # how centers move tells later showings apart
         made.zero_grad()
     return {name: torch.cat(gradients) for name, gradients in found.items()}
 

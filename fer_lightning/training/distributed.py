@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
 )
 from torch import Tensor, distributed
 
-from fer_lightning.core.errors import RunFailed, Stopped, in_words
+from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
 
 T = TypeVar("T")
 
@@ -42,7 +42,13 @@ def environment() -> ClusterEnvironment:
 
 
 def take_gpu() -> None:
-    """Let this rank's work be done on its own GPU of the machine."""
+    """Let this rank's work be done on its own GPU of the machine.
+
+    Raises:
+        UserError: there is no GPU.
+    """
+    if not torch.cuda.is_available():
+        raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -12,7 +12,6 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from fer_lightning.core.contracts import HeadOutput
-from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import keep_frozen_in_eval
@@ -123,8 +122,8 @@ class FERModule(LightningModule):
         embeddings = self.network.embed(images)
         output = self.network.head(embeddings, labels)
         loss = self._loss(output, labels)
-        if isinstance(self.network.head, CenterTermHead):
-            self.network.head.observe(embeddings, labels, self.class_weights)
+        if observe := getattr(self.network.head, "observe", None):
+            observe(embeddings, labels, self.class_weights)
         self._count(loss.detach(), output, labels)
         return {
             "loss": loss,
@@ -179,10 +178,10 @@ class FERModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """The optimizer's step, then the centers' own, then the running mean's."""
+        """Take the optimizer's step, then the head's own, then the running mean's."""
         super().optimizer_step(*args, **kwargs)
-        if isinstance(self.network.head, CenterTermHead):
-            self.network.head.step_centers()
+        if after_step := getattr(self.network.head, "after_step", None):
+            after_step()
         if self.averaged is not None:
             self.averaged.update_parameters(self.network)
 

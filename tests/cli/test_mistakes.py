@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from layouts import put_ferplus
 from runs import SMALL
 
 from fer_lightning.cli import main
@@ -79,7 +80,9 @@ def test_misspelt_key_in_a_sweep(mistake: Mistake) -> None:
 
 
 def test_a_loss_that_takes_no_soft_labels(mistake: Mistake, no_data: None) -> None:
-    line = mistake.run("data=ferplus", "data.soft_labels=true", "backbone=tiny", "loss=cluster")
+    put_ferplus(mistake.folder / "set")
+    words = ("data=ferplus", "data.root=set", "data.soft_labels=true", "backbone=tiny", "loss=cluster")
+    line = mistake.run(*words)
     assert "data.soft_labels=true: ClusterHead takes class indices only" in line
 
 

@@ -435,7 +435,7 @@ def test_an_own_schedule_moves_the_learning_rate(tmp_path: Path) -> None:
     config = compose(["schedule=mine", "optimizer.lr=0.4"], str(tmp_path / "conf"))
     check(config)
     assert config["schedule"]["_source_"]
-    (_, stage), *_ = build.stages(config)
+    stage, *_ = build.stages(config).values()
     parameters = Network(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     optimizer, schedule = build.recipe(config, stage).build(parameters, 11)
     rates = []
@@ -450,7 +450,7 @@ def test_an_own_schedule_that_fails_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine_other.py").write_text("def fails(progress):\n    return 1 / 0\n")
     write(tmp_path, "schedule", "_target_: mine_other.fails\nwarmup: 0.0\n")
     config = compose(["schedule=mine"], str(tmp_path / "conf"))
-    (_, stage), *_ = build.stages(config)
+    stage, *_ = build.stages(config).values()
     with pytest.raises(
         UserError, match=r"schedule: ZeroDivisionError: division by zero \(mine_other.py, line 2\)"
     ):

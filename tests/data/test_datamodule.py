@@ -36,7 +36,7 @@ from fer_lightning.models.neck import Identity
 from fer_lightning.models.network import Network
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import see
-from fer_lightning.run.set_up import RunSetup
+from fer_lightning.run.set_up import EvaluationSetup
 
 SIZE, SEEN, TRAIN, TEST = 40, 32, 30, 6
 CLASSES = ("happy", "fear")
@@ -314,8 +314,8 @@ def test_embeddings_are_kept_by_what_is_seen(
     monkeypatch.setenv("FER_CACHE", str(tmp_path))
     data = module(store)
     for _ in range(2):
-        plain = backbone_embeddings(backbone, data, "test", how, keep=True)
-        mirrored = backbone_embeddings(backbone, data, "test", how, keep=True, mirrored=True)
+        plain = backbone_embeddings(backbone, data, "test", how, weights="sums")
+        mirrored = backbone_embeddings(backbone, data, "test", how, weights="sums", mirrored=True)
     assert len([*(tmp_path / "embeddings").glob("*/*.npy")]) == 2
     (images,) = (images for images, _ in DataLoader(data.dataset("test"), batch_size=TEST, collate_fn=as_it_is))
     with torch.no_grad():
@@ -323,7 +323,7 @@ def test_embeddings_are_kept_by_what_is_seen(
         assert torch.allclose(mirrored, backbone(images.flip(3)), atol=1e-6)
     assert not torch.allclose(plain, mirrored, atol=1e-4)
     with pytest.raises(RuntimeError, match="size of tensor"):  # nothing was kept for another crop: it is computed
-        backbone_embeddings(backbone, module(store, crop=SEEN - 2), "test", how, keep=True)
+        backbone_embeddings(backbone, module(store, crop=SEEN - 2), "test", how, weights="sums")
 
 
 @pytest.mark.parametrize("flip_averaging", [False, True])
@@ -336,7 +336,7 @@ def test_a_loaded_model_gives_the_tested_numbers(
     network = Network(backbone, Identity(3), head)
     nn.init.normal_(head.classifier.weight, std=20.0)
     protocol = {"flip_averaging": flip_averaging}
-    tested = see(network, RunSetup({}, backbone, "", data, protocol, how), "test").logits.softmax(1).float()
+    tested = see(network, EvaluationSetup({}, data, protocol, how, None), "test").logits.softmax(1).float()
     model = Model(network, {"class_stats": {"names": CLASSES}, "protocol": protocol})
     images = torch.cat([images for images, _ in data.in_order("test")])
     with torch.no_grad():

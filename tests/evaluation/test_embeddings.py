@@ -14,7 +14,7 @@ from fer_lightning.config.compose import Composer
 from fer_lightning.data.samplers import Pick, Views
 from fer_lightning.evaluation import embeddings
 from fer_lightning.evaluation.embeddings import backbone_embeddings, embeddings_key
-from fer_lightning.models.forward_pass import Pass
+from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.set_up import RunSetup, set_up
@@ -118,7 +118,8 @@ def some() -> RunSetup:
 
 
 def key(made: RunSetup, part: str = "train", how: Pass | None = None, view: int | None = None, **more: Any) -> str:
-    return embeddings_key(made.backbone, made.data, part, how or made.how, view=view, **more)
+    weights = state_hash(made.backbone)
+    return embeddings_key(made.backbone, made.data, part, how or made.how, weights=weights, view=view, **more)
 
 
 def test_the_key_is_the_same_for_the_same(some: RunSetup) -> None:
@@ -153,10 +154,8 @@ def test_any_change_of_an_ingredient_is_another_key(some: RunSetup, monkeypatch:
         "transform": replace(plain, code="strong"),
     }.items():
         seen = some.data.seen_by_a_frozen_backbone(views)
-        keys[f"view: {name}"] = embeddings_key(some.backbone, seen, "train", some.how, view=0)
-    keys["other view"] = embeddings_key(
-        some.backbone, some.data.seen_by_a_frozen_backbone(plain), "train", some.how, view=1
-    )
+        keys[f"view: {name}"] = key(replace(some, data=seen), view=0)
+    keys["other view"] = key(replace(some, data=some.data.seen_by_a_frozen_backbone(plain)), view=1)
     norm = next(module for module in some.backbone.modules() if isinstance(module, nn.BatchNorm2d))
     norm.running_mean[0] += 1
     keys["buffer"] = key(some)
@@ -171,8 +170,8 @@ def test_the_transform_of_views_is_what_the_config_says() -> None:
     codes = set()
     for words in (["transform=paper"], ["transform=strong"], ["transform.rotate=11.0"]):
         config = COMPOSE([*FROZEN, "stage.feature_extraction.views=2", *words])
-        ((_, stage),) = build.stages(config)
-        views = build.views(config, stage)
+        (stage,) = build.stages(config).values()
+        views = build.views(config, stage, build.augmentation(config))
         assert views is not None
         codes.add(views.code)
     assert len(codes) == 3
@@ -182,12 +181,13 @@ def test_a_half_written_entry_is_computed_again(
     some: RunSetup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FER_CACHE", str(tmp_path))
-    expected = backbone_embeddings(some.backbone, some.data, "minival", some.how, keep=False)
+    expected = backbone_embeddings(some.backbone, some.data, "minival", some.how, weights=None)
     entry = tmp_path / "embeddings" / key(some, "minival")[:32]
     entry.mkdir(parents=True)
     (entry / "about.txt").write_text("half")
     (entry / ".embeddings.npy.x.partial").write_bytes(b"\x93NUMPY half")
     names = computed(monkeypatch)
-    found = [backbone_embeddings(some.backbone, some.data, "minival", some.how, keep=True) for _ in range(2)]
+    weights = state_hash(some.backbone)
+    found = [backbone_embeddings(some.backbone, some.data, "minival", some.how, weights=weights) for _ in range(2)]
     assert names == ["embedding minival"]
     assert all(torch.equal(one, expected) for one in found)

@@ -261,7 +261,7 @@ def test_running_centers_take_the_step_of_their_rule(name: str) -> None:
         ]
         before[k] += head.center_rate * (sum(pulls, torch.zeros(D)) / (1 + len(own)) - between[k])
     head.observe(x, y, WEIGHTS)
-    head.step_centers()
+    head.after_step()
     torch.testing.assert_close(head.centers, before, rtol=0, atol=1e-9)
 
 
@@ -281,7 +281,7 @@ def test_exact_centers_follow_the_gradient_of_the_weighted_mean_without_lambda(n
     )
     for part in (slice(0, 2), slice(2, 6)):  # two micro-batches of one step
         head.observe(x[part], y[part], WEIGHTS)
-    head.step_centers()
+    head.after_step()
     torch.testing.assert_close(head.centers, expected, rtol=0, atol=1e-9)
 
 
@@ -325,7 +325,7 @@ def test_it_is_usable_from_centers_at_zero(name: str, update: str) -> None:
         assert torch.isfinite(output.per_sample).all()
         numbers(output).backward()
         head.observe(x, y, WEIGHTS.float())
-        head.step_centers()
+        head.after_step()
         assert torch.isfinite(head.centers).all()
 
 
@@ -421,7 +421,7 @@ def test_island_centers_move_apart_where_running_ones_do_not() -> None:
             head = type(head)(2, stats)
         head.init_centers(means)
         head.observe(means, torch.tensor([0, 1]), torch.ones(2))
-        head.step_centers()
+        head.after_step()
         assert torch.equal(head.centers, means) != moves
         assert moves == (
             torch.cosine_similarity(*head.centers, dim=0) < torch.cosine_similarity(*means, dim=0) - 1e-6

@@ -166,7 +166,7 @@ def step(head: CenterTermHead, batches: list[tuple[Tensor, Tensor]], w: Tensor) 
     for x, y in batches:
         (weighted_mean(head, x, y, w) / len(batches)).backward()
         head.observe(x, y, w)
-    head.step_centers()
+    head.after_step()
 
 
 @pytest.mark.parametrize("labels", LABELS)
@@ -289,7 +289,7 @@ def test_centers_stay_in_forward_and_without_anything_observed(name: str, traini
     before = head.centers.detach().clone()
     head(x, y)
     head(x)
-    head.step_centers()
+    head.after_step()
     assert torch.equal(head.centers, before)
 
 

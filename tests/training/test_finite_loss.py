@@ -304,7 +304,7 @@ def test_all_ranks_end_and_the_one_with_the_sample_names_it(folder: Path, tmp_pa
 def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, trainer: str, late: int) -> None:
     monkeypatch.setattr(trainer_module, "Trainer", SimpleNamespace)
     config = compose([f"trainer={trainer}"])
-    name, stage = build.stages(config)[0]
+    name, stage = next(iter(build.stages(config).items()))
     made = build.trainer(config).trainer(stage, name, tmp_path, False, [], 0, lambda _: None)
     assert [each.late for each in made.callbacks if isinstance(each, FiniteLoss)] == [late]
 

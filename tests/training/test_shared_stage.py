@@ -81,7 +81,6 @@ def test_what_enters_the_first_stage_decides_whether_it_is_shared(
 def keys(request: pytest.FixtureRequest) -> dict[str, str]:
     """Of the first stage of a run, by what is different in it."""
     from fer_lightning.config.compose import compose
-    from fer_lightning.run import build
     from fer_lightning.run.set_up import set_up
     from fer_lightning.run.train_stages import Training
 
@@ -90,6 +89,6 @@ def keys(request: pytest.FixtureRequest) -> dict[str, str]:
     found = {}
     for word in words:
         config = compose([*WORDS, "stage.feature_extraction.epochs=3", word])
-        name, stage = build.stages(config)[0]
-        found[word] = Training(set_up(config), Path())._key(name, stage, 0)
+        setup = set_up(config)
+        found[word] = Training(setup, Path())._key(setup.stages[0])
     return found

@@ -1,4 +1,4 @@
-"""Where the centers are after every epoch."""
+"""What a head has to show of its centers after every epoch."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from fer_lightning.losses.center_statistics import center_drift
-from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.training.distributed import sum_over_ranks
 from fer_lightning.training.module import FERModule
 
 
 class CenterMonitor(Callback):
-    """Logs each center's drift and, for cluster loss, D_k by epoch.
+    """Log the head's ``epoch_scalars``, such as each center's drift, by class.
 
-    The class means it compares with are those of the epoch's augmented training batches, at no cost; the drift
-    in result.json is computed afterwards, in eval mode and without augmentation.
+    They are computed with the class means of the epoch's augmented training batches, at no cost; the drift in
+    result.json is computed after training, in eval mode and without augmentation.
 
     Args:
         names: class names.
@@ -45,11 +43,7 @@ class CenterMonitor(Callback):
         sums, self.sums = self.sums, None
         sum_over_ranks(sums)
         totals, counts = sums[:, :-1], sums[:, -1:]
-        head: Any = pl_module.network.head
-        centers = head.centers.detach().double()
-        drift = center_drift(centers, totals / counts.clamp(min=1), totals.sum(0) / counts.sum())
-        for k, name in enumerate(self.names):
-            pl_module.log(f"center_drift/{name}", drift[k].float())
-        if isinstance(head, ClusterHead):
-            for k, spread in enumerate(head.spread(centers)):
-                pl_module.log(f"center_spread/{self.names[k]}", spread.float())
+        scalars = pl_module.network.head.epoch_scalars(totals / counts.clamp(min=1), totals.sum(0) / counts.sum())
+        for scalar, by_class in scalars.items():
+            for name, value in zip(self.names, by_class, strict=True):
+                pl_module.log(f"{scalar}/{name}", value.float())
