@@ -13,7 +13,10 @@ Raise it when a mended fault changes numbers: runs from before and after are the
 refuses to show both. Results that say no version are of version 0.
 """
 
-ADDED_KEYS: dict[str, Any] = {}
+ADDED_KEYS: dict[str, Any] = {
+    "mixing": {"_target_": "fer_lightning.training.mixing.none"},
+    "choices.mixing": "none",
+}
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 
 A key with that value is no part of the identity, so that finished runs stay what they are.

@@ -28,6 +28,7 @@ from fer_lightning.models.forward_pass import fixed_hash
 from fer_lightning.run.build_loss import Loss, head
 from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.loggers.run_summary import about
+from fer_lightning.training.mixing import Mixing
 from fer_lightning.training.optimizers import Recipe
 from fer_lightning.training.schedules import over_steps
 from fer_lightning.training.stage import Stage
@@ -68,6 +69,12 @@ def augmentation(config: Config) -> Augmentation | None:
     """How training pictures are moved and altered; None: not at all."""
     made: Augmentation | None = make("transform", config["transform"])
     return made
+
+
+def mixing(config: Config) -> Mixing | None:
+    """Build what mixes the training pictures of a batch; None: nothing does."""
+    built: Mixing | None = make("mixing", config["mixing"])
+    return built
 
 
 def data(config: Config, faces: Store, draw: Draw, augment: Augmentation | None) -> FaceDataModule:

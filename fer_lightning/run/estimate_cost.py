@@ -45,7 +45,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     losses = [stage.loss for stage in stages.values()]
     neck, heads = build.neck_and_heads(config, losses, backbone.num_features, stats)
     for name, stage in stages.items():
-        if stage.frozen and stage.cached:
+        if stage.from_embeddings:
             seconds[name] = 0.0  # from embeddings next to nothing
             continue
         step = _step(Network(backbone, neck, heads[stage.loss]), stage, images, labels, how)

@@ -10,11 +10,18 @@ import numpy.typing as npt
 from torch import Tensor, nn
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
 from fer_lightning.training.stage import Stage
 
 NO_OP = 1.1
 """Class weights, or showings of a picture, change nothing where largest over smallest is less than this."""
+
+
+NO_MIXING = (
+    "mixing={mixing} does nothing in a stage that is trained from a frozen backbone's embeddings; "
+    "to mix there, too, say cached=false for it"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,25 @@ class Imbalance:
     def samples(self) -> bool:
         """Whether the sampler does."""
         return float(self.shown.max() / self.shown.min()) >= NO_OP
+
+
+def about_the_pictures(backbone: Backbone, side: int) -> Iterator[str]:
+    """Yield what it costs that the backbone resizes the pictures, where it does.
+
+    Args:
+        backbone: of the network.
+        side: of the pictures that it is given, in pixels.
+    """
+    size = backbone.spec.get("input_size")
+    if not size or size == [side, side]:
+        return
+    height, width = size
+    cost = height * width / side**2
+    yield (
+        f"the backbone resizes pictures of {side} x {side} pixels to {height} x {width}, as {backbone.name} was "
+        f"trained: about {cost:.2g} times the computation; backbone.input_size={side} takes them as they are, "
+        "where the network can"
+    )
 
 
 def about_the_head(network: Network, stage: Stage) -> Iterator[str]:

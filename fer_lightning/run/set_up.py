@@ -25,6 +25,7 @@ from fer_lightning.models.freeze import freeze
 from fer_lightning.run import build, build_loss
 from fer_lightning.run.build_loss import Loss
 from fer_lightning.training import distributed
+from fer_lightning.training.mixing import Mixing
 from fer_lightning.training.optimizers import Recipe
 from fer_lightning.training.stage import Stage
 from fer_lightning.training.trainer import TrainerSettings
@@ -85,6 +86,7 @@ class RunSetup(EvaluationSetup):
         neck: as every stage without an earlier one starts with.
         heads: by what a stage says of its loss, likewise.
         class_weights: w (C,).
+        mixing: of training pictures; None: they are not mixed.
     """
 
     settings: TrainerSettings
@@ -93,6 +95,7 @@ class RunSetup(EvaluationSetup):
     neck: nn.Module
     heads: dict[Loss, nn.Module]
     class_weights: Tensor
+    mixing: Mixing | None
 
 
 def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
@@ -109,7 +112,7 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
     torch.set_num_threads(settings.threads)
     if to_train and settings.device == "cuda":
         distributed.take_gpu()
-    draw, augment = build.sampler(config), build.augmentation(config)
+    draw, augment, mixing = build.sampler(config), build.augmentation(config), build.mixing(config)
     stages = [
         StageSetup(name, stage, build.recipe(config, stage), build.views(config, stage, augment))
         for name, stage in build.stages(config).items()
@@ -131,11 +134,13 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
     except ValueError as error:
         raise UserError(str(error)) from error
     neck, heads, weights = _neck_heads_and_weights(config, stages, backbone, data.class_stats)
+    if mixing:
+        _refuse_hard_labels(config, stages, heads)
     backbone.complete()
     protocol = build.protocol(config, store, minival_hash(data), backbone)
     how = Pass(settings.device, settings.precision, settings.channels_last)
     shared = state_hash(how.place(backbone)) if to_train else None
-    return RunSetup(config, data, protocol, how, shared, settings, stages, backbone, neck, heads, weights)
+    return RunSetup(config, data, protocol, how, shared, settings, stages, backbone, neck, heads, weights, mixing)
 
 
 def _neck_heads_and_weights(
@@ -144,6 +149,18 @@ def _neck_heads_and_weights(
     losses = [setup.stage.loss for setup in stages]
     neck, heads = build.neck_and_heads(config, losses, backbone.num_features, stats)
     return neck, heads, build_loss.class_weights(config, stats)
+
+
+def _refuse_hard_labels(
+    config: dict[str, Any], stages: Sequence[StageSetup], heads: dict[Loss, nn.Module]
+) -> None:
+    for setup in stages:
+        head = heads[setup.stage.loss]
+        if not setup.stage.from_embeddings and not getattr(head, "soft_labels", False):
+            raise UserError(
+                f"mixing={config['choices']['mixing']}: {type(head).__name__} takes class indices, and mixed "
+                "pictures have soft labels; choose mixing=none, or a loss such as softmax or balanced_softmax"
+            )
 
 
 def minival_hash(data: FaceDataModule) -> str:

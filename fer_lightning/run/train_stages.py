@@ -107,6 +107,8 @@ class Training:
         config = {key: value for key, value in self.config.items() if key not in ("stage", "choices")}
         if stage_setup.stage.loss == "softmax":
             del config["loss"]
+        if stage_setup.stage.from_embeddings:
+            del config["mixing"]
         until = self.setup.stages.index(stage_setup) + 1
         stages = [asdict(setup.stage) for setup in self.setup.stages[:until]]
         version = versions.versions()
@@ -139,16 +141,16 @@ class Training:
     def _module(self, stage_setup: StageSetup, network: Network) -> FERModule:
         """Build what is trained: the network or, on a frozen backbone's embeddings, its neck and head alone."""
         stage, settings = stage_setup.stage, self.setup.settings
-        cached = stage.frozen and stage.cached
         epochs_before = sum(result.epochs for result in self.results)
         return FERModule(
-            Network(nn.Identity(), network.neck, network.head) if cached else network,
+            Network(nn.Identity(), network.neck, network.head) if stage.from_embeddings else network,
             self.setup.class_weights,
             stage_setup.recipe,
             card=self.card,
-            frozen_backbone=network.backbone if cached else None,
-            channels_last=settings.channels_last and not cached,
+            frozen_backbone=network.backbone if stage.from_embeddings else None,
+            channels_last=settings.channels_last and not stage.from_embeddings,
             weights_from_epoch=self.config["class_weights"]["from_epoch"] - epochs_before,
+            mixing=None if stage.from_embeddings else self.setup.mixing,
         )
 
     def _log(self, stage: Stage, history: list[Epoch]) -> None:
@@ -185,6 +187,9 @@ class Training:
     def _tell_notices(self, stage: Stage, network: Network) -> None:
         """Tell what a user should know before a stage is trained."""
         setup, choices = self.setup, self.config["choices"]
+        self._notice(notices.about_the_pictures(network.backbone, setup.data.side))
+        if setup.mixing and stage.from_embeddings:
+            self._notice([notices.NO_MIXING.format(mixing=choices["mixing"])])
         self._notice(notices.about_the_head(network, stage))
         if stage.loss != "configured":
             return

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
@@ -16,6 +17,7 @@ from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import keep_frozen_in_eval
 from fer_lightning.models.network import Network
+from fer_lightning.training.mixing import Mixing
 from fer_lightning.training.optimizers import Recipe
 
 MONITOR = "minival/macro_recall"
@@ -34,6 +36,7 @@ class FERModule(LightningModule):
         frozen_backbone: the one whose cached embeddings the network is fed with; checkpoints carry it along.
         weights_from_epoch: before that epoch of this stage all weights are one: deferred re-weighting (Cao et al.,
             NeurIPS 2019).
+        mixing: what training pictures and labels go through before the backbone; None: nothing.
     """
 
     class_weights: Tensor
@@ -49,10 +52,12 @@ class FERModule(LightningModule):
         channels_last: bool = False,
         frozen_backbone: Backbone | None = None,
         weights_from_epoch: int = 0,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.weights_from_epoch = weights_from_epoch
+        self.mixing = mixing
         self.register_buffer("full_class_weights", class_weights, persistent=False)
         self.register_buffer("class_weights", class_weights.clone())
         self.recipe = recipe
@@ -118,7 +123,7 @@ class FERModule(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Any]:
         """The loss of a batch, and for whoever watches: its embeddings, labels, per_sample, terms and penalty."""
-        images, labels = batch
+        images, labels = batch if self.mixing is None else self._mixed(*batch, self.mixing)
         embeddings = self.network.embed(images)
         output = self.network.head(embeddings, labels)
         loss = self._loss(output, labels)
@@ -133,6 +138,12 @@ class FERModule(LightningModule):
             "terms": {name: term.detach() for name, term in output.terms.items()},
             "penalty": torch.as_tensor(output.penalty).detach(),
         }
+
+    def _mixed(self, images: Tensor, labels: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor]:
+        """Mixed pictures in the type that the backbone takes, and their soft labels (N, C)."""
+        one_hot = functional.one_hot(labels, len(self.class_weights)) if labels.ndim == 1 else labels
+        mixed, targets = mixing(images.float(), one_hot.to(self.class_weights.dtype))
+        return mixed.round().to(images.dtype), targets
 
     @torch.no_grad()
     def _count(self, loss: Tensor, output: HeadOutput, labels: Tensor) -> None:

@@ -56,6 +56,11 @@ class Stage:
         """Whether nothing of the backbone is trained."""
         return self.freeze == "all"
 
+    @property
+    def from_embeddings(self) -> bool:
+        """Whether it is trained from the embeddings of a frozen backbone, and not through it."""
+        return self.frozen and self.cached
+
 
 @dataclass(frozen=True)
 class StageResult:

@@ -16,9 +16,10 @@ from fer_lightning.losses.cluster import ClusterHead
 from fer_lightning.losses.island import IslandHead
 from fer_lightning.losses.ldam import LDAMHead
 from fer_lightning.losses.softmax import SoftmaxHead
+from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import Identity, LinearPReLU
 from fer_lightning.models.network import Network
-from fer_lightning.run.notices import Imbalance, about_the_head, about_the_imbalance
+from fer_lightning.run.notices import Imbalance, about_the_head, about_the_imbalance, about_the_pictures
 from fer_lightning.training import class_weights
 from fer_lightning.training.stage import Stage
 
@@ -128,3 +129,17 @@ def test_correcting_twice_is_a_notice(how: dict[str, Any], names: tuple[str, str
 def test_weights_that_do_nothing_do_not_correct() -> None:
     texts = imbalance("effective_number", beta=0.999, head=BalancedSoftmaxHead)
     assert not any("more than once" in text for text in texts)
+
+
+@pytest.mark.parametrize(("input_size", "side", "cost"), [(224, 112, "4"), ([96, 48], 96, "0.5")])
+def test_pictures_that_the_backbone_resizes_are_a_notice(input_size: Any, side: int, cost: str) -> None:
+    backbone = TimmBackbone("test_resnet", mean=[0.5] * 3, std=[0.5] * 3, input_size=input_size)
+    (text,) = about_the_pictures(backbone, side)
+    assert f"about {cost} times the computation" in text
+    assert f"backbone.input_size={side}" in text
+
+
+@pytest.mark.parametrize("input_size", [None, 112])
+def test_pictures_that_are_taken_as_they_are_need_no_notice(input_size: int | None) -> None:
+    backbone = TimmBackbone("test_resnet", mean=[0.5] * 3, std=[0.5] * 3, input_size=input_size)
+    assert list(about_the_pictures(backbone, 112)) == []

@@ -62,7 +62,9 @@ def test_everything_is_built_once_in_a_run_of_two_stages(
     built.clear()
     Training(set_up(config), tmp_path).run()
     assert built == {
-        **dict.fromkeys(("data", "transform", "backbone", "neck", "loss", "class_weights", "trainer"), 1),
+        **dict.fromkeys(
+            ("data", "transform", "mixing", "backbone", "neck", "loss", "class_weights", "trainer"), 1
+        ),
         **{"stage.feature_extraction": 1, "stage.fine_tuning": 1},
         **{"SoftmaxHead": 1, "ClusterHead": 1, "hash": 1},
     }
