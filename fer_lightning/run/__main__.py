@@ -113,7 +113,7 @@ def _run(options: argparse.Namespace) -> None:
         elif trainer["nodes"] > 1:
             raise UserError(
                 f"trainer.nodes={trainer['nodes']}: start the ranks with torchrun or srun, "
-                "see experiments/README.md, Many runs"
+                "see fer_lightning/sweeps/README.md"
             )
         else:
             start_ranks.start(work, trainer["devices"])
