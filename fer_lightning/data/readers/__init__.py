@@ -1,1 +1,1 @@
-"""One data set a file; each reads annotations and returns a Manifest."""
+"""Readers: one data set per file; each reads the annotations and returns a Manifest."""

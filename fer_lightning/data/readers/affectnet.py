@@ -1,8 +1,9 @@
-"""AffectNet's old release: training.csv and validation.csv beside a tree of pictures; its automatic part."""
+"""AffectNet's first release: training.csv and validation.csv beside a tree of pictures; its automatic part."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,33 +11,24 @@ import pyarrow.compute as pc
 
 from fer_lightning.core.emotions import AFFECTNET_CODES
 from fer_lightning.core.errors import UserError
+from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.common import (
     OUTSIDE,
     chosen_classes,
-    count_by_split,
     header,
+    keep_classes,
     read_csv,
-    require_columns,
+    set_aside,
     unique_ids,
 )
-from fer_lightning.data.readers.layouts import Layout, holdings, is_file
+from fer_lightning.data.readers.layouts import Layout, holdings, is_file, require_folder
 
-COLUMNS = (
-    "subDirectory_filePath",
-    "face_x",
-    "face_y",
-    "face_width",
-    "face_height",
-    "facial_landmarks",
-    "expression",
-    "valence",
-    "arousal",
-)
-"""The columns of both files, in the order they have where the header line is missing."""
-
-PATH, X, Y, WIDTH, HEIGHT, EXPRESSION, VALENCE, AROUSAL = (c for c in COLUMNS if c != "facial_landmarks")
-NEEDED = (PATH, X, Y, WIDTH, HEIGHT, EXPRESSION)
+PATH, EXPRESSION, FEELINGS = "subDirectory_filePath", "expression", ("valence", "arousal")
+BOX = {"x": "face_x", "y": "face_y", "width": "face_width", "height": "face_height"}
+NEEDED = (PATH, *BOX.values(), EXPRESSION)
+COLUMNS = (PATH, *BOX.values(), "facial_landmarks", EXPRESSION, *FEELINGS)
+"""Columns of both files, in the order they have where the header line is missing."""
 
 CSV_FOLDERS = (
     "Manually_Annotated_file_lists",
@@ -63,11 +55,18 @@ WHOLE_NUMBER = r"^[+-]?\d{1,7}(\.\d*)?$"
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$"
 
 
-def _holds(folder: Path) -> bool:
-    return _csv_file(folder, CSV_FOLDERS, CSV_NAMES["train"]) is not None
+def _csv_file(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
+    """Return the first of the possible CSV files that exists."""
+    paths = (f"{subfolder}/{name}" for subfolder in folders for name in names)
+    return next((folder / path for path in paths if is_file(folder, path)), None)
 
 
-LAYOUT = Layout("affectnet", "AffectNet", "training.csv", _holds)
+LAYOUT = Layout(
+    "affectnet",
+    "AffectNet",
+    "training.csv",
+    lambda folder: _csv_file(folder, CSV_FOLDERS, CSV_NAMES["train"]) is not None,
+)
 
 
 def read(
@@ -75,55 +74,46 @@ def read(
     classes: Sequence[str] | None,
     *,
     automatic: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Read AffectNet as it was first published (Mollahosseini et al. 2017, the CSV release).
 
     No picture is opened. The crop of a row is ``picture[y : y + height, x : x + width]``.
 
     Args:
-        root: the folder that was unpacked; where CSV files and pictures lie below it is found out.
-        classes: names of the classes to keep, in the classifier's order; other labels are counted. None: the
-            emotions that the set has.
-        automatic: train on the automatically annotated part, too. Paths are then relative to ``root``, and it is
-            the root that links must not lead out of.
-        progress: called with (files read, files).
+        root: the unpacked folder; CSV files and pictures may lie in it in several ways.
+        classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
+            every emotion that the data set has.
+        automatic: whether to train on the automatically annotated part, too. Paths are then relative to ``root``,
+            and links must not lead out of ``root``.
+        progress: callback that receives (files read, files).
+
+    Returns:
+        The manifest, with valence and arousal where they were rated.
 
     Raises:
-        UserError: no root, no CSV file, no picture folder, a needed column is missing, an unknown class.
+        UserError: no root, no CSV file, no picture folder, a column is missing, or an unknown class.
     """
     classes = chosen_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
-    folder = LAYOUT.existing(root)
+    folder = require_folder(LAYOUT.title, root, LAYOUT.sign)
     files = [(split, _find_csv(folder, CSV_FOLDERS, names)) for split, names in CSV_NAMES.items()]
     if automatic:
         files.append(("train", _find_csv(folder, AUTOMATIC_FOLDERS, AUTOMATIC_NAMES)))
     faults: list[Fault] = []
     tables = []
-    for done, (split, file) in enumerate(files, start=1):
+    for split, file in with_progress(files, progress):
         table = _read_csv(file, faults)
         tables.append(table.append_column("split", pa.array([split] * len(table), pa.string())))
-        if progress:
-            progress(done, len(files))
     pictures = _find_pictures(folder, PICTURE_FOLDERS, [table[PATH] for table in tables[:2]])
     if automatic:
-        below = _find_pictures(folder, AUTOMATIC_PICTURE_FOLDERS, [tables[2][PATH]])
-        tables = [*(_below(pictures, folder, table) for table in tables[:2]), _below(below, folder, tables[2])]
+        automatic_pictures = _find_pictures(folder, AUTOMATIC_PICTURE_FOLDERS, [tables[2][PATH]])
+        folders = (pictures, pictures, automatic_pictures)
+        tables = [_relative_to(folder, below, table) for below, table in zip(folders, tables, strict=True)]
+        pictures = folder
     table = pa.concat_tables(tables)
     table = table.append_column("id", unique_ids(table[PATH]))
-    rows, skipped = _judge(table, classes, faults)
-    return Manifest(
-        name="affectnet",
-        root=folder if automatic else pictures,
-        rows=rows,
-        classes=classes,
-        skipped=skipped,
-        faults=tuple(faults),
-    )
-
-
-def _csv_file(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
-    places = (f"{sub}/{name}" for sub in folders for name in names)
-    return next((folder / place for place in places if is_file(folder, place)), None)
+    rows, skipped = _sound_rows(table, classes, faults)
+    return Manifest("affectnet", pictures, rows, classes, skipped, tuple(faults))
 
 
 def _find_csv(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
@@ -135,94 +125,61 @@ def _find_csv(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Pat
 
 
 def _find_pictures(folder: Path, variants: Sequence[str], paths: Sequence[pa.ChunkedArray]) -> Path:
-    """The variant in which one of the first pictures lies; else the first variant that is there at all."""
-    there = [folder / sub for sub in variants if (folder / sub).is_dir()]
-    if not there:
+    """Return the variant that contains one of the first pictures, else the first variant that exists."""
+    existing = [folder / variant for variant in variants if (folder / variant).is_dir()]
+    if not existing:
         raise UserError(f"AffectNet: no folder {variants[1]} in {folder}; {holdings(folder)}")
     first = [path for column in paths for path in column.slice(0, 20).to_pylist()]
-    holding = (place for place in there if any(path and is_file(place, path) for path in first))
-    return next(holding, there[0])
+    matches = (pictures for pictures in existing if any(path and is_file(pictures, path) for path in first))
+    return next(matches, existing[0])
 
 
-def _below(pictures: Path, root: Path, table: pa.Table) -> pa.Table:
-    """The table with paths relative to the root; those that may lead out of ``pictures`` stay as they are."""
+def _relative_to(root: Path, pictures: Path, table: pa.Table) -> pa.Table:
+    """Return the table with paths relative to the root; paths that may lead out of ``pictures`` do not change."""
     longer = pc.binary_join_element_wise(pictures.relative_to(root).as_posix(), table[PATH], "/")
-    stays = pc.or_(pc.equal(table[PATH], ""), pc.match_substring_regex(table[PATH], OUTSIDE))
-    return table.set_column(table.schema.get_field_index(PATH), PATH, pc.if_else(stays, table[PATH], longer))
+    unchanged = pc.or_(pc.equal(table[PATH], ""), pc.match_substring_regex(table[PATH], OUTSIDE))
+    paths = pc.if_else(unchanged, table[PATH], longer)
+    return table.set_column(table.schema.get_field_index(PATH), PATH, paths)
 
 
 def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
-    """The columns of one file as text; lines with too few or too many cells become faults."""
+    """Read the columns of one file as text; lines with too few or too many cells become faults."""
     names = header(file)
-    headed = "/" not in names[0]  # else it is a picture's path already
-    if headed:
-        require_columns(file, names, NEEDED)
-    else:
-        names = list(COLUMNS)
-    wanted = [*NEEDED, *(name for name in (VALENCE, AROUSAL) if name in names)]
-    table = read_csv(file, names, wanted, faults, skip=int(headed))
+    names = None if "/" in names[0] else names  # a picture's path: there is no header line
+    rated = [name for name in FEELINGS if names is None or name in names]
+    table = read_csv(file, [*NEEDED, *rated], faults, COLUMNS if names is None else None)
     if len(table) == 0:
         raise UserError(f"{file} has no row that can be read; AffectNet's has {len(COLUMNS)} cells a line")
-    for name in (VALENCE, AROUSAL):
-        if name not in wanted:
+    for name in FEELINGS:
+        if name not in rated:
             table = table.append_column(name, pa.nulls(len(table), pa.string()))
-    return table.select([*NEEDED, VALENCE, AROUSAL])
+    return table.select([*NEEDED, *FEELINGS])
 
 
-def _judge(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tuple[pa.Table, LeftOut]:
-    """Rows of the classes, and how many others there are by split and label; what is wrong goes to ``faults``."""
+def _sound_rows(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tuple[pa.Table, LeftOut]:
+    """Return the usable rows of the classes, and the number of rows of other labels by split and label."""
     names = pa.array(list(AFFECTNET_CODES.values()))
     codes = pa.array([str(code) for code in AFFECTNET_CODES])
-    label = names.take(pc.index_in(pc.utf8_trim_whitespace(table[EXPRESSION]), codes))
-    table = table.append_column("label", label)
-    for name in (X, Y, WIDTH, HEIGHT):
-        pixels = _numbers(table[name], WHOLE_NUMBER).cast(pa.int32(), safe=False)
-        table = table.append_column(f"{name} in pixels", pixels)
-
-    table = _set_aside(table, pc.is_null(label), "unknown_label", (EXPRESSION,), faults)
-    wanted = pc.is_in(table["label"], pa.array(list(classes), pa.string()))
-    left_out = count_by_split(table.filter(pc.invert(wanted)))
-    table = table.filter(wanted)
-    table = _set_aside(table, pc.equal(table[PATH], ""), "no_path", (EXPRESSION,), faults)
-    outside = pc.match_substring_regex(table[PATH], OUTSIDE)
-    table = _set_aside(table, outside, "outside_root", (PATH,), faults)
-    x, y, width, height = (table[f"{name} in pixels"] for name in (X, Y, WIDTH, HEIGHT))
-    sound = pc.and_(pc.and_(pc.is_valid(x), pc.is_valid(y)), pc.and_(pc.greater(width, 0), pc.greater(height, 0)))
-    unusable = pc.invert(pc.fill_null(sound, False))
-    table = _set_aside(table, unusable, "unusable_box", (X, Y, WIDTH, HEIGHT), faults)
-    return _rows(table), left_out
-
-
-def _set_aside(
-    table: pa.Table, wrong: pa.ChunkedArray, kind: str, shown: Sequence[str], faults: list[Fault]
-) -> pa.Table:
-    """The table without the ``wrong`` rows; each of them becomes a fault that shows some of its cells."""
-    for row in table.filter(wrong).select(["id", *shown]).to_pylist():
-        detail = ", ".join(f"{name} {row[name] or 'empty'}" for name in shown)
-        faults.append(Fault(kind, row["id"], detail))
-    return table.filter(pc.invert(wrong))
-
-
-def _rows(table: pa.Table) -> pa.Table:
-    feeling = {name: _numbers(table[name], NUMBER) for name in (VALENCE, AROUSAL)}
-    known = {name: pc.less_equal(pc.abs(values), 1.0) for name, values in feeling.items()}  # -2: not rated
-    return make_rows(
-        {
-            "id": table["id"],
-            "path": table[PATH],
-            "label": table["label"],
-            "split": table["split"],
-            "x": table[f"{X} in pixels"],
-            "y": table[f"{Y} in pixels"],
-            "width": table[f"{WIDTH} in pixels"],
-            "height": table[f"{HEIGHT} in pixels"],
-            "valence": pc.if_else(known[VALENCE], feeling[VALENCE], None),
-            "arousal": pc.if_else(known[AROUSAL], feeling[AROUSAL], None),
-        }
+    table = table.append_column(
+        "label", names.take(pc.index_in(pc.utf8_trim_whitespace(table[EXPRESSION]), codes))
     )
+    for name, column in BOX.items():
+        table = table.append_column(name, _numbers(table[column], WHOLE_NUMBER).cast(pa.int32(), safe=False))
+    table = set_aside(table, pc.is_null(table["label"]), "unknown_label", (EXPRESSION,), faults)
+    table, left_out = keep_classes(table, classes)
+    table = set_aside(table, pc.equal(table[PATH], ""), "no_path", (EXPRESSION,), faults)
+    table = set_aside(table, pc.match_substring_regex(table[PATH], OUTSIDE), "outside_root", (PATH,), faults)
+    positions = [pc.is_valid(table[name]) for name in ("x", "y")]
+    box = reduce(pc.and_, [*positions, *(pc.greater(table[name], 0) for name in ("width", "height"))])
+    table = set_aside(table, pc.invert(pc.fill_null(box, False)), "unusable_box", tuple(BOX.values()), faults)
+    columns = {name: table[name] for name in ("id", "label", "split", *BOX)}
+    for name in FEELINGS:
+        values = _numbers(table[name], NUMBER)
+        columns[name] = pc.if_else(pc.less_equal(pc.abs(values), 1.0), values, None)  # -2 stands for not rated
+    return make_rows({"path": table[PATH], **columns}), left_out
 
 
 def _numbers(texts: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
-    """Texts as float64; null where one does not match the pattern ("NULL", "", ...)."""
+    """Return texts as float64; null where one does not match the pattern ("NULL", "", ...)."""
     trimmed = pc.utf8_trim_whitespace(texts)
     return pc.if_else(pc.match_substring_regex(trimmed, pattern), trimmed, None).cast(pa.float64())

@@ -1,14 +1,16 @@
-"""Whatever lies in a folder, where it is one of the layouts that the other readers know."""
+"""The reader that recognises which of the other readers' layouts a folder has."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import cast
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.readers import affectnet, affectnet_2021, fer2013, ferplus, folder, parquet, rafdb, yolo
-from fer_lightning.data.readers.layouts import existing, holdings, recognised
+from fer_lightning.data.readers.layouts import holdings, matching_layouts, require_folder
 
 MODULES = (affectnet, affectnet_2021, fer2013, ferplus, rafdb, yolo, parquet, folder)
 LAYOUTS = {module.LAYOUT: module for module in MODULES}
@@ -16,31 +18,25 @@ LAYOUTS = {module.LAYOUT: module for module in MODULES}
 log = logging.getLogger(__name__)
 
 
-def read(
-    root: str | None,
-    classes: Sequence[str] | None,
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> Manifest:
-    """Find out by a look at a few names which layout a folder has, say so, and read it.
+def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+    """Recognise a folder's layout from a few names, log it, and read the data set.
 
     Args:
-        root: the folder, or the one above it.
-        classes: names of the classes to keep, in the classifier's order. None: the emotions that the set has.
-        progress: see the reader.
+        root: the data set's folder, or its parent.
+        classes: class names to keep, in the classifier's order. None keeps every emotion that the data set has.
+        progress: see the reader of the layout.
 
     Raises:
-        UserError: no root, no known layout, or two of them; else see the reader.
+        UserError: no root, no known layout, or several of them; see also the reader of the layout.
     """
-    top = existing("data=auto", root, "the data set")
-    found = recognised(top, list(LAYOUTS))
-    if not found:
+    top = require_folder("data=auto", root, "the data set")
+    matches = matching_layouts(top, list(LAYOUTS))
+    if not matches:
         known = "; ".join(f"{layout.option} ({layout.sign})" for layout in LAYOUTS)
         raise UserError(f"data=auto: {top} has no known layout; {holdings(top)}; known are {known}")
-    if len(found) > 1:
-        several = " and ".join(f"{layout.option} in {place}" for layout, place in found)
+    if len(matches) > 1:
+        several = " and ".join(f"{layout.option} in {path}" for layout, path in matches)
         raise UserError(f"data=auto: there is {several}; choose with data=... and data.root=...")
-    layout, place = found[0]
-    log.info("data=auto: %s is read as data=%s", place, layout.option)
-    reader: Callable[..., Manifest] = LAYOUTS[layout].read
-    return reader(str(place), classes, progress=progress)
+    layout, path = matches[0]
+    log.info("data=auto: %s is read as data=%s", path, layout.option)
+    return cast(Manifest, LAYOUTS[layout].read(str(path), classes, progress=progress))

@@ -1,11 +1,10 @@
-"""What readers share: names of labels and splits, CSV files, pictures inside files, rows into a manifest."""
+"""What readers share: names of labels and splits, CSV files, and the way from rows to a manifest."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -18,151 +17,184 @@ from pyarrow import csv
 
 from fer_lightning.core.emotions import EMOTIONS, known_name
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.counting import occurrences
-from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
+from fer_lightning.data.counting import Progress, occurrences
+from fer_lightning.data.manifest import SCHEMA, Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.layouts import Layout
 
 T = TypeVar("T")
 R = TypeVar("R")
-Progress = Callable[[int, int], None]
 
 OUTSIDE = r"(^|[/\\])\.\.([/\\]|$)|^[/\\]|^[A-Za-z]:"
-"""Matches a path that may leave the folder it is relative to."""
+"""Pattern of a path that may leave the folder it is relative to."""
 
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation", "publictest"),
     "test": ("test", "testing", "privatetest"),
 }
-"""Our names of splits, and what data sets call them."""
+"""Names of the splits, and what data sets call them."""
 
-THREADS = 16  # small files are waited for, not worked on
-TOGETHER = 512
+THREADS = 16  # reading small files is waiting, not computing
+ITEMS_AT_ONCE = 512
 
 
 class Row(NamedTuple):
-    """A face that a reader found, with its label as a class's name."""
+    """A face from a data set's annotations; the fields are columns of ``manifest.SCHEMA``."""
 
     path: str
     label: str
-    split: str  # train, val or test
-    box: tuple[int, int, int, int] | None = None
+    split: str
+    x: int | None = None
+    y: int | None = None
+    width: int | None = None
+    height: int | None = None
     valence: float | None = None
     arousal: float | None = None
 
 
 def split_of(name: str) -> str | None:
-    """train, val or test, by a word in a file's or folder's name; None: it has no such word."""
+    """Return "train", "val" or "test" by a word in the name of a file or folder, or None without such a word."""
     words = re.split(r"[^a-z]+", name.lower())
     return next((split for split, known in SPLITS.items() if any(word in known for word in words)), None)
 
 
 def split_folders(names: Iterable[str]) -> dict[str, str]:
-    """Which of some folders is which split's, by its whole name."""
+    """Return the folder of each split, matching whole names in any case of letters."""
     lower = {name.lower(): name for name in names}
     return {split: lower[word] for split, words in SPLITS.items() for word in reversed(words) if word in lower}
 
 
 def our_names(title: str, names: Iterable[str], classes: Sequence[str] | None) -> dict[str, str]:
-    """Our name for each label that a data set has.
+    """Return the class name for each label of a data set.
+
+    Args:
+        title: name of the data set in messages.
+        names: labels of the data set.
+        classes: class names that the user added to the known ones.
 
     Raises:
-        UserError: one is unknown.
+        UserError: a label is unknown.
     """
-    found = {name: known_name(name, classes or ()) for name in names}
-    told = ", ".join(sorted(found)) or "none"
-    if unknown := sorted(name for name, ours in found.items() if ours is None):
+    translations = {name: known_name(name, classes or ()) for name in sorted(names)}
+    if unknown := [name for name, translation in translations.items() if translation is None]:
         raise UserError(
-            f"{title}: unknown label {unknown[0]!r} among: {told}; known are {', '.join(EMOTIONS)}, their "
-            "usual synonyms, and what data.classes names"
+            f"{title}: unknown label {unknown[0]!r} among: {', '.join(translations)}; known are "
+            f"{', '.join(EMOTIONS)}, their usual synonyms, and what data.classes names"
         )
-    return {name: ours for name, ours in found.items() if ours}
+    return {name: translation for name, translation in translations.items() if translation}
 
 
 def chosen_classes(title: str, classes: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
-    """The classes; where none are named, all emotions among the labels that a data set knows.
+    """Return the classes to read: those that the user names, else all emotions that the data set has.
+
+    Args:
+        title: name of the data set in messages.
+        classes: class names that the user asks for.
+        known: labels of the data set.
 
     Raises:
-        UserError: one of them is none of those labels.
+        UserError: the data set has no such label.
     """
     if classes is None:
         return tuple(name for name in EMOTIONS if name in known)
     if lacking := [name for name in classes if name not in known]:
-        there = ", ".join(dict.fromkeys(known))
-        raise UserError(f"{title} has no class {lacking[0]!r}; it has: {there}; say data.classes=[...] without it")
+        labels = ", ".join(dict.fromkeys(known))
+        raise UserError(
+            f"{title} has no class {lacking[0]!r}; it has: {labels}; say data.classes=[...] without it"
+        )
     return tuple(classes)
 
 
-def manifest(
+def build_manifest(
     layout: Layout,
     root: Path,
-    rows: Sequence[Row],
+    items: Iterable[Row | Fault],
     classes: Sequence[str],
-    faults: Sequence[Fault],
+    faults: list[Fault],
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None,
 ) -> Manifest:
-    """The rows whose label is among the classes; the others are counted.
+    """Build the manifest of the rows whose label is among the classes; count the other rows.
+
+    Args:
+        layout: the data set's layout, which gives the manifest its name.
+        root: folder that paths are relative to.
+        items: rows, and faults in place of those that cannot be used.
+        classes: class names in the classifier's order.
+        faults: receives the faults among ``items``; may hold earlier ones.
+        embedded: see ``Manifest``.
 
     Raises:
         UserError: no row is left.
     """
-    kept = [row for row in rows if row.label in classes]
-    if not kept:
-        wrong = f"; {len(faults)} were set aside, the first: {faults[0]}" if faults else ""
-        raise UserError(f"{layout.title}: no picture of {', '.join(classes)} in {root}{wrong}")
-    boxes = zip(*(row.box or (None,) * 4 for row in kept), strict=True)
-    paths = pa.chunked_array([pa.array([row.path for row in kept], pa.string())])
+    rows: list[Row] = []
+    for item in items:
+        if isinstance(item, Row):
+            rows.append(item)
+        else:
+            faults.append(item)
     columns = {
-        "id": unique_ids(paths),
-        "path": paths,
-        **{name: pa.array([getattr(row, name) for row in kept], pa.string()) for name in ("label", "split")},
-        **{k: pa.array(v, pa.int32()) for k, v in zip(("x", "y", "width", "height"), boxes, strict=True)},
-        **{name: pa.array([getattr(row, name) for row in kept], pa.float32()) for name in ("valence", "arousal")},
+        name: pa.array([getattr(row, name) for row in rows], SCHEMA.field(name).type) for name in Row._fields
     }
-    return Manifest(
-        name=layout.option,
-        root=root,
-        rows=make_rows(columns),
-        classes=tuple(classes),
-        skipped=_nested(Counter((row.split, row.label) for row in rows if row.label not in classes)),
-        faults=tuple(faults),
-        embedded=embedded,
-    )
+    table, left_out = keep_classes(pa.table(columns), classes)
+    if not len(table):
+        reason = f"; {len(faults)} were set aside, the first: {faults[0]}" if faults else ""
+        raise UserError(f"{layout.title}: no picture of {', '.join(classes)} in {root}{reason}")
+    table = make_rows({"id": unique_ids(table["path"]), **{name: table[name] for name in columns}})
+    return Manifest(layout.option, root, table, tuple(classes), left_out, tuple(faults), embedded=embedded)
 
 
-def count_by_split(rows: pa.Table) -> LeftOut:
-    """Rows by split and label."""
-    counted = rows.group_by(["split", "label"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
-    return _nested({(row["split"], row["label"]): row["count_all"] for row in counted})
+def keep_classes(rows: pa.Table, classes: Sequence[str]) -> tuple[pa.Table, LeftOut]:
+    """Return the rows whose label is among the classes, and the number of others by split and label."""
+    wanted = pc.is_in(rows["label"], pa.array(classes, pa.string()))
+    others = rows.filter(pc.invert(wanted)).group_by(["split", "label"], use_threads=False)
+    left_out: LeftOut = {}
+    for group in others.aggregate([([], "count_all")]).to_pylist():
+        left_out.setdefault(group["split"], {})[group["label"]] = group["count_all"]
+    return rows.filter(wanted), left_out
 
 
-def _nested(counted: Mapping[tuple[str, str], int]) -> LeftOut:
-    nested: LeftOut = {}
-    for (split, label), rows in counted.items():
-        nested.setdefault(split, {})[label] = rows
-    return nested
+def set_aside(
+    table: pa.Table, wrong: pa.ChunkedArray, kind: str, shown: Sequence[str], faults: list[Fault]
+) -> pa.Table:
+    """Return the table without its ``wrong`` rows, each of which becomes a fault.
+
+    Args:
+        table: rows with an ``id``.
+        wrong: whether each row (N,) is wrong; nothing is null.
+        kind: kind of the faults.
+        shown: columns whose cells a fault shows.
+        faults: receives the faults.
+    """
+    for row in table.filter(wrong).select(["id", *shown]).to_pylist():
+        faults.append(Fault(kind, row["id"], ", ".join(f"{name} {row[name] or 'empty'}" for name in shown)))
+    return table.filter(pc.invert(wrong))
 
 
 def unique_ids(paths: pa.ChunkedArray) -> pa.Array:
-    """The paths, with #2, #3, ... where one occurs again (a picture with several faces, or a row twice)."""
+    """Return the paths, with #2, #3, ... where one occurs again (several faces in a picture, or a row twice)."""
     occurrence = occurrences(paths.combine_chunks().dictionary_encode().indices.to_numpy())
     again = pc.binary_join_element_wise(paths, pa.array(occurrence + 1).cast(pa.string()), "#")
     return pc.if_else(pa.array(occurrence > 0), again, paths)
 
 
 def pooled(function: Callable[[T], R], items: Sequence[T], progress: Progress | None) -> Iterator[R]:
-    """The function's results in order; many small files are read at a time."""
+    """Yield the function's results in order, with many calls at a time; for reading many small files."""
     with ThreadPoolExecutor(THREADS) as pool:
-        for start in range(0, len(items), TOGETHER):
-            yield from pool.map(function, items[start : start + TOGETHER])
+        for start in range(0, len(items), ITEMS_AT_ONCE):
+            yield from pool.map(function, items[start : start + ITEMS_AT_ONCE])
             if progress:
-                progress(min(start + TOGETHER, len(items)), len(items))
+                progress(min(start + ITEMS_AT_ONCE, len(items)), len(items))
 
 
 def numbered(paths: Sequence[str], chunks: Callable[[str], Iterable[pa.Array]]) -> Iterator[Any]:
-    """The values of rows named FILE#NUMBER, ascending in each file, out of the chunks of the file's column."""
-    for file, same in groupby(paths, lambda path: path.rpartition("#")[0]):
-        numbers = np.array([int(path.rpartition("#")[2]) for path in same])
+    """Yield the values of rows that are named FILE#NUMBER.
+
+    Args:
+        paths: names of the rows, file by file and with ascending numbers in each.
+        chunks: returns a file's column, chunk by chunk.
+    """
+    for file, same_file in groupby(paths, lambda path: path.rpartition("#")[0]):
+        numbers = np.array([int(path.rpartition("#")[2]) for path in same_file])
         start = 0
         for chunk in chunks(file):
             here = numbers[(numbers >= start) & (numbers < start + len(chunk))] - start
@@ -171,10 +203,10 @@ def numbered(paths: Sequence[str], chunks: Callable[[str], Iterable[pa.Array]]) 
 
 
 def header(file: Path) -> list[str]:
-    """The cells of a CSV file's first line.
+    """Return the cells of a CSV file's first line.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     try:
         with file.open(encoding="utf-8-sig", errors="replace") as stream:
@@ -183,37 +215,31 @@ def header(file: Path) -> list[str]:
         raise UserError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def require_columns(file: Path, names: Sequence[str], needed: Sequence[str]) -> None:
-    """Raises UserError where a file's header line lacks a needed name."""
-    if missing := [name for name in needed if name not in names]:
-        raise UserError(f"{file} has no column {missing[0]!r}; it has: {', '.join(names)[:300] or 'nothing'}")
-
-
 def read_csv(
-    file: Path, names: Sequence[str], wanted: Sequence[str], faults: list[Fault], *, skip: int = 1
+    file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
 ) -> pa.Table:
-    """Columns of a CSV file as text: ``stream_csv`` at once."""
-    parts = stream_csv(file, names, wanted, faults, skip=skip)
-    return pa.Table.from_batches(parts, pa.schema([(name, pa.string()) for name in wanted]))
+    """Read columns of a CSV file as text, all at once; see ``stream_csv``."""
+    batches = stream_csv(file, wanted, faults, names)
+    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in wanted]))
 
 
 def stream_csv(
-    file: Path, names: Sequence[str], wanted: Sequence[str], faults: list[Fault], *, skip: int = 1
+    file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Columns of a CSV file as text, part by part; lines with too few or too many cells become faults.
-
-    Bytes that are no text in UTF-8 are read as escapes, such as \\xff.
+    r"""Read columns of a CSV file as text, batch by batch; bytes that are not UTF-8 become escapes such as \xff.
 
     Args:
-        file: its name goes into messages.
-        names: of all its columns.
-        wanted: columns to read.
-        faults: is added to.
-        skip: lines to leave out at the beginning: the header line.
+        file: the CSV file.
+        wanted: names of the columns to read.
+        faults: receives a fault for each line with too few or too many cells.
+        names: names of all columns where the file has no header line; None reads them from it.
 
     Raises:
-        UserError: it is no CSV file.
+        UserError: the file is not CSV, or lacks a column.
     """
+    columns = header(file) if names is None else names
+    if missing := [name for name in wanted if name not in columns]:
+        raise UserError(f"{file} has no column {missing[0]!r}; it has: {', '.join(columns)[:300] or 'nothing'}")
 
     def broken(row: Any) -> str:
         cells = f"{row.actual_columns} cells in place of {row.expected_columns}"
@@ -223,8 +249,8 @@ def stream_csv(
     try:
         with file.open("rb") as stream:
             yield from csv.open_csv(
-                codecs.EncodedFile(stream, "utf-8", errors="backslashreplace"),  # bytes that are no text
-                csv.ReadOptions(column_names=names, skip_rows=skip),
+                codecs.EncodedFile(stream, "utf-8", errors="backslashreplace"),
+                csv.ReadOptions(column_names=columns, skip_rows=int(names is None)),
                 csv.ParseOptions(invalid_row_handler=broken),
                 csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
             )

@@ -1,4 +1,4 @@
-"""Where a data set lies: layouts found below a root, and files of which none leads out of it."""
+"""Where a data set lies on disk: recognise its layout, and list files without following links out of it."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, inside
 
-OUT = "a link out of the data set"
+LINK_OUT = "a link out of the data set"
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a data set lies on a disk.
+    """How a data set lies on disk.
 
     Attributes:
-        option: its name in conf/data.
-        title: what messages call it.
-        sign: what its root holds, for messages.
-        holds: whether a folder holds that; a look at a few names.
+        option: name of the data set's option in ``conf/data``.
+        title: name of the data set in messages.
+        sign: what its root contains, for messages.
+        holds: tells from a few names whether a folder has this layout.
     """
 
     option: str
@@ -30,30 +30,31 @@ class Layout:
     sign: str
     holds: Callable[[Path], bool]
 
-    def existing(self, root: str | None) -> Path:
-        """The root as an absolute folder; see the function."""
-        return existing(self.title, root, self.sign)
-
     def find(self, root: str | None) -> Path:
-        """The root, or the one folder in it that has this layout.
+        """Return the root, or the only folder in it that has this layout.
 
         Raises:
-            UserError: no root, or nothing or too much of this layout in it.
+            UserError: the root is missing, or none or several folders have this layout.
         """
-        folder = self.existing(root)
-        found = recognised(folder, [self])
-        if len(found) > 1:
-            raise UserError(f"{self.title}: {' and '.join(str(p) for _, p in found)} fit; say data.root=<one>")
-        if not found:
+        folder = require_folder(self.title, root, self.sign)
+        matches = matching_layouts(folder, [self])
+        if len(matches) > 1:
+            raise UserError(f"{self.title}: {' and '.join(str(p) for _, p in matches)} fit; say data.root=<one>")
+        if not matches:
             raise UserError(f"{self.title}: no {self.sign} in {folder} nor in its folders; {holdings(folder)}")
-        return found[0][1]
+        return matches[0][1]
 
 
-def existing(title: str, root: str | None, sign: str) -> Path:
-    """A data set's root as an absolute folder.
+def require_folder(title: str, root: str | None, sign: str) -> Path:
+    """Return the root of a data set as an absolute path.
+
+    Args:
+        title: name of the data set in messages.
+        root: the root as the user gave it.
+        sign: what the root contains, for messages.
 
     Raises:
-        UserError: none is given, or it is not a folder.
+        UserError: no root is given, or it is not a folder.
     """
     advice = f"say data.root=<the folder that holds {sign}>"
     if root is None:
@@ -64,66 +65,64 @@ def existing(title: str, root: str | None, sign: str) -> Path:
     return folder
 
 
-def recognised(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Layout, Path]]:
-    """The layouts that a folder has; where it has none, those of the folders in it."""
+def matching_layouts(folder: Path, layouts: Sequence[Layout]) -> list[tuple[Layout, Path]]:
+    """Return the layouts that a folder has; if it has none, those of its subfolders."""
     below = [folder / name for name in folders_in(folder) if is_folder(folder, name)]
-    for places in ([folder], below):
-        if found := [(layout, place) for place in places for layout in layouts if layout.holds(place)]:
-            return found
+    for candidates in ([folder], below):
+        if matches := [(layout, path) for path in candidates for layout in layouts if layout.holds(path)]:
+            return matches
     return []
 
 
 def is_file(root: Path, name: str) -> bool:
-    """Whether a file is there, and no link leads it out of the root."""
+    """Return whether a file exists and no link leads it out of the root."""
     try:
         return (root / name).is_file() and inside(root, root / name)
-    except OSError:  # a name that is longer than a file's can be
+    except OSError:  # the name is longer than the file system allows
         return False
 
 
 def is_folder(root: Path, name: str) -> bool:
-    """Whether a folder is there, and no link leads it out of the root."""
+    """Return whether a folder exists and no link leads it out of the root."""
     return (root / name).is_dir() and inside(root, root / name)
 
 
 def holdings(folder: Path) -> str:
-    """What a folder holds, for a message."""
+    """Return a phrase for messages that lists what a folder contains."""
     names = sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in folder.iterdir())
     more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
     return f"it holds: {', '.join(names[:12]) + more if names else 'nothing'}"
 
 
 def files_in(root: Path, folder: str, faults: list[Fault]) -> list[str]:
-    """Names of the files in a folder of the root, sorted.
+    """Return the sorted names of the files in a folder of the root, without hidden ones.
 
-    Links that lead out of the root become faults, and so do names that are no text: a manifest is text.
+    Links that lead out of the root become faults, and so do names that are not valid UTF-8, since a manifest
+    stores names as text.
     """
     if not (root / folder).is_dir():
         return []
-    names: list[str] = []
-    wrong: list[tuple[str, str, str]] = []
-    if inside(root, root / folder):
-        with os.scandir(root / folder) as entries:
-            for entry in entries:
-                text = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-                if entry.is_symlink() and not inside(root, Path(entry.path)):
-                    wrong.append((text, "outside_root", OUT))
-                elif text != entry.name:
-                    wrong.append((text, "unreadable_name", "its name is not in UTF-8"))
-                elif not text.startswith("."):
-                    names.append(text)
-    else:
-        wrong.append(("", "outside_root", OUT))
-    faults += [Fault(kind, f"{folder}/{text}", detail) for text, kind, detail in sorted(wrong)]
-    return sorted(names)
+    if not inside(root, root / folder):
+        faults.append(Fault("outside_root", f"{folder}/", LINK_OUT))
+        return []
+    names = []
+    for entry in sorted(os.scandir(root / folder), key=lambda entry: os.fsencode(entry.name)):
+        text = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+        if entry.is_symlink() and not inside(root, Path(entry.path)):
+            faults.append(Fault("outside_root", f"{folder}/{text}", LINK_OUT))
+        elif text != entry.name:
+            faults.append(Fault("unreadable_name", f"{folder}/{text}", "its name is not in UTF-8"))
+        elif not text.startswith("."):
+            names.append(text)
+    return names
 
 
 def folders_in(root: Path) -> list[str]:
-    """Names of the folders in a folder, sorted, without hidden ones; some may be links that lead out of it."""
+    """Return the sorted names of the subfolders, without hidden ones; some may be links that lead out."""
     with os.scandir(root) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith((".", "_")))
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends like a picture's."""
+    """Return whether a file's name ends like that of a picture."""
     return name.lower().endswith(PICTURES)
