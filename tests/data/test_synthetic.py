@@ -25,6 +25,7 @@ from fer_lightning.data.synthetic.action_units import (
 from fer_lightning.data.synthetic.face_geometry import Pose
 from fer_lightning.data.synthetic.faces import face_curves, landmarks
 from fer_lightning.data.synthetic.identity import draw_identity
+from fer_lightning.data.synthetic.shots import Parameters
 
 ROWS, PER_CLASS = 70, 3
 UNIT = 40.0
@@ -52,7 +53,7 @@ def people(rows: list[dict[str, str]]) -> set[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("drawn") / "set"
-    generate.generate(folder, ROWS, seed=3, test_per_class=PER_CLASS)
+    generate.generate(folder, Parameters(ROWS, seed=3, test_per_class=PER_CLASS))
     return folder
 
 
@@ -133,8 +134,8 @@ def test_nobody_is_in_both_parts(folder: Path) -> None:
 
 def test_test_part_depends_on_the_seed_alone(folder: Path, tmp_path: Path) -> None:
     other, reseeded = tmp_path / "other", tmp_path / "reseeded"
-    generate.generate(other, 11, seed=3, proportions="uniform", test_per_class=PER_CLASS)
-    generate.generate(reseeded, 11, seed=4, test_per_class=PER_CLASS)
+    generate.generate(other, Parameters(11, seed=3, proportions="uniform", test_per_class=PER_CLASS))
+    generate.generate(reseeded, Parameters(11, seed=4, test_per_class=PER_CLASS))
     assert read_list(other, "validation.csv") == read_list(folder, "validation.csv")
     assert read_list(reseeded, "validation.csv") != read_list(folder, "validation.csv")
     for row in read_list(other, "validation.csv"):
@@ -143,20 +144,19 @@ def test_test_part_depends_on_the_seed_alone(folder: Path, tmp_path: Path) -> No
 
 
 def test_same_bytes_from_one_and_two_processes(folder: Path, tmp_path: Path) -> None:
-    generate.generate(tmp_path / "two", ROWS, seed=3, test_per_class=PER_CLASS, processes=2)
+    generate.generate(tmp_path / "two", Parameters(ROWS, seed=3, test_per_class=PER_CLASS), processes=2)
     assert digests(tmp_path / "two") == digests(folder)
 
 
 def test_existing_folder_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match="exists already"):
-        generate.generate(folder, ROWS, seed=3)
+        generate.generate(folder, Parameters(ROWS, seed=3))
 
 
-@pytest.mark.parametrize("wrong", [{"rows": 0}, {"intensity": 0.0}, {"label_noise": 1.0}])
-def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=next(iter(wrong))):
-        generate.generate(tmp_path / "none", **{"rows": 8, "seed": 0, **wrong})
-    assert not (tmp_path / "none").exists()
+@pytest.mark.parametrize("wrong", [{"rows": 0}, {"test_per_class": 0}, {"intensity": 0.0}, {"label_noise": 1.0}])
+def test_numbers_out_of_range_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}="):
+        Parameters(**{"rows": 8, "seed": 0, **wrong})
 
 
 def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
@@ -164,15 +164,14 @@ def test_nothing_is_left_of_an_interrupted_run(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate.generate(tmp_path / "half", 8, seed=0, test_per_class=1, progress=interrupt)
+        generate.generate(tmp_path / "half", Parameters(8, seed=0, test_per_class=1), interrupt)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    generate.generate(
-        tmp_path / "set", 80, seed=0, test_per_class=1, progress=lambda done, total: seen.append((done, total))
-    )
+    parameters = Parameters(80, seed=0, test_per_class=1)
+    generate.generate(tmp_path / "set", parameters, lambda done, total: seen.append((done, total)))
     assert seen == [(64, 88), (88, 88)]
 
 

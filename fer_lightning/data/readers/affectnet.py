@@ -144,10 +144,10 @@ def _relative_to(root: Path, pictures: Path, table: pa.Table) -> pa.Table:
 
 def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     """Read the columns of one file as text; lines with too few or too many cells become faults."""
-    names = header(file)
-    names = None if "/" in names[0] else names  # a picture's path: there is no header line
-    rated = [name for name in FEELINGS if names is None or name in names]
-    table = read_csv(file, [*NEEDED, *rated], faults, COLUMNS if names is None else None)
+    first_line = header(file)
+    headless = "/" in first_line[0]  # a picture's path
+    rated = [name for name in FEELINGS if headless or name in first_line]
+    table = read_csv(file, [*NEEDED, *rated], faults, COLUMNS if headless else None)
     if len(table) == 0:
         raise UserError(f"{file} has no row that can be read; AffectNet's has {len(COLUMNS)} cells a line")
     for name in FEELINGS:

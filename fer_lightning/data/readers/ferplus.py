@@ -92,7 +92,8 @@ def shares(votes: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float
     for k, name in enumerate(classes):
         if name in VOTES:
             counted[:, k] = _counted(votes[:, VOTES.index(name)])
-    return counted / np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
+    return counted
 
 
 def _rows(file: Path, split: str, classes: Sequence[str], faults: list[Fault]) -> pa.Table:

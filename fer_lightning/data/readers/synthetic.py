@@ -1,21 +1,23 @@
-"""Drawn faces: generated when first asked for, then read like AffectNet's old release."""
+"""Drawn faces: generated when first asked for, then read like AffectNet's first release."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from fer_lightning.core import files
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.ranges import Count, Positive, Seed, ShareBelowOne
+from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.readers import affectnet
 from fer_lightning.data.synthetic import generate
+from fer_lightning.data.synthetic.shots import TEST_PER_CLASS, Parameters, Proportions
 
 
 def read(
@@ -24,61 +26,61 @@ def read(
     *,
     rows: Count,
     seed: Seed,
-    proportions: Literal["affectnet", "uniform"],
+    proportions: Proportions,
     intensity: Positive,
     label_noise: ShareBelowOne,
-    test_per_class: Count = generate.TEST_PER_CLASS,
-    progress: Callable[[int, int], None] | None = None,
+    test_per_class: Count = TEST_PER_CLASS,
+    progress: Progress | None = None,
 ) -> Manifest:
-    """Read the set of drawn faces that these numbers describe; draw it first if it is not there.
+    """Read the data set of drawn faces that these numbers describe; draw it first if it does not exist.
 
     Args:
-        root: its folder; by default one in the cache, named after the content hash of the numbers.
-        classes: names of the classes to keep, in the classifier's order. None: all.
-        rows: training pictures.
-        seed: of everything drawn.
-        proportions: of the training classes: AffectNet's, or all the same.
+        root: folder of the data set; None is one in the cache, named after the content hash of the numbers.
+        classes: class names to keep, in the classifier's order; None keeps all.
+        rows: number of training pictures.
+        seed: seed of everything drawn.
+        proportions: whether the training classes are as frequent as AffectNet's, or equally frequent.
         intensity: typical strength of the action units, 1 being the clear prototype.
         label_noise: share of training faces that show another emotion than their label's.
-        test_per_class: test pictures of each class.
-        progress: called with (pictures drawn, pictures) while drawing.
+        test_per_class: number of test pictures of each class.
+        progress: callback that receives (pictures drawn, pictures) while drawing.
 
     Returns:
-        The manifest, with who is pictured in the column ``identity``.
+        The manifest, with the pictured person in the column ``identity``.
 
     Raises:
         UserError: ``root`` holds something else, or a number lies outside its range.
     """
-    wanted = generate.parameters(rows, seed, proportions, intensity, label_noise, test_per_class)
-    default = files.home() / "synthetic" / files.content_hash(wanted)
+    parameters = Parameters(rows, seed, proportions, float(intensity), float(label_noise), test_per_class)
+    drawn_with = generate.drawn_with(parameters)
+    default = files.home() / "synthetic" / files.content_hash(drawn_with)
     folder = Path(root).expanduser() if root else default
     with files.locked(folder):
         if not folder.exists():
-            generate.generate(
-                folder, rows, seed, proportions, intensity, label_noise, progress, test_per_class=test_per_class
-            )
-    _check(folder, wanted)
+            generate.generate(folder, parameters, progress)
+    _check(folder, drawn_with)
     manifest = affectnet.read(str(folder), classes)
-    return replace(manifest, name="synthetic", rows=_with_identity(manifest.rows), redistributable=True)
+    person = pc.list_element(
+        pc.split_pattern(manifest.rows["path"], "/"), 0
+    )  # pictures lie in a folder per person
+    with_person = manifest.rows.set_column(SCHEMA.get_field_index("identity"), SCHEMA.field("identity"), person)
+    return replace(manifest, name="synthetic", rows=with_person, redistributable=True)
 
 
 def _check(folder: Path, wanted: dict[str, Any]) -> None:
-    """Refuse a folder that was drawn with other numbers, or by somebody else."""
+    """Refuse a folder that was drawn with other numbers, or by something else.
+
+    Raises:
+        UserError: it is such a folder.
+    """
     try:
         stored = json.loads((folder / generate.PARAMETERS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise UserError(f"{folder} holds no drawn faces; give data.root another name, or null") from None
-    found = {"test_per_class": generate.TEST_PER_CLASS, **stored}  # once it was no choice, and not written down
-    if differing := [key for key, value in wanted.items() if found.get(key) != value]:
-        key = differing[0]
-        raise UserError(
-            f"the faces in {folder} were drawn with {key}={found.get(key)}, not {wanted[key]}; "
-            "give data.root another name, or null"
-        )
-
-
-def _with_identity(rows: pa.Table) -> pa.Table:
-    """Fill the identity: the name of the folder that a picture lies in."""
-    people = [PurePosixPath(str(path)).parent.name for path in rows["path"].to_pylist()]
-    place = rows.schema.get_field_index("identity")
-    return rows.set_column(place, SCHEMA.field("identity"), pa.array(people, pa.string()))
+    stored = {"test_per_class": TEST_PER_CLASS, **stored}  # earlier sets do not state it
+    for key, value in wanted.items():
+        if stored.get(key) != value:
+            raise UserError(
+                f"the faces in {folder} were drawn with {key}={stored.get(key)}, not {value}; "
+                "give data.root another name, or null"
+            )

@@ -1,1 +1,1 @@
-"""A data set of drawn faces, and the people that a small backbone is pre-trained on."""
+"""A data set of drawn faces, and drawn people to pre-train a small backbone on."""

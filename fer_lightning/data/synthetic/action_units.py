@@ -21,10 +21,10 @@ EMOTION_AUS: Mapping[str, tuple[int, ...]] = {
     "anger": (4, 5, 7, 23),
     "contempt": (12, 14),
 }
-"""Emotion -> the action units of its prototype (contempt's are on one side of the face only)."""
+"""Action units of each emotion's prototype (contempt's are on one side of the face only)."""
 
 ACTION_UNITS = tuple(sorted({au for aus in EMOTION_AUS.values() for au in aus}))
-"""Every action unit a face can show here."""
+"""All action units that a drawn face can show."""
 
 CONFUSIONS: Mapping[str, tuple[str, ...]] = {
     "neutral": ("contempt", "sad"),
@@ -36,7 +36,7 @@ CONFUSIONS: Mapping[str, tuple[str, ...]] = {
     "anger": ("disgust",),
     "contempt": ("neutral", "happy"),
 }
-"""Emotion -> the emotions an annotator plausibly takes it for."""
+"""The emotions that an annotator plausibly takes each emotion for."""
 
 _CIRCUMPLEX = {
     "neutral": (0.0, 0.0),
@@ -55,35 +55,35 @@ _SIDE_SPREAD = 0.08
 _MISS = 0.06  # chance that an action unit of the prototype does not appear
 _LEAK = 0.06  # chance that a foreign action unit appears
 _LEAK_MOST = 0.3  # strongest foreign action unit, as a share of the intensity
-_HABIT = 0.35  # chance that an action unit is a habit of somebody
+_HABIT = 0.35  # chance that an action unit is a habit of a person
 _HABIT_MOST = 0.8
 _STRONGEST = 1.3
 
 
 @dataclass(frozen=True)
 class Expression:
-    """How strongly each action unit is contracted.
+    """Contraction of each action unit.
 
     Attributes:
-        sides: action unit -> (picture's left, picture's right); 0 is relaxed, 1 the clear prototype.
-        strength: of the whole expression, 0 for a neutral face.
+        sides: (picture's left, picture's right) by action unit; 0 is relaxed, 1 the clear prototype.
+        strength: strength of the whole expression, 0 for a neutral face.
     """
 
     sides: Mapping[int, tuple[float, float]]
     strength: float = 1.0
 
     def side(self, unit: int, side: int) -> float:
-        """One side's contraction; ``side`` 0 is the picture's left."""
+        """Return the contraction on one side; ``side`` 0 is the picture's left."""
         return self.sides.get(unit, (0.0, 0.0))[side]
 
     def mean(self, unit: int) -> float:
-        """The contraction averaged over both sides."""
+        """Return the contraction averaged over both sides."""
         left, right = self.sides.get(unit, (0.0, 0.0))
         return 0.5 * (left + right)
 
 
 def prototype(emotion: str, strength: float = 1.0, side: int = 1) -> Expression:
-    """The textbook expression; ``side`` is where a one-sided one shows (0: the picture's left)."""
+    """Return the textbook expression; a one-sided one shows on ``side`` (0: the picture's left)."""
     both = (strength, strength)
     if emotion == _ONE_SIDED:
         both = (0.0, strength) if side else (strength, 0.0)
@@ -91,11 +91,11 @@ def prototype(emotion: str, strength: float = 1.0, side: int = 1) -> Expression:
 
 
 def sample(emotion: str, intensity: float, rng: Generator) -> Expression:
-    """An expression as people show it: units vary, some are missing, foreign ones appear, sides differ.
+    """Draw an expression as people show it: units vary, some are missing, foreign ones appear, sides differ.
 
     Args:
         emotion: name of the emotion.
-        intensity: typical strength of its action units (1 is the clear prototype): the difficulty's knob.
+        intensity: typical strength of its action units (1 is the clear prototype); lower is more difficult.
         rng: source of the variation.
     """
     strength = min(intensity * math.exp(_STRENGTH_SPREAD * rng.standard_normal()), _STRONGEST)
@@ -106,33 +106,28 @@ def sample(emotion: str, intensity: float, rng: Generator) -> Expression:
     sides = {}
     for row, unit in enumerate(ACTION_UNITS):
         if unit in base.sides and chance[row] >= _MISS:
-            left, right = base.sides[unit]
-            factor = math.exp(_UNIT_SPREAD * spread[row, 0])
+            contractions, factor = base.sides[unit], math.exp(_UNIT_SPREAD * spread[row, 0])
         elif unit not in base.sides and chance[row] < _LEAK:
-            left = right = float(leak[row])
-            factor = 1.0
+            contractions, factor = (float(leak[row]),) * 2, 1.0
         else:
             continue
-        sides[unit] = (
-            min(max(left * factor * (1 + _SIDE_SPREAD * spread[row, 1]), 0.0), _STRONGEST),
-            min(max(right * factor * (1 + _SIDE_SPREAD * spread[row, 2]), 0.0), _STRONGEST),
+        left, right = (
+            min(max(contraction * factor * (1 + _SIDE_SPREAD * noise), 0.0), _STRONGEST)
+            for contraction, noise in zip(contractions, spread[row, 1:], strict=True)
         )
+        sides[unit] = left, right
     return Expression(sides, base.strength)
 
 
 def habit(rng: Generator) -> Expression:
-    """What somebody's face does all the time, whatever they feel: a few action units picked by chance."""
+    """Draw what a person's face does all the time, whatever they feel: a few random action units."""
     shown, strength = rng.random(len(ACTION_UNITS)) < _HABIT, _HABIT_MOST * rng.random(len(ACTION_UNITS))
-    sides = {
-        unit: (float(value), float(value))
-        for unit, value, there in zip(ACTION_UNITS, strength, shown, strict=True)
-        if there
-    }
-    return Expression(sides)
+    units = zip(ACTION_UNITS, strength.tolist(), shown, strict=True)
+    return Expression({unit: (value, value) for unit, value, is_shown in units if is_shown})
 
 
 def combined(first: Expression, second: Expression) -> Expression:
-    """Both expressions at once; the contractions of a unit add up. The strength is the first one's."""
+    """Combine two expressions; the contractions of a unit add up, and the strength is that of the first."""
     sides = dict(first.sides)
     for unit, (left, right) in second.sides.items():
         before = sides.get(unit, (0.0, 0.0))
@@ -141,7 +136,7 @@ def combined(first: Expression, second: Expression) -> Expression:
 
 
 def valence_arousal(emotion: str, strength: float, rng: Generator) -> tuple[float, float]:
-    """Valence and arousal in -1..1: the emotion's place in the circumplex, scaled by its strength."""
+    """Draw valence and arousal in -1..1: the emotion's point in the circumplex, scaled by its strength."""
     scale = min(strength, 1.0)
     noise = 0.05 * rng.standard_normal(2)
     valence, arousal = (scale * value + extra for value, extra in zip(_CIRCUMPLEX[emotion], noise, strict=True))
@@ -149,5 +144,5 @@ def valence_arousal(emotion: str, strength: float, rng: Generator) -> tuple[floa
 
 
 def confused(emotion: str, rng: Generator) -> str:
-    """The emotion a face is drawn with when its label ``emotion`` is wrong."""
+    """Draw the emotion that a face shows when its label ``emotion`` is wrong."""
     return str(rng.choice(CONFUSIONS[emotion]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -28,7 +29,7 @@ class Pose:
     roll: float = 0.0
 
     def matrix(self) -> Points:
-        """The rotation (3, 3) that is applied to column vectors."""
+        """Return the rotation (3, 3) that is applied to column vectors."""
         cy, sy = math.cos(self.yaw), math.sin(self.yaw)
         cp, sp = math.cos(self.pitch), math.sin(self.pitch)
         cr, sr = math.cos(self.roll), math.sin(self.roll)
@@ -39,13 +40,16 @@ class Pose:
 
 
 def project(curves: dict[str, Points], identity: Identity, pose: Pose, unit: float) -> dict[str, Points]:
-    """Control points on the head's surface -> pixels from the head's middle: name -> (n, 2).
+    """Project control points on the head's surface.
 
     Args:
-        curves: name -> (n, 2) points in face units.
-        identity: whose head; its height stretches y.
-        pose: the rotation.
-        unit: pixels a face unit.
+        curves: control points (n, 2) in face units, by name.
+        identity: the pictured person; the height stretches y.
+        pose: rotation of the head.
+        unit: pixels per face unit.
+
+    Returns:
+        Points (n, 2) in pixels from the head's middle, by name.
     """
     flat = np.concatenate(list(curves.values()))
     x, y = flat[:, 0], flat[:, 1]
@@ -59,31 +63,27 @@ def project(curves: dict[str, Points], identity: Identity, pose: Pose, unit: flo
 
 
 def control_points(identity: Identity, expression: Expression) -> dict[str, Points]:
-    """Control points of every curve of a face, in face units: name -> (n, 2).
+    """Return the control points (n, 2) of all curves of a face in face units, by name.
 
-    Per-side curves end in 0 (the picture's left) or 1 and run from the outer to the inner end.
+    Names of curves that exist on both sides end in 0 (the picture's left) or 1; these curves run from the outer
+    to the inner end.
     """
     curves = {"face": _outline(identity, expression), **_mouth(identity, expression)}
     for side in (0, 1):
-        sign = 2 * side - 1
-        parts = {
-            **_eye(identity, expression, side),
-            **_brow(identity, expression, side),
-            **_folds(identity, expression, side),
-        }
-        for name, points in parts.items():
-            curves[f"{name}{side}"] = np.array(points) * (sign, 1)
+        for part in (_eye, _brow, _folds):
+            for name, points in part(identity, expression, side).items():
+                curves[f"{name}{side}"] = np.array(points) * (2 * side - 1, 1)
     curves |= _nose(identity, expression)
     return curves
 
 
 def jaw_drop(expression: Expression) -> float:
-    """How far the jaw is lowered, in face units."""
+    """Return how far the jaw is lowered, in face units."""
     return 0.32 * expression.mean(26) + 0.02 * expression.mean(16)
 
 
 def _outline(identity: Identity, expression: Expression) -> Points:
-    """Closed outline (14, 2), clockwise from the top."""
+    """Return the closed outline (14, 2), clockwise from the top."""
     drop = jaw_drop(expression)
     cheek = 0.03 * expression.mean(12)
     half = [
@@ -99,11 +99,8 @@ def _outline(identity: Identity, expression: Expression) -> Points:
 
 
 def _eye(identity: Identity, expression: Expression, side: int) -> dict[str, list[tuple[float, float]]]:
-    """Lids and what lies about an eye; the outer corner first."""
-
-    def au(unit: int) -> float:
-        return expression.side(unit, side)
-
+    """Return the lids and the curves around an eye; the outer corner comes first."""
+    au = partial(expression.side, side=side)
     x, y, half = identity.eye_x, identity.eye_y, identity.eye_width
     upper = identity.eye_open * max(
         1 + 0.75 * au(5) - 0.3 * au(7) - 0.22 * au(6) - 0.3 * au(9) - 0.12 * au(4), 0.1
@@ -133,14 +130,12 @@ def _eye(identity: Identity, expression: Expression, side: int) -> dict[str, lis
 
 
 def _brow(identity: Identity, expression: Expression, side: int) -> dict[str, list[tuple[float, float]]]:
-    """Middle line of a brow (5 points), the outer end first."""
+    """Return the middle line of a brow (5 points); the outer end comes first."""
     inner = expression.side(1, side)
     outer = expression.side(2, side)
     lower = expression.side(4, side) + 0.45 * expression.side(9, side)
-    rise = 0.15 * inner
-    x, y, arch = identity.eye_x, identity.brow_y, identity.brow_arch
-    slant = identity.brow_slant
-    squeeze = 0.075 * lower
+    rise, squeeze = 0.15 * inner, 0.075 * lower
+    x, y, arch, slant = identity.eye_x, identity.brow_y, identity.brow_arch, identity.brow_slant
     drop = 0.15 * lower * (1 - 0.85 * min(inner, 1.0))  # AU1 holds the inner end up against AU4
     return {
         "brow": [
@@ -154,11 +149,10 @@ def _brow(identity: Identity, expression: Expression, side: int) -> dict[str, li
 
 
 def _folds(identity: Identity, expression: Expression, side: int) -> dict[str, list[tuple[float, float]]]:
-    """Where skin folds: from nose to mouth, crow's feet, between the brows, over them, beside the mouth."""
+    """Return where skin folds: from nose to mouth, beside the eyes, between and over the brows, at the mouth."""
     width, corner_y = _corner(identity, expression, side)
     wing_x, wing_y = identity.nose_width, identity.nose_y - 0.07 * expression.side(9, side)
-    eye = identity.eye_x + identity.eye_width
-    eye_y = identity.eye_y
+    eye, eye_y = identity.eye_x + identity.eye_width, identity.eye_y
     brow = identity.brow_y - 0.1 * expression.side(1, side)
     swell = 0.07 * expression.side(12, side) + 0.03 * expression.side(9, side)
     return {
@@ -185,26 +179,16 @@ def _folds(identity: Identity, expression: Expression, side: int) -> dict[str, l
 
 
 def _corner(identity: Identity, expression: Expression, side: int) -> tuple[float, float]:
-    """A mouth corner: distance from the middle line, and y."""
-
-    def au(unit: int) -> float:
-        return expression.side(unit, side)
-
-    x = identity.mouth_width * (
-        1
-        + 0.26 * au(12)
-        + 0.3 * au(20)
-        - 0.16 * au(23)
-        + 0.06 * au(14)
-        + 0.03 * au(15)
-        - 0.16 * expression.mean(26)
-    )
+    """Return a mouth corner: its distance from the middle line, and y."""
+    au = partial(expression.side, side=side)
+    width = 1 + 0.26 * au(12) + 0.3 * au(20) - 0.16 * au(23) + 0.06 * au(14) + 0.03 * au(15)
+    x = identity.mouth_width * (width - 0.16 * expression.mean(26))
     y = identity.mouth_y + identity.mouth_rest - 0.17 * au(12) + 0.14 * au(15) + 0.05 * au(20) - 0.08 * au(14)
     return x, y + 0.3 * jaw_drop(expression)
 
 
 def _mouth(identity: Identity, expression: Expression) -> dict[str, Points]:
-    """Outer and inner lip curves, each from the picture's left to its right."""
+    """Return the outer and inner curves of the lips, each from the picture's left to its right."""
     au = expression.mean
     (wl, yl), (wr, yr) = (_corner(identity, expression, side) for side in (0, 1))
     middle = identity.mouth_y + 0.025 * au(12) - 0.035 * au(15)
@@ -215,54 +199,35 @@ def _mouth(identity: Identity, expression: Expression) -> dict[str, Points]:
     thin = max(1 - 0.55 * au(23) - 0.3 * au(20) - 0.3 * au(12), 0.2)
     upper, lower = identity.lip_upper * thin, identity.lip_lower * thin * (1 + 0.1 * au(16))
 
-    def row(mid: float, lift: float, share: float = 0.4) -> list[tuple[float, float]]:
+    def curve(mid: float, lift: float, share: float = 0.4) -> Points:
         left, right = (mid + (corner - mid) * share - 0.75 * lift for corner in (yl, yr))
-        return [
-            (-0.55 * wl, left),
-            (-0.18 * wl, mid - 1.05 * lift),
-            (0, mid - 0.9 * lift),
-            (0.18 * wr, mid - 1.05 * lift),
-            (0.55 * wr, right),
-        ]
+        cleft, crests = (0, mid - 0.9 * lift), [(x, mid - 1.05 * lift) for x in (-0.18 * wl, 0.18 * wr)]
+        return np.array([(-wl, yl), (-0.55 * wl, left), crests[0], cleft, crests[1], (0.55 * wr, right), (wr, yr)])
 
-    ends = [(-wl, yl)], [(wr, yr)]
+    chin = [(x, bottom + lower + 0.1 + y) for x, y in ((-0.16, 0.02), (0, -0.01), (0.16, 0.02))]
     return {
-        "lip_top": np.array([*ends[0], *row(top, upper, 0.45), *ends[1]]),
-        "mouth_top": np.array([*ends[0], *row(top, 0.0), *ends[1]]),
-        "mouth_bottom": np.array([*ends[0], *row(bottom, 0.0, round_share), *ends[1]]),
-        "lip_bottom": np.array([*ends[0], *row(bottom, -lower, round_share), *ends[1]]),
-        "chin_fold": np.array(
-            [(x, bottom + lower + 0.1 + y) for x, y in ((-0.16, 0.02), (0, -0.01), (0.16, 0.02))]
-        ),
+        "lip_top": curve(top, upper, 0.45),
+        "mouth_top": curve(top, 0.0),
+        "mouth_bottom": curve(bottom, 0.0, round_share),
+        "lip_bottom": curve(bottom, -lower, round_share),
+        "chin_fold": np.array(chin),
     }
 
 
 def _nose(identity: Identity, expression: Expression) -> dict[str, Points]:
-    """Bridge from the top down (4 points), base from the picture's left to its right (5 points)."""
+    """Return the bridge from the top down (4 points), the base from left to right (5 points), and both sides."""
     wrinkle = expression.mean(9)
     width = identity.nose_width * (1 + 0.18 * wrinkle + 0.08 * expression.mean(12))
     y = identity.nose_y - 0.05 * wrinkle
     top = identity.eye_y - 0.03
     bridge = [(0, top + share * (y - 0.02 - top)) for share in (0, 0.36, 0.7, 1)]
     wing = y - 0.035 * wrinkle
-    base = [
-        (-width, wing - 0.02),
-        (-0.55 * width, wing + 0.05),
-        (0, y + 0.08),
-        (0.55 * width, wing + 0.05),
-        (width, wing - 0.02),
-    ]
+    outer, inner = np.array((width, wing - 0.02)), np.array((0.55 * width, wing + 0.05))
+    base = [outer * (-1, 1), inner * (-1, 1), (0, y + 0.08), inner, outer]
     curves = {"bridge": np.array(bridge), "nose_base": np.array(base)}
+    wing_points = [(0.72 * width, wing - 0.09), (1.05 * width, wing - 0.04), (0.8 * width, wing + 0.045)]
+    flank_points = [(0.07, top), (0.08, top + 0.2), (0.75 * width, wing - 0.08)]
     for side in (0, 1):
-        sign = 2 * side - 1
-        curves[f"wing{side}"] = np.array(
-            [
-                (sign * 0.72 * width, wing - 0.09),
-                (sign * 1.05 * width, wing - 0.04),
-                (sign * 0.8 * width, wing + 0.045),
-            ]
-        )
-        curves[f"flank{side}"] = np.array(
-            [(0.07 * sign, top), (0.08 * sign, top + 0.2), (sign * 0.75 * width, wing - 0.08)]
-        )
+        curves[f"wing{side}"] = np.array(wing_points) * (2 * side - 1, 1)
+        curves[f"flank{side}"] = np.array(flank_points) * (2 * side - 1, 1)
     return curves

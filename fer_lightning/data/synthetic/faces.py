@@ -1,14 +1,17 @@
-"""Faces drawn from action units: an identity, an expression, a pose, light and mishaps -> a picture.
+"""Draw faces from action units, given an identity, an expression and a pose.
 
 Action units as defined by the Facial Action Coding System (Ekman & Friesen 1978).
 """
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
+from fer_lightning.data.store.crop import Pixels
 from fer_lightning.data.synthetic.action_units import Expression
-from fer_lightning.data.synthetic.canvas import Canvas, Picture, smooth
+from fer_lightning.data.synthetic.canvas import Canvas, smooth
 from fer_lightning.data.synthetic.face_geometry import Points, Pose, control_points, project
 from fer_lightning.data.synthetic.hair import hair_behind, hair_curves, hair_front
 from fer_lightning.data.synthetic.identity import Colour, Identity, mix
@@ -19,7 +22,7 @@ _FOLD_SHARE = 0.42  # darkening of a skin fold at full contraction
 
 
 def face_curves(identity: Identity, expression: Expression, pose: Pose, unit: float) -> dict[str, Points]:
-    """Every control point of a head, in pixels from the head's middle: name -> (n, 2).
+    """Return the control points (n, 2) of a head in pixels from the head's middle, by name.
 
     ``unit`` is the length of a face unit (half the face's width) in pixels.
     """
@@ -28,16 +31,16 @@ def face_curves(identity: Identity, expression: Expression, pose: Pose, unit: fl
 
 
 def draw_face(
-    pixels: Picture, curves: dict[str, Points], identity: Identity, expression: Expression, unit: float
+    pixels: Pixels, curves: dict[str, Points], identity: Identity, expression: Expression, unit: float
 ) -> None:
     """Draw a head with neck and shoulders into a picture.
 
     Args:
         pixels: (H, W, 3) RGB, changed in place.
-        curves: of face_curves, moved to where the head lies in the picture.
-        identity: whose face.
-        expression: its action units.
-        unit: pixels a face unit.
+        curves: result of ``face_curves``, moved to the head's position in the picture.
+        identity: the pictured person.
+        expression: contraction of the action units.
+        unit: pixels per face unit.
     """
     canvas = Canvas(pixels, unit)
     hair_behind(canvas, curves, identity)
@@ -56,69 +59,42 @@ def draw_face(
 
 
 def landmarks(curves: dict[str, Points]) -> Points:
-    """The 68 landmarks (68, 2) of the 300-W scheme from a face's control points."""
+    """Return the 68 landmarks (68, 2) of the 300-W scheme from a face's control points."""
     outline = smooth(curves["face"], closed=True, steps=4)
     jaw = outline[np.linspace(12, 44, 17).round().astype(int)][::-1]
     eyes = []
     for side, order in ((0, (0, 1, 3, 4)), (1, (4, 3, 1, 0))):
         lower = curves[f"lid_lower{side}"][1:3]
         eyes += [curves[f"lid_upper{side}"][list(order)], lower[::-1] if side == 0 else lower]
-    bottom, inner_bottom = curves["lip_bottom"][1:-1][::-1], curves["mouth_bottom"][[4, 3, 2]]
-    inner_ends = 0.9 * curves["mouth_top"][[0, 6]] + 0.1 * curves["mouth_top"][[6, 0]]
-    return np.concatenate(
-        [
-            jaw,
-            curves["brow0"],
-            curves["brow1"][::-1],
-            curves["bridge"],
-            curves["nose_base"],
-            *eyes,
-            curves["lip_top"],
-            bottom,
-            inner_ends[:1],
-            curves["mouth_top"][2:5],
-            inner_ends[1:],
-            inner_bottom,
-        ]
-    )
+    upper = [jaw, curves["brow0"], curves["brow1"][::-1], curves["bridge"], curves["nose_base"]]
+    lips = [curves["lip_top"], curves["lip_bottom"][1:-1][::-1]]
+    mouth_top = curves["mouth_top"]
+    left, right = 0.9 * mouth_top[[0, 6]] + 0.1 * mouth_top[[6, 0]]
+    mouth = [[left], mouth_top[2:5], [right], curves["mouth_bottom"][[4, 3, 2]]]
+    return np.concatenate([*upper, *eyes, *lips, *mouth])
 
 
 def _body(canvas: Canvas, curves: dict[str, Points], identity: Identity) -> None:
-    """Neck and shoulders, below the head."""
+    """Draw neck and shoulders, below the head."""
     face, unit = curves["face"], canvas.unit
     chin, left, right = face[7], face[9], face[5]
     middle = 0.5 * (left + right)
     down = np.array([0.0, unit])
     across = np.array([0.55 * unit, 0.0])
-    shade = mix(identity.skin, (40, 20, 20), 0.25)
-    canvas.fill(
-        np.array(
-            [left * 0.7 + middle * 0.3, right * 0.7 + middle * 0.3, chin + across + down, chin - across + down]
-        ),
-        shade,
-    )
-    shoulders = np.array(
-        [
-            (-0.5, 0.38),
-            (0, 0.55),
-            (0.5, 0.38),
-            (1.5, 0.62),
-            (1.9, 1.2),
-            (1.9, 3),
-            (-1.9, 3),
-            (-1.9, 1.2),
-            (-1.5, 0.62),
-        ]
-    )
+    top = [corner * 0.7 + middle * 0.3 for corner in (left, right)]
+    neck = np.array([*top, chin + across + down, chin - across + down])
+    canvas.fill(neck, mix(identity.skin, (40, 20, 20), 0.25))
+    half = np.array([(0.5, 0.38), (1.5, 0.62), (1.9, 1.2), (1.9, 3)])
+    shoulders = np.array([half[0] * (-1, 1), (0, 0.55), *half, *(half * (-1, 1))[:0:-1]])
     canvas.fill(smooth(chin + unit * shoulders, closed=True, steps=4), identity.shirt)
 
 
 def _skin(canvas: Canvas, curves: dict[str, Points], identity: Identity, expression: Expression) -> None:
-    """Ears, the face, soft shading and beard."""
+    """Draw ears, the face, soft shading and beard."""
     face = smooth(curves["face"], closed=True)
     shade = mix(identity.skin, (60, 20, 20), 0.15)
-    for place in (3, 11):
-        canvas.disc(curves["face"][place] + (0, 0.16 * canvas.unit), 0.17, shade)
+    for ear in (3, 11):
+        canvas.disc(curves["face"][ear] + (0, 0.16 * canvas.unit), 0.17, shade)
     canvas.fill(face, mix(identity.skin, (60, 20, 20), 0.1))
     middle = face.mean(axis=0)
     canvas.fill(middle + 0.93 * (face - middle), identity.skin)
@@ -144,7 +120,7 @@ def _beard(canvas: Canvas, curves: dict[str, Points], identity: Identity) -> Non
 
 
 def _eye(canvas: Canvas, curves: dict[str, Points], identity: Identity, expression: Expression, side: int) -> None:
-    """Eyeball clipped by the lids, lash line, crease and lower lid."""
+    """Draw the eyeball clipped by the lids, lash line, crease and lower lid."""
     upper, lower = smooth(curves[f"lid_upper{side}"]), smooth(curves[f"lid_lower{side}"])
     shape = np.concatenate([upper, lower[::-1]])
     limit = np.array(canvas.pixels.shape[1::-1])
@@ -166,13 +142,10 @@ def _eye(canvas: Canvas, curves: dict[str, Points], identity: Identity, expressi
 
 
 def _brow(canvas: Canvas, curves: dict[str, Points], identity: Identity, side: int) -> None:
-    """A brow: thin at the outer end, thick at the inner one."""
+    """Draw a brow: thin at the outer end, thick at the inner one."""
     middle = smooth(curves[f"brow{side}"])
-    half = (
-        identity.brow_thick
-        * canvas.unit
-        * np.interp(np.linspace(0, 1, len(middle)), (0, 0.3, 0.85, 1), (0.15, 0.7, 1, 0.75))
-    )
+    profile = np.interp(np.linspace(0, 1, len(middle)), (0, 0.3, 0.85, 1), (0.15, 0.7, 1, 0.75))
+    half = identity.brow_thick * canvas.unit * profile
     direction = np.gradient(middle, axis=0)
     normal = direction[:, ::-1] * (1, -1) / np.maximum(np.linalg.norm(direction, axis=1, keepdims=True), 1e-6)
     offset = normal * half[:, None]
@@ -180,26 +153,24 @@ def _brow(canvas: Canvas, curves: dict[str, Points], identity: Identity, side: i
 
 
 def _nose(canvas: Canvas, curves: dict[str, Points], identity: Identity, expression: Expression) -> None:
-    """Shaded flanks, a light ridge, wings, base and nostrils."""
+    """Draw shaded flanks, a light ridge, wings, base and nostrils."""
     shade = mix(identity.skin, (70, 24, 24), 0.16)
-    base = curves["nose_base"]
+    base, tip = curves["nose_base"], curves["bridge"][3]
     for side in (0, 1):
         flank = smooth(curves[f"flank{side}"])
-        tip = curves["bridge"][3]
         canvas.fill(np.concatenate([flank, [base[4 * side], base[2], tip]]), shade)
     canvas.line(smooth(curves["bridge"]), mix(identity.skin, _WHITE, 0.25), 0.07)
-    canvas.disc(curves["bridge"][3], 0.085, mix(identity.skin, _WHITE, 0.15))
+    canvas.disc(tip, 0.085, mix(identity.skin, _WHITE, 0.15))
     dark = mix(identity.skin, (50, 14, 14), 0.55)
     canvas.line(smooth(base[1:4]), dark, 0.025)
     for side in (0, 1):
         canvas.disc(base[1 + 2 * side], 0.038, mix(identity.skin, (36, 10, 10), 0.75))
-        canvas.line(
-            smooth(curves[f"wing{side}"]), mix(identity.skin, dark, 0.6 + 0.4 * expression.side(9, side)), 0.024
-        )
+        colour = mix(identity.skin, dark, 0.6 + 0.4 * expression.side(9, side))
+        canvas.line(smooth(curves[f"wing{side}"]), colour, 0.024)
 
 
 def _mouth(canvas: Canvas, curves: dict[str, Points], identity: Identity, expression: Expression) -> None:
-    """Lips, and between them the dark, the tongue and the teeth."""
+    """Draw the lips, and between them darkness, the tongue and the teeth."""
     top, bottom = smooth(curves["mouth_top"]), smooth(curves["mouth_bottom"])
     lip_top, lip_bottom = smooth(curves["lip_top"]), smooth(curves["lip_bottom"])
     canvas.fill(np.concatenate([lip_top, lip_bottom[::-1]]), identity.lip)
@@ -225,33 +196,30 @@ def _mouth(canvas: Canvas, curves: dict[str, Points], identity: Identity, expres
 
 
 def _fold(canvas: Canvas, points: Points, identity: Identity, depth: float, width: float = 0.026) -> None:
-    """A line of darker skin; nothing where the skin is smooth."""
+    """Draw a line of darker skin; nothing where the skin is smooth."""
     if depth > 0.06:
         colour = mix(identity.skin, (60, 16, 16), _FOLD_SHARE * min(depth, 1.1))
         canvas.line(smooth(points), colour, width * (0.6 + 0.5 * depth))
 
 
 def _folds(canvas: Canvas, curves: dict[str, Points], identity: Identity, expression: Expression) -> None:
-    """Folds and wrinkles that the action units make, on top of the identity's own."""
-    own = identity.wrinkles
+    """Draw the folds and wrinkles that the action units make, on top of the identity's own."""
+    wrinkles = identity.wrinkles
     for side in (0, 1):
-
-        def au(unit: int, side: int = side) -> float:
-            return expression.side(unit, side)
-
-        crow = 0.25 * own + 0.8 * au(6)
-        forehead = 0.3 * own + 0.45 * au(1) + 0.55 * au(2)
+        au = partial(expression.side, side=side)
+        crow = 0.25 * wrinkles + 0.8 * au(6)
+        forehead = 0.3 * wrinkles + 0.45 * au(1) + 0.55 * au(2)
         depths = {
-            "smile_fold": 0.2 + 0.3 * own + 0.55 * au(12) + 0.65 * au(9) + 0.2 * au(20),
+            "smile_fold": 0.2 + 0.3 * wrinkles + 0.55 * au(12) + 0.65 * au(9) + 0.2 * au(20),
             "crow_top": crow,
             "crow_low": crow,
-            "frown": 0.15 * own + 0.95 * au(4),
+            "frown": 0.15 * wrinkles + 0.95 * au(4),
             "forehead": forehead,
             "forehead_top": forehead - 0.15,
             "nose_wrinkle": 1.1 * au(9),
             "nose_wrinkle_low": 1.1 * au(9),
             "dimple": 1.3 * au(14) + 0.35 * au(20),
-            "droop": 0.15 * own + 0.9 * au(15),
+            "droop": 0.15 * wrinkles + 0.9 * au(15),
         }
         for name, depth in depths.items():
             _fold(canvas, curves[f"{name}{side}"], identity, depth)
@@ -260,16 +228,15 @@ def _folds(canvas: Canvas, curves: dict[str, Points], identity: Identity, expres
 
 def _glasses(canvas: Canvas, curves: dict[str, Points]) -> None:
     frame: Colour = (36, 34, 38)
-    rims = []
+    turn = np.linspace(0, 2 * np.pi, 17)
+    centres = []
     for side in (0, 1):
         lid = curves[f"lid_upper{side}"]
         centre = 0.5 * (lid[0] + lid[4])
-        turn = np.linspace(0, 2 * np.pi, 17)
         rim = centre + canvas.unit * np.stack([0.29 * np.cos(turn), 0.05 + 0.22 * np.sin(turn)], axis=1)
         canvas.line(rim, frame, 0.032)
-        canvas.line(
-            np.array([lid[0] + (lid[0] - centre) * 0.4, curves["face"][11 if side == 0 else 3]]), frame, 0.03
-        )
-        rims.append(centre)
-    bridge = rims[1] - rims[0]
-    canvas.line(np.array([rims[0] + 0.34 * bridge, rims[1] - 0.34 * bridge]), frame, 0.032)
+        temple = [lid[0] + (lid[0] - centre) * 0.4, curves["face"][11 if side == 0 else 3]]
+        canvas.line(np.array(temple), frame, 0.03)
+        centres.append(centre)
+    bridge = centres[1] - centres[0]
+    canvas.line(np.array([centres[0] + 0.34 * bridge, centres[1] - 0.34 * bridge]), frame, 0.032)

@@ -1,4 +1,4 @@
-"""Hair of a drawn face: what lies behind the head and what lies before the forehead."""
+"""Hair of a drawn face, behind the head and in front of the forehead."""
 
 from __future__ import annotations
 
@@ -21,22 +21,19 @@ _MANE = ((-1.0, -0.9), (-1.2, -0.2), (-1.22, 0.7), (-1.1, 1.5), (1.1, 1.5), (1.2
 
 
 def hair_curves(identity: Identity) -> dict[str, Points]:
-    """Control points of the hair in face units: name -> (n, 2)."""
-    return {
-        "crown": np.array(_CROWN),
-        "hairline": np.array(_HAIRLINES[identity.hair_style]),
-        "mane": np.array(_MANE),
-    }
+    """Return the control points (n, 2) of the hair in face units, by name."""
+    curves = {"crown": _CROWN, "hairline": _HAIRLINES[identity.hair_style], "mane": _MANE}
+    return {name: np.array(points) for name, points in curves.items()}
 
 
 def hair_behind(canvas: Canvas, curves: dict[str, Points], identity: Identity) -> None:
-    """Long hair, drawn before the head."""
+    """Draw long hair, before the head is drawn."""
     if identity.hair_style in ("long", "parted"):
         canvas.fill(smooth(curves["mane"], closed=True), mix(identity.hair, (0, 0, 0), 0.25))
 
 
 def hair_front(canvas: Canvas, curves: dict[str, Points], identity: Identity) -> None:
-    """The cap of hair above the hairline, with a few strands of light."""
+    """Draw the cap of hair above the hairline, with a few strands of light."""
     crown, line = curves["crown"], curves["hairline"]
     colour = identity.hair
     if identity.hair_style == "shaved":

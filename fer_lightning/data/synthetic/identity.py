@@ -1,9 +1,9 @@
-"""Whose face is drawn: everything about a face that does not move."""
+"""The identity of a drawn face: everything about it that does not move."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.random import Generator
@@ -24,29 +24,34 @@ _IRISES = ((74, 48, 30), (96, 66, 38), (70, 110, 140), (92, 120, 80), (110, 120,
 HAIR_STYLES = ("shaved", "short", "fringe", "long", "parted", "curly")
 
 
-@dataclass(frozen=True)
-class Identity:
-    """Whose face it is: everything that does not move. Lengths in face units, colours RGB 0..255."""
+def _varying(mean: float, spread: float) -> Any:
+    """Declare a length that varies over people: its mean and standard deviation."""
+    return field(metadata={"normal": (mean, spread)})
 
-    height: float
-    jaw: float
-    chin: float
-    eye_x: float
-    eye_y: float
-    eye_width: float
-    eye_open: float
-    eye_tilt: float
-    brow_y: float
-    brow_arch: float
-    brow_slant: float
-    brow_thick: float
-    nose_width: float
-    nose_y: float
-    mouth_y: float
-    mouth_width: float
-    mouth_rest: float
-    lip_upper: float
-    lip_lower: float
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Everything about a face that does not move. Lengths are in face units, colours RGB 0..255."""
+
+    height: float = _varying(1.0, 0.056)
+    jaw: float = _varying(0.74, 0.07)
+    chin: float = _varying(1.24, 0.042)
+    eye_x: float = _varying(0.43, 0.028)
+    eye_y: float = _varying(-0.15, 0.021)
+    eye_width: float = _varying(0.205, 0.0168)
+    eye_open: float = _varying(0.1, 0.016)
+    eye_tilt: float = _varying(0.01, 0.02)
+    brow_y: float = _varying(-0.43, 0.028)
+    brow_arch: float = _varying(0.06, 0.022)
+    brow_slant: float = _varying(0.0, 0.03)
+    brow_thick: float = _varying(0.052, 0.016)
+    nose_width: float = _varying(0.2, 0.038)
+    nose_y: float = _varying(0.32, 0.035)
+    mouth_y: float = _varying(0.69, 0.028)
+    mouth_width: float = _varying(0.36, 0.04)
+    mouth_rest: float = _varying(0.0, 0.022)
+    lip_upper: float = _varying(0.07, 0.02)
+    lip_lower: float = _varying(0.095, 0.024)
     wrinkles: float
     skin: Colour
     hair: Colour
@@ -60,7 +65,7 @@ class Identity:
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """The colour at ``share`` (0..1) of the way from the first to the second."""
+    """Return the colour at ``share`` (0..1) of the way from the first to the second."""
     share = min(max(share, 0.0), 1.0)
     return tuple(round(a + share * (b - a)) for a, b in zip(first, second, strict=True))  # type: ignore[return-value]
 
@@ -71,35 +76,18 @@ def _jittered(colour: Colour, spread: float, rng: Generator) -> Colour:
 
 
 def draw_identity(rng: Generator) -> Identity:
-    """An identity; the same generator state gives the same person."""
-
-    def near(mean: float, spread: float) -> float:
-        return mean + spread * float(np.clip(rng.standard_normal(), -2, 2))
-
+    """Draw an identity; the same generator state gives the same person."""
     tone = rng.uniform(0, len(_SKINS) - 1)
     skin = _jittered(mix(_SKINS[int(tone)], _SKINS[int(tone) + 1], tone % 1), 3, rng)
     dark_haired = rng.random() < 0.25 * tone
     hair = _jittered(_HAIRS[int(rng.integers(2 if dark_haired else len(_HAIRS)))], 4, rng)
+    lengths = {}
+    for length in fields(Identity):  # in their order, since that of the draws decides the face
+        if length.metadata:
+            mean, spread = length.metadata["normal"]
+            lengths[length.name] = mean + spread * float(np.clip(rng.standard_normal(), -2, 2))
     return Identity(
-        height=near(1.0, 0.056),
-        jaw=near(0.74, 0.07),
-        chin=near(1.24, 0.042),
-        eye_x=near(0.43, 0.028),
-        eye_y=near(-0.15, 0.021),
-        eye_width=near(0.205, 0.0168),
-        eye_open=near(0.1, 0.016),
-        eye_tilt=near(0.01, 0.02),
-        brow_y=near(-0.43, 0.028),
-        brow_arch=near(0.06, 0.022),
-        brow_slant=near(0.0, 0.03),
-        brow_thick=near(0.052, 0.016),
-        nose_width=near(0.2, 0.038),
-        nose_y=near(0.32, 0.035),
-        mouth_y=near(0.69, 0.028),
-        mouth_width=near(0.36, 0.04),
-        mouth_rest=near(0.0, 0.022),
-        lip_upper=near(0.07, 0.02),
-        lip_lower=near(0.095, 0.024),
+        **lengths,
         wrinkles=float(rng.beta(1, 3)),
         skin=skin,
         hair=hair,
@@ -114,14 +102,7 @@ def draw_identity(rng: Generator) -> Identity:
 
 
 def dressed_anew(person: Identity, rng: Generator) -> Identity:
-    """The same face after a while: other hair, clothes, glasses and tan."""
+    """Return the same face at another time: with other hair, clothes, glasses and tan."""
     other = draw_identity(rng)
-    return replace(
-        person,
-        skin=_jittered(mix(person.skin, other.skin, 0.3), 6, rng),
-        hair=other.hair,
-        hair_style=other.hair_style,
-        shirt=other.shirt,
-        glasses=other.glasses,
-        beard=other.beard,
-    )
+    changes = {name: getattr(other, name) for name in ("hair", "hair_style", "shirt", "glasses", "beard")}
+    return replace(person, skin=_jittered(mix(person.skin, other.skin, 0.3), 6, rng), **changes)

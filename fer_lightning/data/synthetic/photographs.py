@@ -1,4 +1,4 @@
-"""A drawn face in a larger picture: pose, place, background, occlusion, light, blur and noise."""
+"""A drawn face in a larger picture: pose, position, background, occlusion, light, blur and noise."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from fer_lightning.data.store.crop import cut_out, resize
+from fer_lightning.data.store.crop import Box, Pixels, cut_out, resize
 from fer_lightning.data.synthetic.action_units import Expression
-from fer_lightning.data.synthetic.canvas import Canvas, Picture, smooth
+from fer_lightning.data.synthetic.canvas import Canvas, smooth
 from fer_lightning.data.synthetic.face_geometry import Points, Pose
 from fer_lightning.data.synthetic.faces import draw_face, face_curves, landmarks
 from fer_lightning.data.synthetic.identity import Colour, Identity, mix
 
 _SCALE = 2  # faces are drawn this much larger and then shrunk: smooth edges
 _UNIT = (30.0, 42.0)  # half a face's width in pixels
-_AROUND = (1.4, 2.0)  # picture's sides over the box's side
+_AROUND = (1.4, 2.0)  # picture's side over the box's side
 _YAW, _PITCH, _ROLL = 0.2, 0.12, 0.15  # standard deviations in radians
 _BOX_GROWTH, _BOX_SHIFT = 0.06, 0.053  # standard deviations over the box's side
 _OCCLUDED = 0.06
@@ -36,12 +36,12 @@ class Photograph:
         landmarks: (68, 2) in pixels, inside the picture.
     """
 
-    pixels: Picture
-    box: tuple[int, int, int, int]
+    pixels: Pixels
+    box: Box
     landmarks: Points
 
-    def crop(self, size: int, margin: float = 0.0) -> Picture:
-        """The box grown by ``margin`` of its size on every side, resized to (size, size, 3)."""
+    def crop(self, size: int, margin: float = 0.0) -> Pixels:
+        """Return the box grown by ``margin`` of its size on every side, resized to (size, size, 3)."""
         return resize(cut_out(self.pixels, self.box, margin), size)
 
 
@@ -49,10 +49,10 @@ def photograph(identity: Identity, expression: Expression, rng: Generator, plain
     """Draw a face as a camera might meet it.
 
     Args:
-        identity: whose face.
-        expression: its action units.
+        identity: the pictured person.
+        expression: contraction of the action units.
         rng: source of everything else.
-        plain: no turn of the head, no occlusion, even light, sharp.
+        plain: whether the head is not turned, nothing covers it, and the picture is sharp and evenly lit.
     """
     pose = Pose() if plain else _pose(rng)
     unit = _SCALE * (_UNIT[1] if plain else rng.uniform(*_UNIT))
@@ -61,18 +61,20 @@ def photograph(identity: Identity, expression: Expression, rng: Generator, plain
     corner, side = _box(points, rng, 0.0 if plain else 1.0)
     width, height = (_SCALE * round(side * rng.uniform(*_AROUND) / _SCALE) for _ in range(2))
     margins = np.array([width, height]) - side
-    place = np.floor(margins * rng.uniform(0.2, 0.8, 2)) - corner
-    curves = {name: curve + place for name, curve in curves.items()}
+    shift = np.floor(margins * rng.uniform(0.2, 0.8, 2)) - corner
+    curves = {name: curve + shift for name, curve in curves.items()}
     pixels = _background(width, height, rng)
     draw_face(pixels, curves, identity, expression, unit)
     if not plain and rng.random() < _OCCLUDED:
         _occlude(Canvas(pixels, unit), curves, identity, rng)
-    small = cv2.resize(pixels, (width // _SCALE, height // _SCALE), interpolation=cv2.INTER_AREA)
-    taken = np.asarray(small, np.uint8) if plain else _camera(np.asarray(small, np.uint8), rng)
-    x, y = np.floor((corner + place) / _SCALE).astype(int)
-    limit = np.array([taken.shape[1], taken.shape[0]]) - 1
+    size = width // _SCALE, height // _SCALE
+    photo = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    if not plain:
+        photo = _camera(photo, rng)
+    x, y = np.floor((corner + shift) / _SCALE).astype(int)
+    limit = np.array(size) - 1
     edge = min(int(side / _SCALE), *(limit - (x, y)))
-    return Photograph(taken, (int(x), int(y), edge, edge), np.clip((points + place) / _SCALE, 0, limit))
+    return Photograph(photo, (int(x), int(y), edge, edge), np.clip((points + shift) / _SCALE, 0, limit))
 
 
 def _pose(rng: Generator) -> Pose:
@@ -81,7 +83,7 @@ def _pose(rng: Generator) -> Pose:
 
 
 def _box(points: Points, rng: Generator, error: float) -> tuple[Points, float]:
-    """A detector's square about the landmarks, with its error: upper left corner (2,) and side."""
+    """Return upper left corner (2,) and side of a detector's square around the landmarks, with its error."""
     low, high = points.min(axis=0), points.max(axis=0)
     growth, *shift = error * np.clip(rng.standard_normal(3), -2, 2)
     side = float((high - low).max()) * (1.14 + _BOX_GROWTH * float(growth))
@@ -89,8 +91,8 @@ def _box(points: Points, rng: Generator, error: float) -> tuple[Points, float]:
     return middle - 0.5 * side, side
 
 
-def _background(width: int, height: int, rng: Generator) -> Picture:
-    """Soft patches of colour with a few hard-edged shapes: (height, width, 3)."""
+def _background(width: int, height: int, rng: Generator) -> Pixels:
+    """Draw soft patches of colour with a few hard-edged shapes: (height, width, 3)."""
     base = rng.uniform(40, 215) + 18 * rng.standard_normal(3)
     patches = np.clip(base + 16 * rng.standard_normal((5, 5, 3)), 0, 255).astype(np.uint8)
     pixels = np.asarray(cv2.resize(patches, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
@@ -117,7 +119,7 @@ def _occlude(canvas: Canvas, curves: dict[str, Points], identity: Identity, rng:
         for finger in range(4):
             root = start + across * unit * 0.2 * (finger - 1.5)
             canvas.line(np.array([root - reach, root + reach * (0.85, 1, 0.95, 0.7)[finger]]), skin, 0.19)
-            canvas.line(np.array([root - reach, root])[:1].repeat(2, axis=0), skin, 0.3)
+            canvas.line(np.array([root - reach] * 2), skin, 0.3)
     elif kind == "bar":
         centre = curves["bridge"][1] + unit * rng.uniform(-0.9, 0.9, 2)
         turn = rng.uniform(0, np.pi)
@@ -126,19 +128,18 @@ def _occlude(canvas: Canvas, curves: dict[str, Points], identity: Identity, rng:
     else:
         top = curves["mouth_bottom"][[0, 3, 6]] + (0, unit * rng.uniform(-0.1, 0.3))
         top[[0, 2]] += ((-0.9 * unit, 0), (0.9 * unit, 0))
-        below = top + np.array([0, 1.2 * unit])
-        canvas.fill(smooth(np.concatenate([top, below[::-1]]), closed=True), _any_colour(rng))
+        bottom = top + np.array([0, 1.2 * unit])
+        canvas.fill(smooth(np.concatenate([top, bottom[::-1]]), closed=True), _any_colour(rng))
 
 
 @lru_cache(maxsize=1)
 def _noise() -> NDArray[np.float32]:
-    """Normal noise to cut pieces from: drawing it anew for every picture would cost more than the face."""
-    noise = np.random.default_rng(0).standard_normal((_NOISE_SIDE, _NOISE_SIDE, 3), np.float32)
-    return np.asarray(noise)
+    """Return normal noise to cut pieces from; drawing it for every picture would cost more than the face."""
+    return np.random.default_rng(0).standard_normal((_NOISE_SIDE, _NOISE_SIDE, 3), np.float32)
 
 
-def _camera(pixels: Picture, rng: Generator) -> Picture:
-    """Light from one side, exposure, colour cast, blur and sensor noise."""
+def _camera(pixels: Pixels, rng: Generator) -> Pixels:
+    """Apply light from one side, exposure, colour cast, blur and sensor noise."""
     height, width = pixels.shape[:2]
     turn, slope = rng.uniform(0, 2 * np.pi), 0.35 * rng.random()
     across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(slope * np.cos(turn))

@@ -1,4 +1,4 @@
-"""The plan of the drawn data set: who shows what in which picture, and the drawing of one picture.
+"""The plan of the drawn data set: who shows which emotion in which picture, and the drawing of one picture.
 
 A picture is a pure function of its Shot.
 """
@@ -13,11 +13,15 @@ import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
 
 from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS, EMOTIONS
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.synthetic.action_units import Expression, combined, confused, habit, prototype, sample
 from fer_lightning.data.synthetic.identity import Identity, draw_identity, dressed_anew
 from fer_lightning.data.synthetic.photographs import Photograph, photograph
 
 Proportions: TypeAlias = Literal["affectnet", "uniform"]
+
+INTENSITY = 1.1
+TEST_PER_CLASS = 300
 
 TRAIN, TEST, IDENTITIES, SHEET = range(4)
 _TEST_IDENTITIES = 200
@@ -27,15 +31,52 @@ _PLAN, _PERSON, _PICTURE, _DRESS, _HABITS = range(5)  # streams of random number
 
 
 @dataclass(frozen=True)
+class Parameters:
+    """The numbers that decide what a drawn data set shows.
+
+    Args:
+        rows: number of training pictures.
+        seed: seed of everything drawn.
+        proportions: whether the training classes are as frequent as AffectNet's, or equally frequent.
+        intensity: typical strength of the action units, 1 being the clear prototype.
+        label_noise: share of training faces that show a confusable emotion instead of their label's; the
+            test part has a fifth of it.
+        test_per_class: number of test pictures of each class.
+
+    Raises:
+        UserError: a number lies outside its range.
+    """
+
+    rows: int
+    seed: int
+    proportions: Proportions = "affectnet"
+    intensity: float = INTENSITY
+    label_noise: float = 0.15
+    test_per_class: int = TEST_PER_CLASS
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.test_per_class < 1:
+            raise UserError(
+                f"a drawn data set needs pictures in both parts, not rows={self.rows} and "
+                f"test_per_class={self.test_per_class}"
+            )
+        if self.intensity <= 0 or not 0 <= self.label_noise < 1:
+            raise UserError(
+                f"a drawn data set needs intensity above 0 and label_noise from 0 to below 1, not "
+                f"intensity={self.intensity} and label_noise={self.label_noise}"
+            )
+
+
+@dataclass(frozen=True)
 class Shot:
-    """One picture of the plan: who is to show what.
+    """One picture of the plan: a person who is to show an emotion.
 
     Attributes:
-        seed: of the whole set.
+        seed: seed of the whole set.
         part: TRAIN, TEST, IDENTITIES or SHEET; the same identity or index means another one in each.
-        index: of the picture within its part.
+        index: number of the picture within its part.
         identity: number of the person.
-        label: the emotion that the annotation says.
+        label: the emotion in the annotation.
         intensity: typical strength of the action units.
         label_noise: chance that another emotion is shown.
     """
@@ -50,7 +91,7 @@ class Shot:
 
 
 def class_counts(rows: int, proportions: Proportions) -> tuple[int, ...]:
-    """Training pictures a class, in the order of EMOTIONS, by largest remainder; they sum to ``rows``."""
+    """Return training pictures per class, in the order of EMOTIONS, by largest remainder; they sum to ``rows``."""
     shares = np.array(AFFECTNET_TRAIN_COUNTS if proportions == "affectnet" else [1] * len(EMOTIONS), float)
     exact = rows * shares / shares.sum()
     counts = np.floor(exact).astype(int)
@@ -60,26 +101,25 @@ def class_counts(rows: int, proportions: Proportions) -> tuple[int, ...]:
 
 
 def stream(seed: int, part: int, *key: int) -> Generator:
-    """A generator of its own for each (seed, part, key)."""
+    """Return the generator that belongs to (seed, part, key) alone."""
     return default_rng(SeedSequence(seed, spawn_key=(part, *key)))
 
 
-def plan_training(
-    rows: int, seed: int, proportions: Proportions, intensity: float, label_noise: float
-) -> list[Shot]:
-    """The training pictures, with about one person for every dozen of them."""
-    people = -(-rows // _TRAIN_PER_IDENTITY)
-    return _plan(seed, TRAIN, class_counts(rows, proportions), people, intensity, label_noise)
+def plan_training(parameters: Parameters) -> list[Shot]:
+    """Plan the training pictures, with about one person for every dozen of them."""
+    counts = class_counts(parameters.rows, parameters.proportions)
+    people = -(-parameters.rows // _TRAIN_PER_IDENTITY)
+    return _plan(parameters, TRAIN, counts, people, parameters.label_noise)
 
 
-def plan_test(per_class: int, seed: int, intensity: float, label_noise: float) -> list[Shot]:
-    """The test pictures: as many of each class, of people who are not in the training part."""
-    counts = (per_class,) * len(EMOTIONS)
-    return _plan(seed, TEST, counts, _TEST_IDENTITIES, intensity, _TEST_NOISE * label_noise)
+def plan_test(parameters: Parameters) -> list[Shot]:
+    """Plan the test pictures: equally many per class, of people who are not in the training part."""
+    counts = (parameters.test_per_class,) * len(EMOTIONS)
+    return _plan(parameters, TEST, counts, _TEST_IDENTITIES, _TEST_NOISE * parameters.label_noise)
 
 
 def plan_identities(count: int, per_identity: int, seed: int, intensity: float) -> list[Shot]:
-    """Pictures of people who are in neither part, one person after the other, with any emotion."""
+    """Plan pictures of people who are in neither part, one person after the other, with any emotion."""
     emotions = stream(seed, IDENTITIES, _PLAN).choice(EMOTIONS, count * per_identity)
     return [
         Shot(seed, IDENTITIES, index, index // per_identity, str(emotion), intensity, 0.0)
@@ -87,23 +127,21 @@ def plan_identities(count: int, per_identity: int, seed: int, intensity: float) 
     ]
 
 
-def _plan(
-    seed: int, part: int, counts: Sequence[int], people: int, intensity: float, label_noise: float
-) -> list[Shot]:
-    """Who shows what: labels in random order, everybody about equally often."""
-    rng = stream(seed, part, _PLAN)
+def _plan(parameters: Parameters, part: int, counts: Sequence[int], people: int, label_noise: float) -> list[Shot]:
+    """Assign labels in random order to people, each about equally often."""
+    rng = stream(parameters.seed, part, _PLAN)
     labels = rng.permutation(np.repeat(EMOTIONS, counts))
-    who = rng.permutation(np.arange(len(labels)) % people)
+    identities = rng.permutation(np.arange(len(labels)) % people)
     return [
-        Shot(seed, part, index, int(identity), str(label), intensity, label_noise)
-        for index, (identity, label) in enumerate(zip(who, labels, strict=True))
+        Shot(parameters.seed, part, index, int(identity), str(label), parameters.intensity, label_noise)
+        for index, (identity, label) in enumerate(zip(identities, labels, strict=True))
     ]
 
 
 def person(shot: Shot) -> Identity:
-    """Who is pictured. For pre-training they come in other hair and clothes each time.
+    """Return who is pictured. For pre-training, people have other hair and clothes in each picture.
 
-    Otherwise these would tell who it is, and a network would learn nothing about faces.
+    Otherwise hair and clothes would identify them, and a network would learn nothing about faces.
     """
     face = draw_identity(stream(shot.seed, shot.part, _PERSON, shot.identity))
     if shot.part == IDENTITIES:
@@ -112,26 +150,25 @@ def person(shot: Shot) -> Identity:
 
 
 def shown_emotion(shot: Shot) -> tuple[str, Generator]:
-    """The emotion that is drawn, the label's or one it is confused with, and the picture's generator."""
+    """Return the emotion that is drawn, the label's or a confusable one, and the picture's generator."""
     rng = stream(shot.seed, shot.part, _PICTURE, shot.index)
     return (confused(shot.label, rng) if rng.random() < shot.label_noise else shot.label), rng
 
 
 def take(shot: Shot) -> tuple[Photograph, Expression, Generator]:
-    """The photograph, the expression it shows and the generator as it stands after drawing.
+    """Return the photograph, the expression it shows, and the generator in its state after drawing.
 
-    For pre-training everybody has habits, expressions of their own that mean nothing: a network that tells
-    people apart must then see what a face does, as one trained on pictures of real people must.
+    For pre-training, people have habitual expressions that mean nothing. To tell them apart, a network must
+    then see what a face does, as one that is trained on pictures of real people must.
     """
     emotion, rng = shown_emotion(shot)
     expression = sample(emotion, shot.intensity, rng)
     if shot.part == IDENTITIES:
-        habits = stream(shot.seed, shot.part, _HABITS, shot.identity)
-        expression = combined(expression, habit(habits))
+        expression = combined(expression, habit(stream(shot.seed, shot.part, _HABITS, shot.identity)))
     return photograph(person(shot), expression, rng), expression, rng
 
 
 def clear_example(shot: Shot) -> Photograph:
-    """The same person with the textbook expression, from the front and in plain light."""
+    """Draw the same person with the textbook expression, from the front and in plain light."""
     rng = stream(shot.seed, shot.part, _PICTURE, shot.index)
     return photograph(person(shot), prototype(shot.label), rng, plain=True)
