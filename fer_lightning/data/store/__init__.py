@@ -1,1 +1,1 @@
-"""Prepared faces: cut out, resized, and kept in memory-mapped files."""
+"""The store of prepared faces: cut out, resized, and written to memory-mapped files."""

@@ -1,4 +1,4 @@
-"""From a picture's file to the bytes kept of its face: decode, crop, resize, encode."""
+"""From a picture's file to the stored bytes of its face: decode, crop, resize, encode."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PIXELS = 2**26  # a picture said to have more is a decompression bomb, not a photograph of a face
-MAX_BYTES = 8 * MAX_PIXELS  # as many pixels in the largest format there is, 16 bits a channel
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads it when it is loaded
+MAX_PIXELS = 2**26  # a header that states more belongs to a decompression bomb, not to a photograph of a face
+MAX_BYTES = 8 * MAX_PIXELS  # that many pixels in the largest format, with 16 bits per channel
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads this on import
 
 import cv2  # noqa: E402
 
@@ -29,11 +29,11 @@ Box = tuple[int, int, int, int]
 
 RESIZE = "central-square-area-down-cubic-up"
 JPEG_QUALITY = 95
-KEPT_BYTES = 2**24
+PREALLOCATED = 2**24
 
 
 class UnusableError(Exception):
-    """A picture that cannot be used; ``kind`` is one word, ``detail`` says more."""
+    """A picture that cannot be used; ``kind`` is the kind of fault, ``detail`` its description."""
 
     def __init__(self, kind: str, detail: str) -> None:
         super().__init__(kind, detail)
@@ -43,11 +43,11 @@ class UnusableError(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a face is cut out and kept: its box, grown by the margin; of that the central square, at ``size``.
+    """How a face is cut out and encoded: the box grown by the margin, then its central square resized to ``size``.
 
     Args:
-        size: side of the square picture that is kept, in pixels.
-        margin: share of the box's width and height that it is grown by on each side.
+        size: side of the stored square picture, in pixels.
+        margin: share of the box's width and height by which it grows on each side.
         codec: "jpeg" (quality 95), "png" or "raw" (size * size * 3 bytes, RGB).
 
     Raises:
@@ -69,36 +69,36 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Crop:
-    """A face as it is kept: encoded bytes, and the digest of its pixels before resizing."""
+    """A face for the store: encoded bytes, and the digest of its pixels before resizing."""
 
     image: bytes
     pixels: str
 
 
 def start_worker() -> None:
-    """Set a worker process up: one thread, silent, gone when its parent is gone."""
+    """Set up a worker process: one thread, no output, and an end when its parent ends."""
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(0)  # what cannot be decoded is told by name, as a fault
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    bytearray(KEPT_BYTES)  # freed again at once; glibc now keeps as much rather than fetch it for each picture
+    cv2.utils.logging.setLogLevel(0)  # a picture that cannot be decoded becomes a fault with its name
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    bytearray(PREALLOCATED)  # freed at once; glibc then keeps that much instead of requesting it for each picture
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
 def _follow_parent() -> None:
-    """A killed parent cannot stop its workers; they would wait for work for ever."""
+    """End with the parent: a killed one cannot stop its workers, which would wait for work for ever."""
     if parent := parent_process():
         parent.join()
         os._exit(1)
 
 
 def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> Crop:
-    """A face as it is kept.
+    """Cut out and encode a face.
 
     Args:
-        picture: its file, or the file's bytes.
-        root: a file that a link leads out of this folder is not read.
-        box: x, y, width, height in pixels; None: the whole picture is the face.
-        recipe: how.
+        picture: the picture's file, or the file's bytes.
+        root: folder of the data set; a file outside of it, reached by a link, is not read.
+        box: x, y, width, height in pixels; None takes the whole picture as the face.
+        recipe: margin, size and codec.
 
     Raises:
         UnusableError: "outside_root", "missing", "zero_byte", "too_large", "unreadable" or "box_outside".
@@ -109,13 +109,17 @@ def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> 
 
 
 def require_inside(root: Path, picture: Path | bytes) -> None:
-    """Raises UnusableError "outside_root" where a link leads a picture's file out of the data set's folder."""
+    """Refuse a picture's file that a link leads out of the data set's folder.
+
+    Raises:
+        UnusableError: "outside_root".
+    """
     if isinstance(picture, Path) and "\0" not in str(picture) and not inside(root, picture):
         raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
 
 
 def content(picture: Path | bytes) -> bytes:
-    """The bytes of a picture's file.
+    """Return the bytes of a picture's file.
 
     Raises:
         UnusableError: "missing", "zero_byte", "too_large" or "unreadable".
@@ -130,19 +134,19 @@ def content(picture: Path | bytes) -> bytes:
 def _read(file: Path) -> bytes:
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # to read a pipe is to wait for ever
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
             raise UnusableError("unreadable", "not a file")
         if status.st_size > MAX_BYTES:
             raise UnusableError("too_large", f"{status.st_size} bytes")
         return file.read_bytes()
-    except (FileNotFoundError, ValueError):  # ValueError: there is a zero byte in the name
+    except (FileNotFoundError, ValueError):  # ValueError: the name contains a zero byte
         raise UnusableError("missing", "no such file") from None
     except OSError as error:
         raise UnusableError("unreadable", error.strerror or str(error)) from None
 
 
 def decode(picture: Path | bytes) -> Pixels:
-    """A picture file, or its bytes, as (H, W, 3) BGR; grey ones get three equal channels.
+    """Decode a picture file, or its bytes, to (H, W, 3) BGR; grey pictures get three equal channels.
 
     Raises:
         UnusableError: "missing", "zero_byte", "too_large" or "unreadable".
@@ -158,11 +162,11 @@ def decode(picture: Path | bytes) -> Pixels:
 
 
 def cut_out(picture: Pixels, box: Box | None, margin: float) -> Pixels:
-    """The part of a picture inside ``box``, grown by ``margin`` and clipped to the picture.
+    """Return the part of a picture inside ``box``, grown by ``margin`` and clipped to the picture.
 
     Args:
         picture: (H, W, 3).
-        box: x, y, width, height in pixels; None is the whole picture, which cannot grow.
+        box: x, y, width, height in pixels; None takes the whole picture, which cannot grow.
         margin: share of the box's width (height) added left and right (above and below).
 
     Raises:
@@ -180,7 +184,7 @@ def cut_out(picture: Pixels, box: Box | None, margin: float) -> Pixels:
 
 
 def central_square(face: Pixels) -> Pixels:
-    """The middle of a face (H, W, C) as (S, S, C), S being the shorter of H and W; a view."""
+    """Return the middle of a face (H, W, C) as a view (S, S, C), S being the shorter of H and W."""
     tall, wide = face.shape[:2]
     side = min(tall, wide)
     top, left = (tall - side) // 2, (wide - side) // 2
@@ -188,7 +192,7 @@ def central_square(face: Pixels) -> Pixels:
 
 
 def resize(face: Pixels, size: int) -> Pixels:
-    """A face as (size, size, C), squashed where it is no square: by area to shrink it, cubic to let it grow."""
+    """Resize a face to (size, size, C): by area to shrink it, cubic to enlarge it; other shapes are squashed."""
     if face.shape[:2] == (size, size):
         return face
     method = cv2.INTER_AREA if face.shape[0] > size else cv2.INTER_CUBIC
@@ -196,7 +200,7 @@ def resize(face: Pixels, size: int) -> Pixels:
 
 
 def encode(face: Pixels, codec: Codec) -> bytes:
-    """A (size, size, 3) BGR face as bytes; "raw" is RGB, what the network gets."""
+    """Encode a (size, size, 3) BGR face; "raw" is RGB, the network's input."""
     if codec == "raw":
         return cv2.cvtColor(face, cv2.COLOR_BGR2RGB).tobytes()
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if codec == "jpeg" else []
@@ -207,7 +211,7 @@ def encode(face: Pixels, codec: Codec) -> bytes:
 
 
 def digest(face: Pixels) -> str:
-    """32 hex digits that are equal for two faces where shape and every pixel are."""
-    found = hashlib.sha256(repr(face.shape).encode())
-    found.update(np.ascontiguousarray(face).data)  # no copy where none is needed: large ones are slow to get
-    return found.hexdigest()[:32]
+    """Return 32 hex digits that are equal for two faces if and only if their shape and every pixel are."""
+    sha256 = hashlib.sha256(repr(face.shape).encode())
+    sha256.update(np.ascontiguousarray(face).data)  # copies only if needed, since large copies are slow
+    return sha256.hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""Manifest -> store: every face is decoded, cropped and resized once, in parallel, resumable shard by shard."""
+"""From manifest to store: decode, crop and resize every face once, in parallel; resumable shard by shard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +19,7 @@ from pydantic import Field
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash, locked, write_atomic
 from fer_lightning.core.ranges import Side
+from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Manifest, require_every_class
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.store.shard import (
@@ -27,28 +28,26 @@ from fer_lightning.data.store.shard import (
     Job,
     Part,
     Report,
-    found,
+    earlier_report,
     put_pictures,
-    read_table,
     write,
 )
-from fer_lightning.data.store.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit
+from fer_lightning.data.store.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit, read_table
 from fer_lightning.data.store.workers import processes_for, workers
 
 Leaks = Literal["drop", "keep", "error"]
-Progress = Callable[[int, int], None]
 Reports = dict[str, list[Report]]
 
 log = logging.getLogger(__name__)
 
-SHARD_ROWS = 512  # about as many as are lost where a process is killed
-MOST_SHARDS = 256  # of a split: a process may have no more than 1,024 files open
+SHARD_ROWS = 512  # about as many rows of work are lost when a process is killed
+MOST_SHARDS = 256  # per split, since a process may have no more than 1,024 files open
 BYTES_A_PIXEL = {"jpeg": 0.55, "png": 2.2, "raw": 3.0}
 BYTES_A_ROW = {"jpeg": 900, "png": 400, "raw": 300}
 
 
 def disk_estimate(rows: int, size: int, codec: Codec) -> int:
-    """Bytes that a store of ``rows`` faces will take at most or nearly so; exact to a few percent for raw."""
+    """Return about the most bytes that a store of ``rows`` faces takes; exact to a few percent for raw."""
     return int(rows * (size * size * BYTES_A_PIXEL[codec] + BYTES_A_ROW[codec]))
 
 
@@ -63,28 +62,29 @@ def prepare(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> Store:
-    """Make the store of a manifest, or open it where it was made before.
+    """Make the store of a manifest, or open it if it exists.
 
     It lies in ``base/<name>-<8 hex digits>``, named after everything that decides its content except the
-    pictures themselves: delete the folder after mending pictures. It grows in ``base/<that name>.partial``,
-    and what a killed process has left there the next one goes on with. Two processes that ask for it at once
-    make it once. The data set's root is only read.
+    pictures themselves: delete the folder after repairing pictures. It is written to
+    ``base/<that name>.partial``, where the next process continues the work of a killed one. If two processes
+    ask for it at once, one of them makes it. The data set's root is only read.
 
     Args:
-        manifest: what a reader found.
+        manifest: rows of the data set.
         base: folder of the stores.
-        size: side of the kept pictures in pixels.
-        margin: share of the box it is grown by on each side, then clipped to the picture.
+        size: side of the stored pictures in pixels.
+        margin: share of its size by which the box grows on each side before it is clipped to the picture.
         codec: "jpeg" (quality 95), "png" or "raw".
         leaks: what to do with training images that are pixel-identical to a test image: "drop" them, "keep"
             them, or "error".
-        processes: how many work; None: one for each CPU, fewer for a small set. No influence on the result.
-        progress: called with (rows done, rows), first with those that were done before.
+        processes: number of processes; None starts one per CPU, fewer for a small set. It does not influence the
+            result.
+        progress: callback that receives (rows done, rows), first with the rows that were done before.
 
     Raises:
         ValueError: a number out of range, an unknown codec or value of ``leaks``, or a manifest with a label
             that is none of its classes.
-        UserError: a class without an image, leaks where they are an error, ``base`` cannot be written to.
+        UserError: a class without an image, leaks where they are an error, or ``base`` cannot be written to.
     """
     recipe = Recipe(size, float(margin), codec)
     if leaks not in ("drop", "keep", "error"):
@@ -96,7 +96,7 @@ def prepare(
         manifest.check()
         try:
             with locked(folder):
-                if not folder.exists():  # made by somebody else while we waited for the lock
+                if not folder.exists():  # another process may have made it during the wait for the lock
                     _make(folder, manifest, recipe, leaks == "keep", processes, progress)
         except OSError as error:
             needed = disk_estimate(manifest.rows.num_rows, size, codec)
@@ -117,15 +117,16 @@ def prepare(
 def is_prepared(
     manifest: Manifest, base: Path, *, size: int, margin: float, codec: Codec, leaks: Leaks = "drop"
 ) -> bool:
-    """Whether ``prepare`` with these arguments has nothing left to do."""
+    """Return whether ``prepare`` with these arguments has nothing left to do."""
     return (_folder(manifest, base, Recipe(size, float(margin), codec), leaks) / META).is_file()
 
 
 def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Path:
-    kept = "keep" if leaks == "keep" else "drop"  # "error" makes the same store as "drop", to have it afterwards
-    decides = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, kept, RESIZE]
-    decides += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
-    return base / f"{manifest.name}-{content_hash(decides)[:8]}"
+    """Return the store's folder, named after everything that decides its content."""
+    stored = "keep" if leaks == "keep" else "drop"  # "error" makes the store of "drop", for a later run with that
+    key = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, stored, RESIZE]
+    key += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
+    return base / f"{manifest.name}-{content_hash(key)[:8]}"
 
 
 def _make(
@@ -136,16 +137,16 @@ def _make(
     processes: int | None,
     progress: Progress | None,
 ) -> None:
-    """Add to the folder's neighbour what is missing there; once it is whole it takes the folder's name."""
+    """Add the missing shards to the partial store; when it is whole, rename it to ``folder``."""
     partial = folder.with_name(f"{folder.name}.partial")
     if not (partial / META).is_file():
-        _tidy(partial)
+        _remove_leftovers(partial)
         job = Job(partial, manifest.root, manifest.classes, recipe, drop=not keep_leaks)
         reports = _fill(job, manifest, processes, progress)
         try:
-            meta = _meta(manifest, recipe, keep_leaks, reports, _tested(job, len(reports["test"])))
+            meta = _meta(manifest, recipe, keep_leaks, reports, _test_split(job, len(reports["test"])))
         except UserError:
-            shutil.rmtree(partial)  # the next run is to see what was mended
+            shutil.rmtree(partial)  # so that the next run reads repaired pictures again
             raise
         write_atomic(partial / META, meta.to_json())
     shutil.rmtree(partial / WORK, ignore_errors=True)
@@ -153,40 +154,46 @@ def _make(
 
 
 def _fill(job: Job, manifest: Manifest, processes: int | None, progress: Progress | None) -> Reports:
-    """Make the missing shards; the test set first, since training rows are compared with it."""
+    """Write the missing shards; the test set comes first, since training rows are compared with it."""
     parts = {split: _parts(job, split, manifest.rows) for split in ("test", "train")}
-    made = {part: report for part in chain(*parts.values()) if (report := found(part))}
-    ticker = _Ticker(manifest.rows.num_rows, progress)
-    ticker.add(*made)
-    if made:
-        log.info("%s: %d of %d rows were prepared before", job.folder.stem, ticker.done, ticker.total)
-    _require_space(job, ticker.total, sum(report.shard.bytes for report in made.values()))
-    with workers(write, processes or processes_for(ticker.total)) as writing:
-        for split, those in parts.items():
-            missing = [part for part in those if part not in made]
-            for part, report in zip(missing, writing(_with_pictures(missing, manifest)), strict=True):
-                made[part] = report
+    reports = {part: report for part in chain(*parts.values()) if (report := earlier_report(part))}
+    total = manifest.rows.num_rows
+
+    def add(new: dict[Part, Report]) -> None:
+        reports.update(new)
+        if progress:
+            progress(sum(part.rows for part in reports), total)
+
+    add({})
+    if reports:
+        done = sum(part.rows for part in reports)
+        log.info("%s: %d of %d rows were prepared before", job.folder.stem, done, total)
+    _require_space(job, total, sum(report.shard.bytes for report in reports.values()))
+    with workers(write, processes or processes_for(total)) as write_all:
+        for split, shards in parts.items():
+            missing = [part for part in shards if part not in reports]
+            for part, report in zip(missing, write_all(_with_pictures(missing, manifest)), strict=True):
                 part.pictures_file.unlink(missing_ok=True)
-                ticker.add(part)
+                add({part: report})
             if split == "test":
-                write_atomic(job.test_pixels_file, "\n".join(_tested(job, len(those)).pixels.to_pylist()))
-    return {split: [made[part] for part in those] for split, those in parts.items()}
+                write_atomic(job.test_pixels_file, "\n".join(_test_split(job, len(shards)).pixels.to_pylist()))
+    return {split: [reports[part] for part in shards] for split, shards in parts.items()}
 
 
-def _tested(job: Job, shards: int) -> StoreSplit:
+def _test_split(job: Job, shards: int) -> StoreSplit:
     return StoreSplit(job.folder, "test", shards, job.recipe.size, job.recipe.codec)
 
 
-def _tidy(partial: Path) -> None:
-    """Make the folder, or throw away what is neither a whole shard nor its report."""
+def _remove_leftovers(partial: Path) -> None:
+    """Create the partial store, or delete everything in it but whole shards and their reports."""
     (partial / WORK).mkdir(parents=True, exist_ok=True)
     whole = [*partial.glob("*.arrow"), *(partial / WORK).glob("*.json")]
     for file in {file for file in partial.rglob("*") if file.is_file()}.difference(whole):
-        file.unlink(missing_ok=True)  # its maker may still be ending
+        file.unlink(missing_ok=True)  # a worker of the killed process may still be ending
 
 
 def _parts(job: Job, split: str, rows: pa.Table) -> list[Part]:
-    """A split's shards, about equally large, never by the number of processes; its rows go to a file."""
+    """Write a split's rows to a file; return its shards, about equal in size, whatever the number of processes."""
     rows = rows.filter(pc.equal(rows["split"], split))
     with job.rows_file(split).open("wb") as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
@@ -195,28 +202,14 @@ def _parts(job: Job, split: str, rows: pa.Table) -> list[Part]:
     return [Part(job, split, number, *ends) for number, ends in enumerate(pairwise(ends))]
 
 
-def _require_space(job: Job, rows: int, there: int) -> None:
-    needed = disk_estimate(rows, job.recipe.size, job.recipe.codec) - there
+def _require_space(job: Job, rows: int, written: int) -> None:
+    needed = disk_estimate(rows, job.recipe.size, job.recipe.codec) - written
     if (free := shutil.disk_usage(job.folder).free) < needed:
         raise OSError(f"only {free / 1e9:.2f} GB are free")
 
 
-class _Ticker:
-    """Counts rows over both splits for the caller's progress."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self.done = 0
-        self.total = total
-        self.progress = progress
-
-    def add(self, *parts: Part) -> None:
-        self.done += sum(part.rows for part in parts)
-        if self.progress:
-            self.progress(self.done, self.total)
-
-
 def _with_pictures(parts: Sequence[Part], manifest: Manifest) -> Iterator[Part]:
-    """The parts, each once its pictures lie in a file, where the data set has them inside others."""
+    """Yield the parts, each after its pictures were written to a file if the data set has them inside others."""
     if manifest.embedded is None or not parts:
         yield from parts
         return
@@ -228,13 +221,13 @@ def _with_pictures(parts: Sequence[Part], manifest: Manifest) -> Iterator[Part]:
 
 
 def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports, test: StoreSplit) -> StoreMeta:
-    """What store.json says of the shards."""
+    """Return the content of store.json."""
     classes = manifest.classes
     twins = [twin for report in reports["train"] for twin in report.twins]
     by_class = Counter(label for label, _ in twins)
     leaked = {name: by_class[name] for name in classes}
     counts = {split: {name: sum(r.counts[name] for r in reports[split]) for name in classes} for split in SPLITS}
-    faults = [*manifest.faults, *(fault for those in reports.values() for r in those for fault in r.faults)]
+    faults = [*manifest.faults, *(fault for report in chain(*reports.values()) for fault in report.faults)]
     require_every_class(counts, manifest.name, faults)
     has_twin = pc.is_in(test.pixels, pa.array({pixels for _, pixels in twins}, pa.string())).to_numpy()
     test_leaks = np.bincount(test.labels[has_twin], minlength=len(classes)).tolist()
@@ -255,7 +248,7 @@ def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports
         test_leaks=dict(zip(classes, test_leaks, strict=True)),
         faults=tuple(faults),
         shards=shards,
-        hash=content_hash({split: [shard.sha256 for shard in those] for split, those in shards.items()}),
+        hash=content_hash({split: [shard.sha256 for shard in shards[split]] for split in SPLITS}),
         tested_on=manifest.tested_on,
         redistributable=manifest.redistributable,
     )

@@ -1,29 +1,29 @@
-"""A store's shard: some rows' faces in one Arrow file, made by whichever process; whole or absent."""
+"""A shard of a store: the faces of some rows in one Arrow file, written by any process; whole or absent."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import TypeAdapter
 
 from fer_lightning.core.files import atomic_path, file_hash, write_atomic
 from fer_lightning.data.manifest import Fault
 from fer_lightning.data.store.crop import Crop, Recipe, UnusableError, crop
-from fer_lightning.data.store.store import Shard, schema, shard_name
+from fer_lightning.data.store.store import Shard, read_table, schema, shard_name
 
 T = TypeVar("T")
 
 BATCH_BYTES = 8 * 2**20
-"""Pictures that are held in memory before they are written."""
+"""Bytes of pictures that are held in memory before they are written."""
 
 WORK = "work"
-"""The folder in a store that is being made for what is not part of it."""
+"""Folder in an unfinished store for files that are not part of it."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Job:
     """What the shards of a store have in common.
 
     Attributes:
-        folder: where they are written to.
-        root: of the data set.
+        folder: folder that they are written to.
+        root: root of the data set.
         classes: class names in the classifier's order.
-        recipe: how a face is cut out and kept.
+        recipe: how a face is cut out and encoded.
         drop: whether to leave out training faces that are pixel-identical to a test face.
     """
 
@@ -45,12 +45,12 @@ class Job:
     drop: bool
 
     def rows_file(self, split: str) -> Path:
-        """A split's rows of the manifest."""
+        """Return the file with a split's rows of the manifest."""
         return self.folder / WORK / f"{split}-rows.arrow"
 
     @property
     def test_pixels_file(self) -> Path:
-        """The digests of all test faces, one a line; there before any training face is cropped."""
+        """Return the file with one test face's digest per line; written before any training face is cropped."""
         return self.folder / WORK / "test-pixels.txt"
 
 
@@ -66,111 +66,100 @@ class Part:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """Return the number of rows."""
         return self.stop - self.start
 
-    def of(self, column: pa.ChunkedArray | pa.Table) -> pa.ChunkedArray | pa.Table:
-        """This part of a column, or of the columns, of its split."""
-        return column.slice(self.start, self.rows)
+    def of(self, table: pa.ChunkedArray | pa.Table) -> pa.ChunkedArray | pa.Table:
+        """Return this part of its split's table, or of a column of it."""
+        return table.slice(self.start, self.rows)
 
     @property
     def file(self) -> Path:
-        """The shard's."""
+        """Return the shard's file."""
         return self.job.folder / shard_name(self.split, self.number)
 
     @property
     def report_file(self) -> Path:
-        """What is in the shard; where this file is, the shard is whole."""
+        """Return the file with the shard's report; if it exists, the shard is whole."""
         return self.job.folder / WORK / f"{self.file.name}.json"
 
     @property
     def pictures_file(self) -> Path:
-        """The pictures' bytes, where they are no files of their own."""
+        """Return the file with the pictures' bytes, for data sets without a file per picture."""
         return self.job.folder / WORK / f"{self.file.name}.pictures"
 
 
-@dataclass(frozen=True)
-class Report:
-    """What a shard holds, and what became of the rows that it does not hold.
+@dataclass
+class Tally:
+    """The outcome of the rows of a part.
 
     Attributes:
-        shard: its file.
         counts: faces by class.
         faults: rows that could not be used.
         twins: label and digest of training faces that are pixel-identical to a test face, dropped or kept.
     """
 
-    shard: Shard
     counts: dict[str, int]
     faults: list[Fault]
     twins: list[tuple[str, str]]
 
+
+@dataclass
+class Report(Tally):
+    """A tally with the shard that was written.
+
+    Attributes:
+        shard: the shard's file.
+    """
+
+    shard: Shard
+
     def to_json(self) -> str:
-        """As text."""
+        """Return the report as JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """What ``to_json`` wrote."""
-        values = json.loads(text)
-        return cls(
-            Shard(**values["shard"]),
-            values["counts"],
-            [Fault(**fault) for fault in values["faults"]],
-            [(label, pixels) for label, pixels in values["twins"]],
-        )
-
-
-@dataclass
-class _Told:
-    """What happens to the rows of a shard while it is written."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[Fault] = field(default_factory=list)
-    twins: list[tuple[str, str]] = field(default_factory=list)
+        """Read a report that ``to_json`` returned."""
+        return TypeAdapter(cls).validate_json(text)
 
 
 def write(part: Part) -> Report:
-    """Make a shard and its report; both are on the disk when this returns, and neither is ever half there.
+    """Write a shard and its report; both are on disk when this returns, and neither is ever incomplete.
 
     Raises:
         OSError: the disk is full, ...
     """
-    classes, told = part.job.classes, _Told()
+    tally = Tally(dict.fromkeys(part.job.classes, 0), [], [])
     with atomic_path(part.file) as partial:
-        with partial.open("wb") as stream, pa.ipc.new_file(stream, schema(classes)) as writer:
-            for batch in _batches(part, told):
+        with partial.open("wb") as stream, pa.ipc.new_file(stream, schema(part.job.classes)) as writer:
+            for batch in _batches(part, tally):
                 writer.write_batch(batch)
-        rows = sum(told.counts.values())
+        rows = sum(tally.counts.values())
         shard = Shard(part.file.name, rows, partial.stat().st_size, file_hash(partial))
-    report = Report(shard, {name: told.counts[name] for name in classes}, told.faults, told.twins)
+    report = Report(**vars(tally), shard=shard)
     write_atomic(part.report_file, report.to_json())
     return report
 
 
-def found(part: Part) -> Report | None:
-    """The report of a shard that was made before; None: it has to be made."""
+def earlier_report(part: Part) -> Report | None:
+    """Return the report of a shard that was written before; None if it has to be written."""
     if not part.report_file.is_file():
         return None
     report = Report.from_json(part.report_file.read_text(encoding="utf-8"))
     return report if part.file.is_file() and part.file.stat().st_size == report.shard.bytes else None
 
 
-def read_table(file: Path) -> pa.Table:
-    """An Arrow file's columns, read where they lie."""
-    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
-
-
 def put_pictures(file: Path, pictures: Iterable[bytes]) -> None:
-    """Write pictures to a file for ``write`` in another process; a few MB of them are in memory at a time."""
+    """Write pictures to a file for ``write`` in another process, with a few MB of them in memory at a time."""
     columns = pa.schema([("picture", pa.binary())])
     with file.open("wb") as stream, pa.ipc.new_file(stream, columns) as writer:
-        for batch in _together(pictures, len):
+        for batch in _batched(pictures, len):
             writer.write_batch(pa.record_batch([pa.array(batch, pa.binary())], schema=columns))
 
 
-def _together(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """The items in lists of a few MB."""
+def _batched(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield the items in lists of a few MB."""
     batch: list[T] = []
     held = 0
     for item in items:
@@ -183,16 +172,16 @@ def _together(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]
         yield batch
 
 
-def _batches(part: Part, told: _Told) -> Iterator[pa.RecordBatch]:
-    """The faces of a part's rows, a few MB at a time; what becomes of the rows is told."""
+def _batches(part: Part, tally: Tally) -> Iterator[pa.RecordBatch]:
+    """Yield the faces of a part's rows, a few MB at a time, and count the outcome of each row."""
     rows = part.of(read_table(part.job.rows_file(part.split)))
-    for faces in _together(_faces(part, rows, told), lambda numbered: len(numbered[1].image)):
+    for faces in _batched(_faces(part, rows, tally), lambda numbered: len(numbered[1].image)):
         numbers, crops = zip(*faces, strict=True)
         yield _batch(rows.take(list(numbers)).combine_chunks(), crops, part.job.classes)
 
 
-def _faces(part: Part, rows: pa.Table, told: _Told) -> Iterator[tuple[int, Crop]]:
-    """The faces to be kept, each with the number of its row."""
+def _faces(part: Part, rows: pa.Table, tally: Tally) -> Iterator[tuple[int, Crop]]:
+    """Yield the faces to keep, each with the number of its row."""
     job = part.job
     tested = frozenset(job.test_pixels_file.read_text().split()) if part.split == "train" else frozenset()
     pictures = _pictures(part, rows["path"].to_pylist())
@@ -201,13 +190,13 @@ def _faces(part: Part, rows: pa.Table, told: _Told) -> Iterator[tuple[int, Crop]
         try:
             face = crop(picture, job.root, None if None in box else box, job.recipe)
         except UnusableError as error:
-            told.faults.append(Fault(error.kind, row["id"], error.detail))
+            tally.faults.append(Fault(error.kind, row["id"], error.detail))
             continue
         if face.pixels in tested:
-            told.twins.append((row["label"], face.pixels))
+            tally.twins.append((row["label"], face.pixels))
             if job.drop:
                 continue
-        told.counts[row["label"]] += 1
+        tally.counts[row["label"]] += 1
         yield number, face
 
 

@@ -1,13 +1,14 @@
-"""The prepared store: cropped, resized faces in memory-mapped Arrow files, the shards of each split."""
+"""The prepared store: cropped, resized faces in memory-mapped Arrow files, several shards per split."""
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,7 +25,7 @@ SPLITS = ("train", "test")
 
 
 def schema(classes: tuple[str, ...]) -> pa.Schema:
-    """The columns of a shard; a label is an index into ``classes``, kept as the file's dictionary."""
+    """Return the columns of a shard; a label is an index into ``classes``, stored as the file's dictionary."""
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -40,14 +41,19 @@ def schema(classes: tuple[str, ...]) -> pa.Schema:
     )
 
 
+def read_table(file: Path) -> pa.Table:
+    """Return an Arrow file's columns as views of the memory-mapped file."""
+    return pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+
+
 def shard_name(split: str, number: int) -> str:
-    """The name of a shard's file."""
+    """Return the name of a shard's file."""
     return f"{split}-{number:05d}.arrow"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A file with some of a split's images: its name, the images in it, its size and SHA-256."""
+    """A file with some of a split's images: its name, number of images, size in bytes and SHA-256."""
 
     name: str
     rows: int
@@ -57,26 +63,26 @@ class Shard:
 
 @dataclass(frozen=True)
 class StoreMeta:
-    """What store.json says.
+    """The content of store.json.
 
     Attributes:
-        schema_version: of the store's layout.
-        name: the data set's name.
+        schema_version: version of the store's format.
+        name: name of the data set.
         classes: class names in the classifier's order.
-        size: side of the kept pictures in pixels.
+        size: side of the stored pictures in pixels.
         margin: share of the box added on each side before cropping.
         codec: "jpeg", "png" or "raw".
-        resize: how pictures were resized.
+        resize: name of the resizing method.
         leaks: whether training images that are identical to a test image were kept: "keep" or "drop".
-        manifest_hash: of the manifest it was made from.
+        manifest_hash: hash of the manifest that the store was made from.
         counts: images by split and class.
-        skipped: rows left out on purpose, by split and reason.
-        dropped_leaks: training images dropped because a test image is pixel-identical, by class.
-        test_leaks: test images that had such a twin in the training rows, by class.
+        skipped: number of rows left out on purpose, by split and reason.
+        dropped_leaks: number of training images dropped because a test image is pixel-identical, by class.
+        test_leaks: number of test images with such a twin in the training rows, by class.
         faults: rows and pictures that could not be used, by name.
-        shards: the files of each split, in order.
-        hash: one digest over the shards' digests: the data's fingerprint.
-        tested_on: the split of the set that is the test set, or the share held out.
+        shards: files of each split, in order.
+        hash: digest of the shards' digests, the data's fingerprint.
+        tested_on: split of the data set that is the test set, or the share held out.
         redistributable: whether its pictures may be shown in a report or uploaded.
     """
 
@@ -100,15 +106,15 @@ class StoreMeta:
     redistributable: bool
 
     def to_json(self) -> str:
-        """The text of store.json."""
+        """Return the text of store.json."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> StoreMeta:
-        """Read what ``to_json`` wrote.
+        """Read the text of store.json.
 
         Raises:
-            ValueError: it is no JSON, of another schema version, or a key is missing or unknown.
+            ValueError: it is not JSON, of another schema version, or a key is missing or unknown.
         """
         values = json.loads(text)
         if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
@@ -123,49 +129,49 @@ class StoreMeta:
             raise ValueError(str(error)) from error
 
 
+@dataclass(frozen=True, eq=False)
 class StoreSplit:
-    """One split of a store, read where it lies; a copy for another process opens the files itself.
+    """One split of a store, memory-mapped; a copy for another process opens the files itself.
 
     Args:
-        folder: the store's.
-        name: of the split.
-        shards: how many files it has.
+        folder: folder of the store.
+        name: name of the split.
+        shards: number of its files.
         size: side of the pictures in pixels.
         codec: "jpeg", "png" or "raw".
     """
 
-    def __init__(self, folder: Path, name: str, shards: int, size: int, codec: str) -> None:
-        self.folder = folder
-        self.name = name
-        self.shards = shards
-        self.size = size
-        self.codec = codec
+    folder: Path
+    name: str
+    shards: int
+    size: int
+    codec: str
 
-    def __reduce__(self) -> tuple[Callable[..., StoreSplit], tuple[Path, str, int, int, str]]:
-        return StoreSplit, (self.folder, self.name, self.shards, self.size, self.codec)
+    def __reduce__(self) -> tuple[Callable[..., StoreSplit], tuple[Any, ...]]:
+        return StoreSplit, tuple(getattr(self, field.name) for field in fields(self))
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
 
     @cached_property
     def ids(self) -> list[str]:
-        """(N,) the manifest's ids."""
+        """Return the manifest's ids (N,)."""
         return [str(value) for value in self._table["id"].to_pylist()]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(N,) indices into the store's classes."""
+        """Return indices (N,) into the store's classes."""
         parts = [chunk.indices.to_numpy() for chunk in self._table["label"].chunks]
         return np.concatenate(parts).astype(np.int64)
 
     @property
     def pixels(self) -> pa.ChunkedArray:
-        """(N,) digests that are equal for images that were pixel-identical before they were resized."""
+        """Return digests (N,) that are equal for images that were pixel-identical before they were resized."""
         return self._table["pixels"]
 
     @cached_property
     def votes(self) -> NDArray[np.float32] | None:
-        """(N, C) shares of the annotators' votes; None where the set does not have them."""
+        """Return shares of the annotators' votes (N, C), or None if the data set does not have them."""
         column = self._table["votes"]
         if column.null_count:
             return None
@@ -174,12 +180,12 @@ class StoreSplit:
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:
-        """(N,) equal for images of one identity; where that is not known, for pixel-identical images."""
+        """Return group numbers (N,), equal for images of one identity, or if unknown, of identical pixels."""
         group = pc.coalesce(self._table["identity"], self.pixels).combine_chunks()
         return np.asarray(group.dictionary_encode().indices.to_numpy(), np.int64)
 
     def image(self, i: int) -> NDArray[np.uint8]:
-        """Image ``i`` as (size, size, 3) RGB; read-only and without a copy where the codec is "raw".
+        """Return image ``i`` as (size, size, 3) RGB; a read-only view of the file if the codec is "raw".
 
         Raises:
             IndexError: ``i`` is not in 0 .. N - 1.
@@ -195,20 +201,20 @@ class StoreSplit:
         if self.codec == "raw":
             return data.reshape(self.size, self.size, 3)
         decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB)
-        if decoded is None:  # it could be when it was written
+        if decoded is None:  # it was not when the store was made
             raise UserError(f"{self.folder} is damaged at {self.name} image {i}; delete it and prepare it again")
         return np.asarray(decoded, np.uint8)
 
     @cached_property
     def _table(self) -> pa.Table:
-        files = [self.folder / shard_name(self.name, number) for number in range(self.shards)]
-        return pa.concat_tables([pa.ipc.open_file(pa.memory_map(str(file))).read_all() for file in files])
+        numbers = range(self.shards)
+        return pa.concat_tables([read_table(self.folder / shard_name(self.name, number)) for number in numbers])
 
     @cached_property
     def _images(self) -> tuple[list[int], list[tuple[NDArray[np.int32], NDArray[np.uint8]]]]:
-        """The row each chunk of the image column starts at; each chunk's offsets and bytes in the file.
+        """Return the first row of each chunk of the image column, and each chunk's offsets and bytes in the file.
 
-        Arrow's own scalars would copy an image each time it is asked for.
+        Arrow's own scalars would copy an image at each access.
         """
         chunks = self._table["image"].chunks
         lengths = np.array([len(chunk) for chunk in chunks], np.int64)
@@ -220,7 +226,7 @@ class StoreSplit:
 
 
 class Store:
-    """A prepared data set: ``meta`` and its two splits."""
+    """A prepared data set: its ``meta`` data and two splits."""
 
     def __init__(self, folder: Path, meta: StoreMeta) -> None:
         self.folder = folder
@@ -231,16 +237,16 @@ class Store:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the classifier's order; labels are indices into them."""
+        """Return class names in the classifier's order; labels are indices into them."""
         return self.meta.classes
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the content of both splits: the data's fingerprint."""
+        """Return the SHA-256 of the content of both splits, the data's fingerprint."""
         return self.meta.hash
 
     def split(self, name: str) -> StoreSplit:
-        """The split "train" or "test"."""
+        """Return the split "train" or "test"."""
         if name not in SPLITS:
             raise ValueError(f"a store has the splits train and test, not {name!r}")
         return self._splits[name]
@@ -250,14 +256,14 @@ class Store:
         """Open a store that was prepared before.
 
         Raises:
-            UserError: there is none, or it is damaged.
+            UserError: the folder holds no store, or a damaged one.
         """
         try:
             meta = StoreMeta.from_json((folder / META).read_text(encoding="utf-8"))
-            there = {file.name: file.stat().st_size for file in folder.glob("*.arrow")}
+            sizes = {file.name: file.stat().st_size for file in folder.glob("*.arrow")}
         except (OSError, ValueError) as error:
             raise UserError(f"{folder} is no store ({error}); delete that folder and prepare it again") from error
         listed = {shard.name: shard.bytes for split in SPLITS for shard in meta.shards[split]}
-        if wrong := sorted(name for name, _ in there.items() ^ listed.items()):
+        if wrong := sorted(name for name, _ in sizes.items() ^ listed.items()):
             raise UserError(f"the store {folder} is damaged ({wrong[0]}); delete it and prepare it again")
         return cls(folder, meta)

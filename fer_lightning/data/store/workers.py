@@ -1,4 +1,4 @@
-"""The processes that pictures are worked on by."""
+"""Worker processes that read pictures."""
 
 from __future__ import annotations
 
@@ -23,21 +23,22 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Return the number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processes_for(pictures: int, worth: int = 1000) -> int:
-    """How many processes pay off: one a core, but no more than one for each ``worth`` pictures."""
+    """Return how many processes pay off: one per core, but no more than one per ``worth`` pictures."""
     return min(cores(), max(1, math.ceil(pictures / worth)))
 
 
 @contextmanager
 def interrupt_held_back() -> Iterator[None]:
-    """Ctrl-C comes after the block; processes that are started in it never see it: it is their parent's.
+    """Delay Ctrl-C until the block ends; processes that start in it ignore Ctrl-C, since their parent handles it.
 
-    They have the mask from this thread. The mask alone does not spare this process: another of its threads may be
-    handed the signal, and Python then interrupts the main thread, which leaves a half-started worker behind.
+    They inherit the signal mask of this thread. The mask alone does not protect this process: another of its
+    threads may receive the signal, and Python then interrupts the main thread, which leaves a half-started worker
+    behind.
     """
     if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
         yield
@@ -52,21 +53,28 @@ def interrupt_held_back() -> Iterator[None]:
 
 @contextmanager
 def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T]], Iterator[R]]]:
-    """A map over tasks that keeps their order and holds few results at a time; one process is this one.
+    """Provide a map over tasks that keeps their order and holds few results at a time.
+
+    Args:
+        work: function to apply to each task.
+        count: number of processes; 1 works in this process.
+
+    Yields:
+        A function from tasks to an iterator of results.
 
     Raises:
         UserError: a process died.
     """
     if count == 1:
-        yield lambda given: map(work, given)
+        yield lambda tasks: map(work, tasks)
         return
-    others = active_children()
+    earlier = active_children()
     with ProcessPoolExecutor(count, get_context("spawn"), start_worker) as pool:
 
-        def in_order(given: Iterable[T]) -> Iterator[R]:
+        def in_order(tasks: Iterable[T]) -> Iterator[R]:
             waiting: deque[Future[R]] = deque()
-            for task in given:
-                with interrupt_held_back():  # a worker may be started here
+            for task in tasks:
+                with interrupt_held_back():  # this may start a worker
                     waiting.append(pool.submit(work, task))
                 if len(waiting) > 2 * count:
                     yield waiting.popleft().result()
@@ -77,11 +85,11 @@ def workers(work: Callable[[T], R], count: int) -> Iterator[Callable[[Iterable[T
             yield in_order
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for worker in set(active_children()).difference(others):
-                worker.terminate()  # what it is at would be waited for
+            for worker in set(active_children()).difference(earlier):
+                worker.terminate()  # else the pool waits for its current task
             if isinstance(error, BrokenProcessPool):
                 raise UserError(
-                    "a process that reads pictures died: out of memory (ask for fewer processes), or started by a "
-                    "script without an `if __name__ == '__main__':` around what it does"
+                    "a process that reads pictures died: it ran out of memory (use fewer processes), or the "
+                    "script that started it has no `if __name__ == '__main__':` around its code"
                 ) from error
             raise
