@@ -1,4 +1,4 @@
-"""Batches of a frozen backbone's embeddings in place of pictures."""
+"""Batches of a frozen backbone's embeddings instead of pictures."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from fer_lightning.data.samplers import Pick, Views
 
 
 class EmbeddingDataset(Dataset[Batch]):
-    """Embeddings with their labels (N,), as FaceDataset gives pictures.
+    """Embeddings with their labels; the counterpart of FaceDataset.
 
     Args:
-        embeddings: (N, D), of each view; of an index the first is given.
+        embeddings: embeddings (N, D) of each view of the pictures; an item without an epoch gets the first view.
         labels: class indices (N,), or soft labels (N, C).
-        views: which of them an epoch shows; None: the first.
+        views: the choice of each epoch's view; None always takes the first.
     """
 
     def __init__(self, embeddings: Sequence[Tensor], labels: Tensor, views: Views | None = None) -> None:
@@ -34,22 +34,22 @@ class EmbeddingDataset(Dataset[Batch]):
         return embeddings[0], labels[0]
 
     def __getitems__(self, items: Sequence[int | Pick]) -> Batch:
-        """A batch; torch's DataLoader asks for it by this name."""
+        """Return a batch; torch's DataLoader calls this method by its name."""
         rows = [item.picture if isinstance(item, Pick) else item for item in items]
         if self.views is None:
             return self.embeddings[0][rows], self.labels[rows]
-        numbers = [self.views.of(item).epoch if isinstance(item, Pick) else 0 for item in items]
-        shown = [self.embeddings[number][row] for number, row in zip(numbers, rows, strict=True)]
-        return torch.stack(shown), self.labels[rows]
+        views = [self.views.of(item).epoch if isinstance(item, Pick) else 0 for item in items]
+        embeddings = [self.embeddings[view][row] for view, row in zip(views, rows, strict=True)]
+        return torch.stack(embeddings), self.labels[rows]
 
 
 class EmbeddingDataModule(FaceDataModule):
-    """The batches of another datamodule, with the backbone's embeddings in place of its pictures.
+    """The batches of another datamodule, with the backbone's embeddings instead of its pictures.
 
     Args:
-        faces: whose rows, order, views and batches are used.
-        embeddings: of ``train`` each view; of ``minival``, and of ``test`` where it is watched, the pictures as
-            they are.
+        faces: the datamodule whose rows, order, views and batches are used.
+        embeddings: embeddings by part: of each view for ``train``, and of the unaugmented pictures for ``minival``
+            and, if it is watched, ``test``.
     """
 
     def __init__(self, faces: FaceDataModule, embeddings: dict[str, Sequence[Tensor]]) -> None:
@@ -69,6 +69,6 @@ class EmbeddingDataModule(FaceDataModule):
         self.embeddings = embeddings
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
-        """Embeddings of a part."""
+        """Return the embeddings of a part, in their views if ``training``."""
         labels = self.targets(part, training=training)
         return EmbeddingDataset(self.embeddings[part], labels, self.views if training else None)

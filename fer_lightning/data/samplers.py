@@ -1,8 +1,8 @@
-"""Which training pictures an epoch shows, in which order, split over ranks.
+"""Samplers: the training pictures of an epoch and their order, split over ranks.
 
 A sampler is a function (labels, generator, progress) -> indices into labels, and a YAML in conf/sampler. Progress
-goes from 0 in the first epoch of a stage to 1 in the last. All epochs must be equally long, since the number of
-steps is asked for beforehand.
+goes from 0 in the first epoch of a stage to 1 in the last. All epochs must have the same length, since the number
+of steps is needed beforehand.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ Draw = Callable[[Labels, np.random.Generator, float], Indices]
 
 
 def shuffle(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
-    """Every picture once, in random order: indices (N,) into ``labels``."""
+    """Draw every picture once, in random order: indices (N,) into ``labels``."""
     return generator.permutation(len(labels))
 
 
 def balanced(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
-    """Every class equally often, p_k = 1 / C: indices (N,); see ``power``."""
+    """Draw every class equally often, p_k = 1 / C: indices (N,); see ``power``."""
     return power(labels, generator, progress, q=0.0)
 
 
 def sqrt(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
-    """p_k proportional to sqrt(N_k), half way from ``shuffle`` to ``balanced``: indices (N,); see ``power``."""
+    """Draw class k with probability proportional to N_k^0.5, half way to ``balanced``; see ``power``."""
     return power(labels, generator, progress, q=0.5)
 
 
 def power(labels: Labels, generator: np.random.Generator, progress: float, *, q: Share) -> Indices:
-    """p_k proportional to N_k^q (Kang et al., ICLR 2020, eq. 1): 0 is ``balanced``, 1 shows each picture once.
+    """Draw with p_k proportional to N_k^q (Kang et al., ICLR 2020, eq. 1).
 
     Args:
         labels: class indices (N,).
-        generator: of this epoch.
-        progress: makes no difference.
-        q: how much of the imbalance is kept.
+        generator: generator of this epoch.
+        progress: unused.
+        q: exponent; 0 is ``balanced``, 1 shows each picture once.
 
     Returns:
         Indices (N,).
 
     Raises:
-        ValueError: q is outside [0, 1]; a class has no picture (all but ``shuffle`` alike).
+        ValueError: q is outside [0, 1]; a class has no picture (also for all other samplers but ``shuffle``).
     """
     if not 0 <= q <= 1:
         raise ValueError(f"q must be in [0, 1], got {q}")
@@ -61,7 +61,7 @@ def power(labels: Labels, generator: np.random.Generator, progress: float, *, q:
 
 
 def progressive(labels: Labels, generator: np.random.Generator, progress: float) -> Indices:
-    """p = (1 - t) p_natural + t p_balanced, t = progress (Kang et al., ICLR 2020, eq. 2): indices (N,)."""
+    """Draw with p = (1 - t) p_natural + t p_balanced, t = progress (Kang et al., ICLR 2020, eq. 2): (N,)."""
     counts = _counts(labels)
     return _drawn(labels, (1 - progress) * counts + progress * counts.mean(), generator)
 
@@ -69,13 +69,13 @@ def progressive(labels: Labels, generator: np.random.Generator, progress: float)
 def repeat_factor(
     labels: Labels, generator: np.random.Generator, progress: float, *, threshold: UpToOne
 ) -> Indices:
-    """Each picture r_k = max(1, sqrt(threshold / f_k)) times, f_k = N_k / N (Gupta et al., CVPR 2019, LVIS).
+    """Draw each picture r_k = max(1, sqrt(threshold / f_k)) times, f_k = N_k / N (Gupta et al., CVPR 2019, LVIS).
 
     Args:
         labels: class indices (N,).
-        generator: of this epoch.
-        progress: makes no difference.
-        threshold: the share of the images below which a class is repeated.
+        generator: generator of this epoch.
+        progress: unused.
+        threshold: share of the images below which a class is repeated.
 
     Returns:
         Indices (round(sum_k r_k N_k),): an epoch is longer than the training part.
@@ -91,9 +91,9 @@ def repeat_factor(
 
 
 def shown(labels: Labels, draw: Draw, progress: float) -> Floats:
-    """How often an epoch shows a picture of class k (C,), on average over the class's pictures.
+    """Return how often an epoch shows a picture of each class (C,), on average over the class's pictures.
 
-    Counted in one draw: from epoch to epoch, those of this module differ by one picture a class.
+    The result counts one draw; the draws of this module's samplers differ by one picture per class.
     """
     order = draw(labels, np.random.default_rng(0), progress)
     counts = _counts(labels)
@@ -101,7 +101,7 @@ def shown(labels: Labels, draw: Draw, progress: float) -> Floats:
 
 
 def _counts(labels: Labels) -> Indices:
-    """N_k (C,)."""
+    """Return N_k (C,)."""
     counts = np.bincount(labels)
     if not counts.all():
         raise ValueError(f"class {counts.argmin()} has no picture to show")
@@ -109,30 +109,31 @@ def _counts(labels: Labels) -> Indices:
 
 
 def _drawn(labels: Labels, expected: Floats, generator: np.random.Generator) -> Indices:
-    """Indices in random order: round(sum of ``expected``) of them, of class k on average expected[k] an epoch.
+    """Draw round(sum(expected)) indices in random order, on average expected[k] of class k per epoch.
 
-    Systematic rounding: the classes lie end to end on a line, one uniform offset shifts the whole numbers on it,
-    and a class is drawn as often as it holds one. Its pictures are shown equally often, give or take one.
+    Systematic rounding: the classes are intervals of length expected[k], end to end on a line. A class is drawn as
+    often as its interval contains a whole number shifted by one uniform offset. Pictures of a class are shown
+    equally often, up to a difference of one.
     """
     total = round(expected.sum())
     ends = np.floor(expected.cumsum() * (total / expected.sum()) + generator.random())
-    ends[-1] = total  # as it is, but for float error
+    ends[-1] = total  # which it is already, up to float error
     draws = np.diff(ends, prepend=0).astype(np.int64)
-    # np.resize repeats the permuted class from its start until there are n
+    # np.resize repeats the permuted class from its start up to n pictures
     parts = [np.resize(generator.permutation(np.flatnonzero(labels == k)), n) for k, n in enumerate(draws)]
     return generator.permutation(np.concatenate(parts))
 
 
 class Pick(NamedTuple):
-    """What a data set needs to know of a drawn picture: where it is, and what its augmentation depends on.
+    """A drawn picture: its index in the part, and what its augmentation depends on.
 
-    The epoch travels with the index because the data set's copies in loader workers do not learn of it otherwise.
+    The epoch accompanies the index, because the data set's copies in loader workers cannot know it otherwise.
     """
 
     picture: int
     epoch: int
     showing: int
-    """How often this epoch has shown the picture before."""
+    """Number of times that this epoch has shown the picture before."""
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,9 @@ class Views:
     """A fixed number of augmented views of each picture, of which an epoch shows one, in turn.
 
     Args:
-        count: how many.
-        seed: of their augmentation.
-        code: what names the augmentation.
+        count: number of views.
+        seed: seed of their augmentation.
+        code: identifier of the augmentation.
     """
 
     count: int
@@ -150,25 +151,25 @@ class Views:
     code: str
 
     def of(self, pick: Pick) -> Pick:
-        """The view that is shown where a picture is drawn; its number stands in the place of the epoch."""
+        """Return the view to show for a drawn picture, with the number of the view as its epoch."""
         return Pick(pick.picture, (pick.epoch + pick.showing) % self.count, 0)
 
 
 class GlobalBatches(Sampler[list[Pick]]):
-    """This rank's part of each global batch; whole batches only.
+    """Batch sampler that yields this rank's part of each global batch; an incomplete last batch is dropped.
 
-    All ranks draw the same order from (seed, epoch) and take their own slice of each global batch, so the same
-    pictures meet in a step for any number of ranks, and of micro-batches that a step is taken in.
+    All ranks draw the same order from (seed, epoch) and take their slice of each global batch, so a step contains
+    the same pictures for any number of ranks and micro-batches.
 
     Args:
         labels: class indices (N,) of the training part.
-        draw: a function of this module.
-        batch_size: of a step: global, over all ranks and micro-batches.
-        seed: of the order.
-        rank: this process.
-        ranks: how many there are.
-        epochs: of the stage.
-        accumulate: micro-batches a step.
+        draw: sampler, such as the functions of this module.
+        batch_size: pictures per step: global, over all ranks and micro-batches.
+        seed: seed of the order.
+        rank: rank of this process.
+        ranks: number of ranks.
+        epochs: number of epochs of the stage.
+        accumulate: micro-batches per step.
 
     Raises:
         ValueError: ranks and micro-batches do not divide the batch, or an epoch has fewer pictures than one batch.
@@ -206,21 +207,21 @@ class GlobalBatches(Sampler[list[Pick]]):
 
     @property
     def sampler(self) -> GlobalBatches:
-        """Lightning tells the epoch to a batch sampler's ``sampler``: this one is its own."""
+        """Return self: Lightning calls ``set_epoch`` on a batch sampler's ``sampler``."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration draws for."""
+        """Set the epoch that the next iteration draws for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self.draws // self.batch_size * self.parts[0]
 
     def __iter__(self) -> Iterator[list[Pick]]:
-        yield from self.of(self.epoch)  # a generator: Lightning tells a resumed stage's epoch after this is called
+        yield from self.of(self.epoch)  # lazily, since Lightning sets a resumed stage's epoch after this call
 
     def of(self, epoch: int) -> Iterator[list[Pick]]:
-        """The batches of an epoch, the same whenever they are asked for."""
+        """Yield the batches of an epoch, the same at each call."""
         progress = epoch / (self.epochs - 1) if self.epochs > 1 else 0.0
         order = self.draw(self.labels, np.random.default_rng([self.seed, epoch]), progress)
         if len(order) != self.draws:

@@ -1,4 +1,4 @@
-"""What the network sees of a kept picture: the square in its middle, moved and altered at random for training."""
+"""Transforms from stored picture to network input: the square in the middle, augmented at random for training."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ Image = npt.NDArray[np.uint8]
 
 
 class Augmentation(Protocol):
-    """A random view of a picture, drawn from a generator alone; copies in other processes draw the same."""
+    """A random view of a picture that depends on a generator alone, so that copies in other processes agree."""
 
     def __call__(self, image: Image, generator: np.random.Generator, out: Image) -> None:
-        """Fill ``out`` (C, C, 3) with a view of ``image`` (S, S, 3), C <= S; the picture is not written to."""
+        """Fill ``out`` (C, C, 3) with a view of ``image`` (S, S, 3), C <= S, which does not change."""
 
 
 def middle(image: Image, side: int) -> Image:
-    """The (side, side, 3) square in the middle of a picture (S, S, 3), without a copy."""
+    """Return the square (side, side, 3) in the middle of a picture (S, S, 3), as a view."""
     start = (len(image) - side) // 2
     return image[start : start + side, start : start + side]
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """A flip, then a turn and a change of size about the middle, then a shift, then the middle is cut out.
+    """A flip, then a rotation and a scaling about the middle, then a shift, then a crop of the middle.
 
-    All of it is one warp, straight into the network's input; beyond its border the picture is reflected.
+    All of it is one warp, directly into the network's input; the picture is reflected at its border.
 
     Args:
         flip: probability of a horizontal flip.
-        rotate: at most so many degrees to either side.
-        scale: size changes by at most this share.
-        translate: at most this share of the picture's side, by axis.
+        rotate: largest rotation to either side, in degrees.
+        scale: largest change of size, as a share.
+        translate: largest shift along each axis, as a share of the picture's side.
 
     Raises:
         ValueError: a number is out of range.
@@ -62,9 +62,9 @@ class Geometry:
 
     def __call__(self, image: Image, generator: np.random.Generator, out: Image) -> None:
         """See Augmentation."""
-        four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)  # channels: they take half the time of three, to the digit
+        rgba = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)  # four channels take half the time, with equal result
         warped = cv2.warpAffine(
-            four,
+            rgba,
             self.matrix(generator.random(5), len(image), len(out)),
             out.shape[:2],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
@@ -73,19 +73,19 @@ class Geometry:
         cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
 
     def matrix(self, draws: npt.NDArray[np.float64], side: int, seen: int) -> npt.NDArray[np.float64]:
-        """From places (x, y, 1) in what is seen to places (x, y) in the picture: (2, 3).
+        """Return the matrix (2, 3) from positions (x, y, 1) in the crop to positions (x, y) in the picture.
 
         Args:
-            draws: (5,) in [0, 1).
-            side: of the picture in pixels.
-            seen: side of what is cut out in pixels.
+            draws: (5,) random numbers in [0, 1).
+            side: side of the picture in pixels.
+            seen: side of the crop in pixels.
         """
         turn, growth, right, down = (2 * draws[1:] - 1).tolist()
         angle, size, shift = math.radians(self.rotate * turn), 1 + self.scale * growth, self.translate * side
         cos, sin = math.cos(angle) / size, math.sin(angle) / size
         mirror = -1 if draws[0] < self.flip else 1
-        x, y = (seen - 1) / 2 + shift * right, (seen - 1) / 2 + shift * down  # where the middle is seen
-        centre = (side - seen) // 2 + (seen - 1) / 2  # and where it is in the picture: that of ``middle``
+        x, y = (seen - 1) / 2 + shift * right, (seen - 1) / 2 + shift * down  # position of the middle in the crop
+        centre = (side - seen) // 2 + (seen - 1) / 2  # its position in the picture, as in ``middle``
         return np.array(
             [
                 [mirror * cos, mirror * sin, centre - mirror * (cos * x + sin * y)],
@@ -96,10 +96,10 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Altered:
-    """A geometry, and then albumentations' changes of the pixels it gives.
+    """A geometry, followed by albumentations' changes of the pixels.
 
     Args:
-        geometry: first.
+        geometry: applied first.
         pixels: an albumentations.Compose that keeps the size.
     """
 
@@ -109,17 +109,17 @@ class Altered:
     def __call__(self, image: Image, generator: np.random.Generator, out: Image) -> None:
         """See Augmentation."""
         self.geometry(image, generator, out)
-        # its own state would be the same in all workers, and again in every epoch
+        # without this, all workers and all epochs would use the same state
         self.pixels.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         out[...] = self.pixels(image=out)["image"]
 
 
 def none() -> None:
-    """No augmentation: the middle of the picture, in training as in the test."""
+    """Return no augmentation: training sees the middle of the picture, as the test does."""
 
 
 def paper(*, flip: Share, rotate: Degrees, scale: SizeChange, translate: Share) -> Augmentation:
-    """Horizontal flip and light geometry. Not stated by the paper's abstract: our choice. See Geometry."""
+    """Return a horizontal flip and light geometry; see Geometry. Our choice: the paper's abstract states none."""
     return Geometry(flip, rotate, scale, translate)
 
 
@@ -135,15 +135,15 @@ def strong(
     noise: Share,
     cutout: Share,
 ) -> Augmentation:
-    """Wider geometry, and light, colour, sharpness, noise and what hides a part of the face. Our choice.
+    """Return wider geometry, and changes of light, colour and sharpness, noise and occlusion. Our choice.
 
     Args:
         flip: see Geometry.
         rotate: see Geometry.
         scale: see Geometry.
         translate: see Geometry.
-        colour: brightness, contrast and saturation change by at most this share, the hue by a tenth of it.
-        grey: probability that the colours are taken away.
+        colour: largest change of brightness, contrast and saturation, as a share; of the hue it is a tenth.
+        grey: probability that the colours are removed.
         blur: probability of a Gaussian blur, sigma 0.5 to 1.5 pixels.
         noise: probability of Gaussian noise, standard deviation 2 to 8 % of white.
         cutout: probability that a rectangle is filled with noise, each side 0.1 to 0.4 of the picture's.
@@ -151,7 +151,7 @@ def strong(
     Raises:
         ValueError: a number is out of range.
     """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask the network at import
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network at import
     import albumentations
 
     shares = {"colour": colour, "grey": grey, "blur": blur, "noise": noise, "cutout": cutout}
@@ -159,7 +159,7 @@ def strong(
         raise ValueError(f"{wrong[0]}: must be 0 to 1")
     around_one = (1 - colour, 1 + colour)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # an argument it does not know is only a warning there
+        warnings.simplefilter("error")  # for albumentations an unknown argument is only a warning
         pixels = albumentations.Compose(
             [
                 albumentations.ColorJitter(around_one, around_one, around_one, (-colour / 10, colour / 10), p=1.0),

@@ -1,1 +1,1 @@
-"""Reads a data set without training: what is in it, and what is wrong with it."""
+"""The examination of a data set without training: its content and its faults."""

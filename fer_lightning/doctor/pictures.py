@@ -1,4 +1,4 @@
-"""What a look at one picture shows: whether it can be used, what is odd about it, and what it looks like."""
+"""A look at one picture: whether it can be used, what is odd about it, and what it looks like."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fer_lightning.data.store.crop import (
     resize,
 )
 
-Image.MAX_IMAGE_PIXELS = None  # only headers are read here, and MAX_PIXELS is the limit
+Image.MAX_IMAGE_PIXELS = None  # Pillow reads only headers here, and our own limit is MAX_PIXELS
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
@@ -39,11 +39,11 @@ SUFFIXES = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-"""The formats that are looked into, by Pillow's name, and how their files' names end."""
+"""Endings of file names by format, under Pillow's names; files of other formats are not examined by Pillow."""
 
 TINY = 32
-_GREY = 2  # largest difference of two colours in a grey picture, of 255
-_FLAT = 3.0  # standard deviation under which there is nothing to compare, of 255
+_GREY = 2  # largest difference of two channels in a grey picture, of 255
+_FLAT = 3.0  # standard deviation below which there is nothing to compare, of 255
 
 Odd = tuple[str, str]
 """Kind of a fault and its detail."""
@@ -60,7 +60,7 @@ class Faces:
 
 
 def faces(manifest: Manifest, chunks: Sequence[pa.Table], margin: float) -> Iterator[Faces]:
-    """The faces of each chunk of rows; the rows are one split's, in the manifest's order."""
+    """Yield the faces of each chunk of rows; the rows belong to one split and follow the manifest's order."""
     pictures = manifest.pictures([path for chunk in chunks for path in chunk["path"].to_pylist()])
     for chunk in chunks:
         yield Faces(manifest.root, list(islice(pictures, len(chunk))), _boxes(chunk), margin)
@@ -73,14 +73,14 @@ def _boxes(chunk: pa.Table) -> list[Box | None]:
 
 @dataclass(frozen=True)
 class Look:
-    """What a face showed.
+    """The result of a look at a face.
 
     Attributes:
-        odd: its faults; a face that cannot be used has one, and none of what follows.
-        digest: of the pixels of the face before it is resized, as ``fer prepare`` compares them; "": unusable.
-        looks: 64 bits that are much the same for pictures that look much the same.
+        odd: faults; an unusable face has one, and defaults for everything else.
+        digest: digest of the face's pixels before resizing, which ``fer prepare`` compares; "" if unusable.
+        looks: hash of 64 bits, most of which are equal for pictures that look alike.
         thumb: (THUMB, THUMB) grey values as bytes; empty where there is nothing to compare.
-        grey: whether it has no colours.
+        grey: whether the face has no colours.
     """
 
     odd: tuple[Odd, ...]
@@ -90,23 +90,28 @@ class Look:
     grey: bool = False
 
 
-def look_at_all(given: Faces) -> list[Look]:
-    """A look at each of the faces, in order; never raises because of a picture."""
-    found = []
-    for picture, box in zip(given.pictures, given.boxes, strict=True):
+def look_at_all(faces: Faces) -> list[Look]:
+    """Look at each of the faces, in order; never raises because of a picture."""
+    looks = []
+    for picture, box in zip(faces.pictures, faces.boxes, strict=True):
         try:
-            require_inside(given.root, picture)
-            found.append(look(picture, box, given.margin))
+            require_inside(faces.root, picture)
+            looks.append(look(picture, box, faces.margin))
         except UnusableError as error:
-            found.append(Look(((error.kind, error.detail),)))
-    return found
+            looks.append(Look(((error.kind, error.detail),)))
+    return looks
 
 
 def look(picture: Path | bytes, box: Box | None, margin: float) -> Look:
-    """A look at one face.
+    """Look at one face.
+
+    Args:
+        picture: the picture's file, or the file's bytes.
+        box: x, y, width, height in pixels; None takes the whole picture as the face.
+        margin: share of its size by which the box grows on each side.
 
     Raises:
-        UnusableError: it cannot be used.
+        UnusableError: the face cannot be used.
     """
     data = content(picture)
     odd = list(_header(data, picture.suffix.lower() if isinstance(picture, Path) else None))
@@ -126,31 +131,32 @@ def look(picture: Path | bytes, box: Box | None, margin: float) -> Look:
 
 
 def _header(data: bytes, suffix: str | None) -> Iterator[Odd]:
-    """What a picture's header says, before anything is decoded.
+    """Yield the faults that a picture's header shows, before anything is decoded.
 
     Raises:
         UnusableError: "too_large".
     """
     try:
         opened = Image.open(io.BytesIO(data), formats=list(SUFFIXES))
-    except Exception:  # a damaged header makes Pillow raise nearly anything; decoding decides
+    except Exception:  # a damaged header makes Pillow raise nearly anything; the decoder decides
         return
     width, height = opened.size
     if width * height > MAX_PIXELS:
         raise UnusableError("too_large", f"{width} x {height} pixels")
     if suffix is not None and suffix not in SUFFIXES.get(opened.format or "", (suffix,)):
         yield "wrong_extension", f"it is {opened.format}"
-    if ";16" in str(opened.tile[0].args if opened.tile else ""):  # how the pixels are laid out
+    if ";16" in str(opened.tile[0].args if opened.tile else ""):  # the raw mode of the pixels
         yield "unusual_format", "16 bits a channel"
     elif opened.mode in ("CMYK", "LAB", "F", "I"):
         yield "unusual_format", opened.mode
 
 
 def _size(picture: Pixels, box: Box | None) -> Iterator[Odd]:
+    """Yield the faults of the face's size and position."""
     tall, wide = picture.shape[:2]
     x, y, width, height = box or (0, 0, wide, tall)
-    told = f"box {x}, {y}, {width}, {height} in a {wide} x {tall} picture" if box else f"{wide} x {tall} pixels"
+    detail = f"box {x}, {y}, {width}, {height} in a {wide} x {tall} picture" if box else f"{wide} x {tall} pixels"
     if min(width, height) < TINY:
-        yield "tiny_face", told
+        yield "tiny_face", detail
     if x < 0 or y < 0 or x + width > wide or y + height > tall:
-        yield "box_clipped", told
+        yield "box_clipped", detail

@@ -1,4 +1,4 @@
-"""How many pictures of each class a data set has as it was published."""
+"""Published numbers of pictures per class of the known data sets."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ PUBLISHED: dict[str, Counts] = {
         test=(329, 74, 160, 1185, 478, 162, 680),
     ),
 }
-"""By the name of the option in conf/data; splits that are not known are not there."""
+"""Counts by the data set's option in ``conf/data``; splits whose counts are unknown are absent."""

@@ -1,10 +1,10 @@
-"""What was found: as JSON for programs, as text for a terminal."""
+"""The report on a data set: as JSON for programs, as text for a terminal."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from fer_lightning.core.html import printable
@@ -14,23 +14,23 @@ from fer_lightning.doctor.kinds import MEANING, rank, spoils
 from fer_lightning.doctor.published import PUBLISHED, Counts
 
 FIRST = 3
-"""Faults of a kind that the text shows."""
+"""Number of faults of a kind that the text shows."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a data set holds and what is wrong with it.
+    """The content of a data set and its faults.
 
     Attributes:
-        layout: the name of the option in conf/data that reads it.
-        root: its folder.
-        classes: names, in order.
-        counts: rows of its annotations by split and class.
-        usable: those of them whose picture can be used.
-        published: as far as known, how many there should be.
-        left_out: rows of other labels, by split and label.
-        faults: all of them, the worst kinds first.
-        notes: further things to know.
+        layout: name of the option in ``conf/data`` that reads it.
+        root: folder of the data set.
+        classes: class names, in order.
+        counts: number of annotated rows by split and class.
+        usable: number of rows whose picture can be used, by split and class.
+        published: published numbers by split and class, as far as known.
+        left_out: number of rows of other labels, by split and label.
+        faults: all faults, the worst kinds first.
+        notes: further sentences for the user.
     """
 
     layout: str
@@ -45,53 +45,45 @@ class Report:
 
     @property
     def spoils(self) -> bool:
-        """Whether anything would spoil a result."""
+        """Return whether any fault would spoil a result."""
         return any(spoils(fault.kind) for fault in self.faults)
 
     def by_kind(self) -> dict[str, list[Fault]]:
-        """The faults by kind, the worst first."""
+        """Return the faults by kind, the worst kind first."""
         return {kind: list(faults) for kind, faults in groupby(self.faults, lambda fault: fault.kind)}
 
     def verdict(self) -> str:
-        """One sentence."""
+        """Return a sentence that says whether a result would be spoilt, and by what."""
         bad = [f"{len(faults):,} {kind}" for kind, faults in self.by_kind().items() if spoils(kind)]
         return f"This would spoil a result: {', '.join(bad)}." if bad else "Nothing that would spoil a result."
 
     def to_json(self) -> str:
-        """Everything, in ASCII: a name that is no text keeps its bytes as escapes."""
-        content = {
-            "layout": self.layout,
-            "root": self.root,
-            "classes": list(self.classes),
-            "counts": self.counts,
-            "usable": self.usable,
-            "published": self.published,
-            "left_out": self.left_out,
-            "faults": [{"kind": f.kind, "path": f.path, "detail": f.detail} for f in self.faults],
-            "spoils": self.spoils,
-            "notes": list(self.notes),
-        }
+        """Return the whole report as JSON in ASCII; bytes of names that are not text become escapes."""
+        content = asdict(self)
+        content |= {"spoils": self.spoils, "notes": content.pop("notes")}
         return json.dumps(content, indent=1) + "\n"
 
     def to_text(self) -> str:
-        """A short report: counts, and the first few faults of each kind."""
+        """Return a short report: counts, and the first few faults of each kind."""
         total = sum(sum(by_class.values()) for by_class in self.counts.values())
         lines = [f"{printable(self.root)}: {self.layout}, {total:,} pictures", "", *_table(self.columns())]
-        if told := [*self.notes, *self.tell_left_out()]:
-            lines += ["", *map(printable, told)]
+        if notes := [*self.notes, *self.tell_left_out()]:
+            lines += ["", *map(printable, notes)]
         for kind, faults in self.by_kind().items():
             lines += ["", f"{len(faults):,} {kind}: {MEANING.get(kind, 'see the reader')}"]
-            lines += [f"    {printable(f.path)}: {printable(f.detail)}"[:300] for f in faults[:FIRST]]
+            lines += [f"    {printable(fault.path)}: {printable(fault.detail)}"[:300] for fault in faults[:FIRST]]
             lines += ["    ..."] if len(faults) > FIRST else []
         return "\n".join([*lines, "", self.verdict()])
 
     def tell_left_out(self) -> list[str]:
-        """A sentence a split."""
-        counted = {s: ", ".join(f"{n:,} {label}" for label, n in of.items()) for s, of in self.left_out.items()}
-        return [f"Left out of {split}: {told}." for split, told in counted.items()]
+        """Return a sentence for each split with rows that are left out."""
+        return [
+            f"Left out of {split}: {', '.join(f'{rows:,} {label}' for label, rows in by_label.items())}."
+            for split, by_label in self.left_out.items()
+        ]
 
     def columns(self) -> Iterator[tuple[str, str, dict[str, int]]]:
-        """The numbers to show: split, what they are, and how many of each class."""
+        """Yield the columns to show: a split, a name for the numbers, and the numbers by class."""
         for split, by_class in self.counts.items():
             yield split, "rows", by_class
             if self.usable != self.counts:
@@ -101,12 +93,12 @@ class Report:
 
 
 def report(manifest: Manifest, examined: Examined, published: Counts | None = None) -> Report:
-    """Put together what a reader and a look at every picture found.
+    """Build the report from a manifest and the examination of its pictures.
 
     Args:
-        manifest: what the reader found.
-        examined: what the pictures showed.
-        published: how many pictures there should be; None: as known for this layout.
+        manifest: rows of the data set.
+        examined: result of the examination.
+        published: published numbers by split and class; None takes the known ones of this layout.
     """
     classes = manifest.classes
     counts, usable = (examined.counts(classes, usable=only) for only in (False, True))
@@ -117,6 +109,7 @@ def report(manifest: Manifest, examined: Examined, published: Counts | None = No
         for name in classes
         if not usable[split][name] and name not in lacking
     ]
+    faults = (*manifest.faults, *examined.faults, *empty)
     known = PUBLISHED.get(manifest.name, {}) if published is None else published
     return Report(
         layout=manifest.name,
@@ -124,16 +117,20 @@ def report(manifest: Manifest, examined: Examined, published: Counts | None = No
         classes=classes,
         counts=counts,
         usable=usable,
-        published={s: {c: n[c] for c in classes if c in n} for s, n in known.items() if s in counts},
+        published={
+            split: {name: by_class[name] for name in classes if name in by_class}
+            for split, by_class in known.items()
+            if split in counts
+        },
         left_out=dict(manifest.skipped),
-        faults=tuple(sorted((*manifest.faults, *examined.faults, *empty), key=lambda f: (rank(f.kind), f.kind))),
+        faults=tuple(sorted(faults, key=lambda fault: (rank(fault.kind), fault.kind))),
         notes=tuple(_notes(examined, lacking)),
     )
 
 
 def _notes(examined: Examined, lacking: Sequence[str]) -> Iterator[str]:
     if lacking:
-        yield f"No picture of {', '.join(lacking)} in any split: say data.classes=[...] without it."
+        yield f"No picture of {', '.join(lacking)} in any split: set data.classes=[...] without it."
     usable = int(examined.usable.sum())
     if examined.grey > usable / 2:
         yield f"{'All' if examined.grey == usable else f'{examined.grey:,} of {usable:,}'} pictures are grey."
@@ -144,12 +141,10 @@ def _notes(examined: Examined, lacking: Sequence[str]) -> Iterator[str]:
 def _table(columns: Iterator[tuple[str, str, dict[str, int]]]) -> list[str]:
     shown = list(columns)
     classes = list(shown[0][2])
-    body: list[Sequence[str]] = [["", *(split if what == "rows" else what for split, what, _ in shown)]]
-    for name in classes:
-        body.append([name, *(f"{numbers[name]:,}" if name in numbers else "-" for _, _, numbers in shown)])
-    body.append(["all", *(f"{sum(numbers.values()):,}" for _, _, numbers in shown)])
-    widths = [max(len(line[k]) for line in body) for k in range(len(body[0]))]
-    return [
-        f"{line[0]:<{widths[0]}}" + "".join(f"  {n:>{w}}" for n, w in zip(line[1:], widths[1:], strict=True))
-        for line in body
-    ]
+    names = ["", *classes, "all"]
+    padded = [[f"{name:<{max(map(len, names))}}" for name in names]]
+    for split, kind, numbers in shown:
+        counts = [f"{numbers[label]:,}" if label in numbers else "-" for label in classes]
+        cells = [split if kind == "rows" else kind, *counts, f"{sum(numbers.values()):,}"]
+        padded.append([f"{cell:>{max(map(len, cells))}}" for cell in cells])
+    return ["  ".join(line) for line in zip(*padded, strict=True)]

@@ -1,10 +1,10 @@
-"""Rows that show the same picture, or all but the same one: inside a split, across splits, with other labels."""
+"""Rows that show the same or almost the same picture: inside a split, across splits, with different labels."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Twins:
-    """A row and those that it is a copy of; ``kind`` is a fault's."""
+    """A row and the rows that it is a copy of; ``kind`` is the kind of fault."""
 
     kind: str
     row: int
@@ -22,56 +22,54 @@ class Twins:
 
 
 def groups(numbers: Integers) -> Iterator[list[int]]:
-    """The places of each number that occurs more than once, ascending; negative numbers stand for nothing."""
+    """Return the ascending indices of each number that occurs more than once; negative numbers are ignored."""
     order = np.argsort(numbers, kind="stable")
     order = order[numbers[order] >= 0]
     borders = np.flatnonzero(np.diff(numbers[order])) + 1
-    return (places.tolist() for places in np.split(order, borders) if len(places) > 1)
+    return (rows.tolist() for rows in np.split(order, borders) if len(rows) > 1)
 
 
 def same(number: Integers, split: Integers, labels: Sequence[str]) -> Iterator[Twins]:
-    """Duplicates inside and across splits, and groups with several labels.
+    """Yield duplicates inside and across splits, and groups with several labels.
+
+    A held-out row is yielded once, with its twins in the splits before its own.
 
     Args:
-        number: (N,) equal for rows whose pixels are; negative for rows without a picture.
-        split: (N,) place of each row's split in train, val, test. A held-out row is told once, with its twins in
-            the splits before its own.
-        labels: N names.
+        number: (N,) equal for rows whose pixels are equal; negative for rows without a picture.
+        split: (N,) index of each row's split in train, val, test.
+        labels: label of each row (N,).
     """
     for rows in groups(number):
-        for here, before in _by_split(rows, split):
-            yield from (Twins("duplicate", row, here[:1]) for row in here[1:])
-            if before:
-                yield from (Twins("cross_split_duplicate", row, before) for row in here)
+        for same_split, earlier in _by_split(rows, split):
+            yield from (Twins("duplicate", row, same_split[:1]) for row in same_split[1:])
+            if earlier:
+                yield from (Twins("cross_split_duplicate", row, earlier) for row in same_split)
         if len({labels[row] for row in rows}) > 1:
             yield Twins("labels_disagree", rows[0], rows[1:])
 
 
 def alike(group: Integers, number: Integers, split: Integers) -> Iterator[Twins]:
-    """Near duplicates inside and across splits, those left out that are pixel-identical.
+    """Yield near duplicates inside and across splits, without pixel-identical ones.
 
     Args:
-        group: (N,) equal for rows that look all but the same; negative for rows that were not compared.
+        group: (N,) equal for rows that look almost the same; negative for rows that were not compared.
         number: see ``same``.
         split: see ``same``.
     """
     for rows in groups(group):
-        for here, before in _by_split(rows, split):
-            firsts = list({number[row]: row for row in reversed(here)}.values())[::-1]
+        for same_split, earlier in _by_split(rows, split):
+            firsts = list({number[row]: row for row in reversed(same_split)}.values())[::-1]
             yield from (Twins("near_duplicate", row, firsts[:1]) for row in firsts[1:])
-            identical = {number[row] for row in before}
-            if before:
-                yield from (
-                    Twins("cross_split_near_duplicate", row, before)
-                    for row in here
-                    if number[row] not in identical
-                )
+            identical = {number[row] for row in earlier}
+            if earlier:
+                different = (row for row in same_split if number[row] not in identical)
+                yield from (Twins("cross_split_near_duplicate", row, earlier) for row in different)
 
 
 def _by_split(rows: Sequence[int], split: Integers) -> Iterator[tuple[list[int], list[int]]]:
-    """A group's rows of each split, and those of the splits before it."""
-    of = defaultdict(list)
-    for row in rows:
-        of[int(split[row])].append(row)
-    for place in sorted(of):
-        yield of[place], [row for earlier in sorted(of) if earlier < place for row in of[earlier]]
+    """Yield a group's rows of each split, with those of the splits before it."""
+    earlier: list[int] = []
+    for _, group in groupby(sorted(rows, key=lambda row: split[row]), lambda row: split[row]):
+        same_split = list(group)
+        yield same_split, earlier
+        earlier = earlier + same_split

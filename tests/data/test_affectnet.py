@@ -178,11 +178,11 @@ def test_repeated_paths_get_ids_of_their_own(tmp_path):
 def test_broken_lines_are_faults(tmp_path):
     manifest = read(put(tmp_path, ["1/short.jpg,1,2", line("1/a.jpg")], [line("3/c.jpg")]))
     assert [(f.kind, f.path) for f in manifest.faults] == [("broken_line", "1/short.jpg")]
-    assert manifest.faults[0].detail == "training.csv: 3 cells in place of 9"
+    assert manifest.faults[0].detail == "training.csv: 3 cells instead of 9"
 
 
 @pytest.mark.parametrize(
-    ("root", "said"), [(None, "no folder given; say data.root="), ("/nowhere/at/all", "is not a folder")]
+    ("root", "said"), [(None, "no folder given; set data.root="), ("/nowhere/at/all", "is not a folder")]
 )
 def test_no_root(root, said):
     with pytest.raises(UserError, match=said):

@@ -68,5 +68,5 @@ def test_no_layout(tmp_path):
     assert "it holds: notes.txt, pictures/" in said
     assert all(f"{option} (" in said for option in PUT)
     for root in (None, "/nowhere/at/all"):
-        with pytest.raises(UserError, match=r"say data\.root=<"):
+        with pytest.raises(UserError, match=r"set data\.root=<"):
             auto.read(root, SIX)

@@ -105,7 +105,7 @@ def test_the_users_mistakes(tmp_path):
     assert read(root, EMOTIONS, "val").hash() == read(root, EMOTIONS, "valid").hash()
     with pytest.raises(UserError, match=r"no class 'bored'"):
         read(root, ["bored"], "valid")
-    with pytest.raises(UserError, match=r"say data\.root="):
+    with pytest.raises(UserError, match=r"set data\.root="):
         read(None, EMOTIONS, "valid")
     with pytest.raises(UserError, match=r"not a folder"):
         read(str(tmp_path / "no"), EMOTIONS, "valid")

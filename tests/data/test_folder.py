@@ -87,7 +87,7 @@ def test_unknown_and_missing_names(tmp_path):
     assert own.skipped == {"train": {"happy": 1}, "test": {"happy": 1}}
     (tmp_path / "train/ahegao").rename(tmp_path / "train/.hidden")
     (tmp_path / "test/ahegao").rename(tmp_path / "test/_hidden")
-    with pytest.raises(UserError, match=r"no class 'neutral'; it has: happy, sad; say data\.classes="):
+    with pytest.raises(UserError, match=r"no class 'neutral'; it has: happy, sad; set data\.classes="):
         read(tmp_path)
 
 

@@ -225,7 +225,7 @@ def test_a_class_that_the_set_does_not_have(tmp_path):
     code, found = doctor(tmp_path / "set")
     assert (code, of_kind(found, "empty_class")) == (0, [])
     assert found["counts"]["train"]["contempt"] == 0
-    assert "No picture of contempt in any split: say data.classes=[...] without it." in found["notes"]
+    assert "No picture of contempt in any split: set data.classes=[...] without it." in found["notes"]
 
 
 def test_a_set_of_grey_pictures_is_told_in_one_line(tmp_path):

@@ -120,7 +120,7 @@ def _find_csv(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Pat
     if file := _csv_file(folder, folders, names):
         return file
     raise UserError(
-        f"AffectNet: no {' or '.join(names)} in {folder}, nor in its {', '.join(folders[:-1])}; {holdings(folder)}"
+        f"AffectNet: no {' or '.join(names)} in {folder} or its {', '.join(folders[:-1])}; {holdings(folder)}"
     )
 
 

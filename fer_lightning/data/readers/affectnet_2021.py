@@ -53,7 +53,7 @@ def _items(root: Path, split: str, faults: list[Fault]) -> list[tuple[str, str, 
         number, _, kind = name.rpartition("_")
         kinds.setdefault(number, set()).add(kind)
     for number in sorted(kinds.keys() - {Path(name).stem for name in pictures}):
-        faults.append(Fault("missing", f"{FOLDERS[split]}/images/{number}.jpg", "annotated, but not there"))
+        faults.append(Fault("missing", f"{FOLDERS[split]}/images/{number}.jpg", "it is annotated, but missing"))
     return [(split, name, kinds.get(Path(name).stem, set())) for name in pictures]
 
 

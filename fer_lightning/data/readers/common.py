@@ -100,7 +100,7 @@ def chosen_classes(title: str, classes: Sequence[str] | None, known: Collection[
     if lacking := [name for name in classes if name not in known]:
         labels = ", ".join(dict.fromkeys(known))
         raise UserError(
-            f"{title} has no class {lacking[0]!r}; it has: {labels}; say data.classes=[...] without it"
+            f"{title} has no class {lacking[0]!r}; it has: {labels}; set data.classes=[...] without it"
         )
     return tuple(classes)
 
@@ -197,8 +197,8 @@ def numbered(paths: Sequence[str], chunks: Callable[[str], Iterable[pa.Array]]) 
         numbers = np.array([int(path.rpartition("#")[2]) for path in same_file])
         start = 0
         for chunk in chunks(file):
-            here = numbers[(numbers >= start) & (numbers < start + len(chunk))] - start
-            yield from chunk.take(pa.array(here)).to_pylist()
+            in_chunk = numbers[(numbers >= start) & (numbers < start + len(chunk))] - start
+            yield from chunk.take(pa.array(in_chunk)).to_pylist()
             start += len(chunk)
 
 
@@ -242,7 +242,7 @@ def stream_csv(
         raise UserError(f"{file} has no column {missing[0]!r}; it has: {', '.join(columns)[:300] or 'nothing'}")
 
     def broken(row: Any) -> str:
-        cells = f"{row.actual_columns} cells in place of {row.expected_columns}"
+        cells = f"{row.actual_columns} cells instead of {row.expected_columns}"
         faults.append(Fault("broken_line", row.text.split(",")[0][:200], f"{file.name}: {cells}"))
         return "skip"
 

@@ -39,9 +39,10 @@ class Layout:
         folder = require_folder(self.title, root, self.sign)
         matches = matching_layouts(folder, [self])
         if len(matches) > 1:
-            raise UserError(f"{self.title}: {' and '.join(str(p) for _, p in matches)} fit; say data.root=<one>")
+            several = " and ".join(str(path) for _, path in matches)
+            raise UserError(f"{self.title}: {several} have its layout; set data.root=<one of them>")
         if not matches:
-            raise UserError(f"{self.title}: no {self.sign} in {folder} nor in its folders; {holdings(folder)}")
+            raise UserError(f"{self.title}: no {self.sign} in {folder} or its folders; {holdings(folder)}")
         return matches[0][1]
 
 
@@ -56,7 +57,7 @@ def require_folder(title: str, root: str | None, sign: str) -> Path:
     Raises:
         UserError: no root is given, or it is not a folder.
     """
-    advice = f"say data.root=<the folder that holds {sign}>"
+    advice = f"set data.root=<the folder that holds {sign}>"
     if root is None:
         raise UserError(f"{title}: no folder given; {advice}")
     folder = Path(root).expanduser().absolute()

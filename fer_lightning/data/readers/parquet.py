@@ -82,7 +82,8 @@ def _columns(file: Path, schema: pa.Schema) -> _Columns:
     label_names = _label_names(schema)
     structs = [field.name for field in schema if pa.types.is_struct(field.type)]
     pictures = [f"{name}.bytes" for name in structs if schema.field(name).type.get_field_index("bytes") >= 0]
-    pictures += [f.name for f in schema if pa.types.is_binary(f.type) or pa.types.is_large_binary(f.type)]
+    binary = (pa.binary(), pa.large_binary())
+    pictures += [field.name for field in schema if field.type in binary]
     labels = [name for name in (*label_names, *LABELS) if name in schema.names]
     if not pictures or not labels:
         raise UserError(

@@ -68,7 +68,7 @@ def _from_folders(folder: Path, faults: list[Fault]) -> Iterator[Row | Fault]:
     for split in SPLITS:
         file = _csv_file(folder, split)
         if file is None:
-            raise UserError(f"RAF-DB: no {CSV.format(split=split)} in {folder} nor in its DATASET")
+            raise UserError(f"RAF-DB: no {CSV.format(split=split)} in {folder} or its DATASET")
         table = read_csv(file, ("image", "label"), faults)
         for name, code in zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True):
             yield _row(f"DATASET/{split}/{code.strip()}/{name}", name, code, split)

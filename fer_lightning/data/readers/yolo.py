@@ -24,7 +24,9 @@ LAYOUT = Layout("yolo", "YOLO", f"{NAMES} and train/labels", lambda folder: "tra
 def _folders(folder: Path) -> dict[str, str]:
     """Return the folder of each split that exists."""
     names = folders_in(folder) if is_file(folder, NAMES) else []
-    return split_folders(n for n in names if all(is_folder(folder, f"{n}/{sub}") for sub in ("images", "labels")))
+    return split_folders(
+        name for name in names if all(is_folder(folder, f"{name}/{sub}") for sub in ("images", "labels"))
+    )
 
 
 def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
@@ -72,7 +74,7 @@ def _items(root: Path, split: str, name: str, faults: list[Fault]) -> list[tuple
     pictures = {Path(file).stem: file for file in files_in(root, f"{name}/images", faults) if is_picture(file)}
     labels = {Path(file).stem: file for file in files_in(root, f"{name}/labels", faults) if file.endswith(".txt")}
     for stem in sorted(labels.keys() - pictures.keys()):
-        faults.append(Fault("missing", f"{name}/labels/{labels[stem]}", "its picture is not there"))
+        faults.append(Fault("missing", f"{name}/labels/{labels[stem]}", "its picture is missing"))
     for stem in sorted(pictures.keys() - labels.keys()):
         faults.append(Fault("missing_annotation", f"{name}/images/{pictures[stem]}", "it has no text file"))
     stems = sorted(pictures.keys() & labels.keys())
@@ -114,11 +116,11 @@ def _size(file: Path) -> tuple[int, int]:
 def _box(shares: Sequence[str], width: int, height: int) -> tuple[int, int, int, int] | None:
     """Return x, y, width, height in pixels from center and size in shares, or None if the box is invalid."""
     try:
-        cx, cy, w, h = (float(share) for share in shares)
+        center_x, center_y, wide, high = (float(share) for share in shares)
     except ValueError:
         return None
-    if not (0 < w <= 1 and 0 < h <= 1 and 0 <= cx <= 1 and 0 <= cy <= 1):  # also excludes nan
+    if not (0 < wide <= 1 and 0 < high <= 1 and 0 <= center_x <= 1 and 0 <= center_y <= 1):  # nor nan
         return None
-    left, right = round((cx - w / 2) * width), round((cx + w / 2) * width)
-    top, bottom = round((cy - h / 2) * height), round((cy + h / 2) * height)
+    left, right = round((center_x - wide / 2) * width), round((center_x + wide / 2) * width)
+    top, bottom = round((center_y - high / 2) * height), round((center_y + high / 2) * height)
     return (left, top, right - left, bottom - top) if left < right and top < bottom else None

@@ -226,7 +226,10 @@ def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports
     twins = [twin for report in reports["train"] for twin in report.twins]
     by_class = Counter(label for label, _ in twins)
     leaked = {name: by_class[name] for name in classes}
-    counts = {split: {name: sum(r.counts[name] for r in reports[split]) for name in classes} for split in SPLITS}
+    counts = {
+        split: {name: sum(report.counts[name] for report in reports[split]) for name in classes}
+        for split in SPLITS
+    }
     faults = [*manifest.faults, *(fault for report in chain(*reports.values()) for fault in report.faults)]
     require_every_class(counts, manifest.name, faults)
     has_twin = pc.is_in(test.pixels, pa.array({pixels for _, pixels in twins}, pa.string())).to_numpy()

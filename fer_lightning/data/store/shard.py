@@ -218,5 +218,4 @@ def _batch(rows: pa.Table, faces: Sequence[Crop], classes: tuple[str, ...]) -> p
         "pixels": pa.array([face.pixels for face in faces], pa.string()),
         **{name: rows[name] for name in ("identity", "valence", "arousal", "votes")},
     }
-    arrays = [c.combine_chunks() if isinstance(c, pa.ChunkedArray) else c for c in columns.values()]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema(classes))
+    return pa.table(columns, schema=schema(classes)).combine_chunks().to_batches()[0]
