@@ -159,22 +159,23 @@ def _fill(job: Job, manifest: Manifest, processes: int | None, progress: Progres
     reports = {part: report for part in chain(*parts.values()) if (report := earlier_report(part))}
     total = manifest.rows.num_rows
 
-    def add(new: dict[Part, Report]) -> None:
-        reports.update(new)
-        if progress:
-            progress(sum(part.rows for part in reports), total)
-
-    add({})
-    if reports:
+    def report_progress() -> int:
         done = sum(part.rows for part in reports)
+        if progress:
+            progress(done, total)
+        return done
+
+    done = report_progress()
+    if reports:
         log.info("%s: %d of %d rows were prepared before", job.folder.stem, done, total)
     _require_space(job, total, sum(report.shard.bytes for report in reports.values()))
     with workers(write, processes or processes_for(total)) as write_all:
         for split, shards in parts.items():
             missing = [part for part in shards if part not in reports]
             for part, report in zip(missing, write_all(_with_pictures(missing, manifest)), strict=True):
+                reports[part] = report
                 part.pictures_file.unlink(missing_ok=True)
-                add({part: report})
+                report_progress()
             if split == "test":
                 write_atomic(job.test_pixels_file, "\n".join(_test_split(job, len(shards)).pixels.to_pylist()))
     return {split: [reports[part] for part in shards] for split, shards in parts.items()}
