@@ -37,8 +37,8 @@ def doctor(words: Sequence[str]) -> int:
     node["root"] = options.root
     if not is_own(node) and not any(word.startswith("data.classes=") for word in options.overrides):
         node["classes"] = None  # whatever emotions there are
-    recipe = _recipe(node)
     manifest = dataset.read(node, Line("annotations"))
+    recipe = _recipe(node)
     examined = examine(manifest, recipe.margin, options.processes, Line)
     found = report(manifest, examined, {} if node.get("automatic") else None)
     encoding = sys.stdout.encoding or "utf-8"

@@ -6,13 +6,15 @@ import importlib.util
 import re
 import sys
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -27,6 +29,17 @@ from fer_lightning.core.files import file_hash
 _SEED = re.compile(r"seed=(0|[1-9]\d*)")
 _REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 """What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's reader of config folders, which does not offer files such as ``_defaults.yaml`` as choices."""
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Return the options and folders of a group."""
+        return [name for name in super().list(config_path, results_filter) if not name.startswith("_")]
+
+
+SourcesRegistry.instance().types["file"] = FileConfigSource  # under its own name, the only one that Hydra lets be
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
@@ -77,7 +90,7 @@ class Composer:
             if str(folder.parent) not in sys.path:
                 sys.path.insert(0, str(folder.parent))
             self._folders.append(folder)
-        self._composed: dict[tuple[str, ...], _Composed] = {}
+        self._composed: dict[tuple[tuple[str, ...], bool], DictConfig] = {}
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
         """The resolved configuration for overrides as on the command line of ``fer train``, as plain values.
@@ -104,42 +117,25 @@ class Composer:
         if any(word.lstrip("+~").startswith("seed") for word in words):  # their order is Hydra's to mind
             words = tuple(overrides)
         seeds = [int(word.partition("=")[2]) for word in overrides if word not in words]
-        if words not in self._composed:
-            self._composed[words] = _Composed(self._by_hydra(words))
-        return self._composed[words].plain(seeds[-1] if seeds else None)
+        key = (words, not seeds)  # a seed that was set stays set
+        if key not in self._composed:
+            self._composed[key] = self._by_hydra(words)
+        config = self._composed[key]
+        if seeds:
+            config.seed = seeds[-1]
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
     def _by_hydra(self, words: Sequence[str]) -> DictConfig:
         require_names(words, groups())
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
-            return hydra_compose("config", [*words, *search_path(self._folders)], return_hydra_config=True)
-
-
-class _Composed:
-    """What Hydra composed of some words, to be given as many seeds as are wanted.
-
-    Args:
-        config: with Hydra's own settings, which are taken out of it.
-    """
-
-    def __init__(self, config: DictConfig) -> None:
+            config = hydra_compose("config", [*words, *search_path(self._folders)], return_hydra_config=True)
         chosen = config.hydra.runtime.choices
-        self._choices = {group: chosen[group] for group in groups() if group in chosen}
         OmegaConf.set_readonly(config, False)
         OmegaConf.set_struct(config, False)
+        config.choices = {group: chosen[group] for group in groups() if group in chosen}
         del config["hydra"]
-        self._config = config
-        self._resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        self._refers_to_seed = re.search(r"\$\{[^}]*seed", OmegaConf.to_yaml(config)) is not None
-
-    def plain(self, seed: int | None) -> dict[str, Any]:
-        """Return the resolved configuration as plain values, the caller's own to change, with this seed if any."""
-        plain: Any = self._resolved
-        if seed is not None and self._refers_to_seed:
-            self._config.seed = seed
-            plain = OmegaConf.to_container(self._config, resolve=True)
-        given = {} if seed is None else {"seed": seed}
-        return {**deepcopy(plain), **given, "choices": dict(self._choices)}
+        return config
 
 
 def _source(group: str, name: str, config_dir: str | None) -> str:

@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash, locked, write_atomic
-from fer_lightning.core.ranges import Side
 from fer_lightning.data.manifest import Manifest, require_every_class
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.store.shard import (
@@ -56,8 +54,8 @@ def prepare(
     manifest: Manifest,
     base: Path,
     *,
-    size: Side,
-    margin: Annotated[float, Field(ge=0, le=4)],
+    size: int,
+    margin: float,
     codec: Codec,
     leaks: Leaks = "drop",
     processes: int | None = None,
