@@ -86,7 +86,7 @@ def _choice(overrides: Sequence[str]) -> list[str]:
 def _recipe(node: dict[str, Any]) -> Recipe:
     """How faces are cut out, to be compared and to be shown."""
     try:
-        return Recipe(SIDE, float(node["margin"]), "jpeg")
+        return Recipe(size=SIDE, margin=node["margin"], codec="jpeg")
     except (TypeError, ValueError) as error:
         raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
 

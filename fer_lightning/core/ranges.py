@@ -21,6 +21,9 @@ AtLeastTwo = Annotated[int, Field(ge=2, le=10**9)]
 Side = Annotated[int, Field(ge=8, le=4096)]
 """Of a square picture, in pixels."""
 
+Margin = Annotated[float, Field(ge=0, le=4)]
+"""Share of a face's box that it is grown by on each side."""
+
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """What torch and numpy take as a seed."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.ranges import Count, InnerShare, Keys, Natural, Seed, Side
+from fer_lightning.core.ranges import Count, InnerShare, Keys, Margin, Natural, Seed, Side
 from fer_lightning.data.store.crop import Codec
 from fer_lightning.data.store.prepare import Leaks
 
@@ -22,7 +22,7 @@ class StoreOptions(Keys):
     """How faces are prepared; see ``fer_lightning.data.store.prepare.prepare``."""
 
     size: Side
-    margin: Annotated[float, Field(ge=0, le=4)]
+    margin: Margin
     codec: Codec
     leaks: Leaks = "drop"
 

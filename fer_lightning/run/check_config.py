@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -153,17 +152,17 @@ def _model(group: str, function: Callable[..., Any]) -> type[BaseModel]:
     shared = _SHARED.get(group, Keys)
     given = {*_POSITIONAL.get(group, ()), *_OFFERED.get(group, ()), *shared.model_fields}
     try:
-        hints = typing.get_type_hints(
-            function.__init__ if inspect.isclass(function) else function, include_extras=True
-        )
+        parameters = inspect.signature(function, eval_str=True).parameters
     except NameError:  # a name that is imported for type checkers only
-        hints = {}
+        parameters = inspect.signature(function).parameters
     fields: Any = {}
-    for number, (name, parameter) in enumerate(inspect.signature(function).parameters.items()):
+    for number, (name, parameter) in enumerate(parameters.items()):
         if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            default = ... if parameter.default is parameter.empty else None
+            hint, required = parameter.annotation, parameter.default is parameter.empty
+            if hint is parameter.empty or isinstance(hint, str):
+                hint = Any
             # by alias, since a parameter may have any name and a field may not
-            fields[f"field_{number}"] = (hints.get(name, Any), Field(default, alias=name))
+            fields[f"field_{number}"] = (hint, Field(... if required else None, alias=name))
     return create_model(group, __base__=shared, **fields)
 
 

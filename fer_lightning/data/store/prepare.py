@@ -84,7 +84,7 @@ def prepare(
             that is none of its classes.
         UserError: a class without an image, leaks where they are an error, ``base`` cannot be written to.
     """
-    recipe = Recipe(size, float(margin), codec)
+    recipe = Recipe(size=size, margin=margin, codec=codec)
     if leaks not in ("drop", "keep", "error"):
         raise ValueError(f"leaks must be drop, keep or error, not {leaks!r}")
     if processes is not None and processes < 1:
@@ -116,7 +116,7 @@ def is_prepared(
     manifest: Manifest, base: Path, *, size: int, margin: float, codec: Codec, leaks: Leaks = "drop"
 ) -> bool:
     """Whether ``prepare`` with these arguments has nothing left to do."""
-    return (_folder(manifest, base, Recipe(size, float(margin), codec), leaks) / META).is_file()
+    return (_folder(manifest, base, Recipe(size=size, margin=margin, codec=codec), leaks) / META).is_file()
 
 
 def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Path:
