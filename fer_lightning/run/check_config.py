@@ -31,7 +31,7 @@ _OFFERED = {"data": ("progress",), "backbone": ("pretrained",)}
 """Arguments by group that code gives by name where a target takes them."""
 
 
-class _Numbers(Keys, extra="ignore"):
+class _Numbers(Keys):
     """Keys beside the groups."""
 
     seed: Seed
@@ -41,7 +41,7 @@ class _Numbers(Keys, extra="ignore"):
 class _Epochs(Keys):
     """Keys of ``stage`` beside the stages."""
 
-    epochs: Count
+    epochs: Count = 1  # its value is for the stages to refer to
 
 
 class _ClassWeights(Keys):
@@ -75,38 +75,29 @@ _SHARED: dict[str, type[Keys]] = {
 
 
 def check(config: dict[str, Any]) -> None:
-    """Hold every key and value against the signature of what it configures.
+    """Check every key and value against the signature of what it configures.
 
     Raises:
-        UserError: a key that nothing takes, a value of the wrong type or out of range, a target that is not there.
+        UserError: A key that nothing takes, a value of the wrong type or out of range, or a target that cannot be
+            imported.
     """
-    known = {*groups(), *_Numbers.model_fields, "choices"}
-    for key in config:
-        if key not in known:
-            raise UserError(f"config key {key!r}: there is no such group or number{did_you_mean(key, known)}")
-    for key in sorted(known - config.keys()):
-        raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
-    _validate("", _Numbers, config, "")
+    nodes: Any = dict.fromkeys((*groups(), "choices"), (dict[str, Any], ...))
+    _validate("", create_model("config", __base__=_Numbers, **nodes), config, "the config")
     for group in groups():
         if group == "stage":
-            _check_stage(config["stage"])
+            _check_stages(config["stage"])
         else:
             _check_node(group, config[group])
     _check_crop(config["data"])
     _check_batch(config["data"]["batch_size"], config["trainer"])
 
 
-def _check_stage(node: Any) -> None:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            _check_node("stage", value, f"stage.{key}")
-            make(f"stage.{key}", value)
-        elif key == "epochs":
-            _validate("stage", _Epochs, {"epochs": value}, "stage")
-        else:
-            raise UserError(
-                f"stage.{key}: unknown key; it has `epochs` and the stages, each with numbers of its own"
-            )
+def _check_stages(node: dict[str, Any]) -> None:
+    stages = {name: value for name, value in node.items() if isinstance(value, dict)}
+    _validate("stage", _Epochs, {key: node[key] for key in node.keys() - stages.keys()}, "stage beside its stages")
+    for name, stage in stages.items():
+        _check_node("stage", stage, f"stage.{name}")
+        make(f"stage.{name}", stage)
 
 
 def _check_crop(node: dict[str, Any]) -> None:
@@ -115,7 +106,7 @@ def _check_crop(node: dict[str, Any]) -> None:
 
 
 def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
-    """A step's batch goes in equal parts to all ranks and micro-batches, so that means of means are means."""
+    """Check that a step's batch splits evenly over ranks and micro-batches, so that means of means are means."""
     ranks, accumulate = trainer["devices"] * trainer["nodes"], trainer["accumulate"]
     if batch_size % (ranks * accumulate):
         raise UserError(
@@ -167,10 +158,16 @@ def _model(group: str, function: Callable[..., Any]) -> type[BaseModel]:
 
 
 def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: str) -> None:
-    """Hold values against a model; ``name`` is what takes them.
+    """Check values against a model.
+
+    Args:
+        place: Dotted key of the values.
+        model: Model of their keys.
+        values: Values by key.
+        name: Name of what takes them, for the message.
 
     Raises:
-        UserError: the first mistake; a misspelt key comes before all others.
+        UserError: The first mistake; a misspelt key comes before all others.
     """
     try:
         model.model_validate(values)
