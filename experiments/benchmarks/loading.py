@@ -36,6 +36,7 @@ import torch
 
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.manifest import Manifest, make_rows
+from fer_lightning.data.options import BatchOptions
 from fer_lightning.data.samplers import shuffle
 from fer_lightning.data.store.prepare import prepare
 from fer_lightning.data.store.store import Store
@@ -84,11 +85,7 @@ def ours(material: Material, batch: int, codec: str) -> Epoch:
     """The training batches of a FaceDataModule, sampler and all."""
     data = FaceDataModule(
         material.stores[codec],
-        batch_size=batch,
-        minival=0.01,
-        split_seed=0,
-        workers=0,
-        crop=SEEN,
+        BatchOptions(batch_size=batch, minival=0.01, split_seed=0, workers=0, crop=SEEN),
         draw=shuffle,
         augment=paper(flip=FLIP, rotate=ROTATE, scale=SCALE, translate=TRANSLATE),
         seed=0,

@@ -37,8 +37,8 @@ def doctor(words: Sequence[str]) -> int:
     node["root"] = options.root
     if not is_own(node) and not any(word.startswith("data.classes=") for word in options.overrides):
         node["classes"] = None  # whatever emotions there are
-    recipe = _recipe(node)
     manifest = dataset.read(node, Line("annotations"))
+    recipe = _recipe(node)
     examined = examine(manifest, recipe.margin, options.processes, Line)
     found = report(manifest, examined, {} if node.get("automatic") else None)
     encoding = sys.stdout.encoding or "utf-8"
@@ -86,7 +86,7 @@ def _choice(overrides: Sequence[str]) -> list[str]:
 def _recipe(node: dict[str, Any]) -> Recipe:
     """How faces are cut out, to be compared and to be shown."""
     try:
-        return Recipe(SIDE, float(node["margin"]), "jpeg")
+        return Recipe(size=SIDE, margin=node["margin"], codec="jpeg")
     except (TypeError, ValueError) as error:
         raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
 

@@ -6,13 +6,15 @@ import importlib.util
 import re
 import sys
 from collections.abc import Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.core_plugins import file_config_source
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,14 +28,25 @@ from fer_lightning.core.files import file_hash
 
 _SEED = re.compile(r"seed=(0|[1-9]\d*)")
 _REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
-"""What composing ends with where words or files are wrong; a ValueError where an option is a number or null."""
+"""Exceptions that Hydra raises for wrong words or files; a ValueError where an option is a number or null."""
+
+
+class FileConfigSource(file_config_source.FileConfigSource):
+    """Hydra's reader of config folders, which does not offer files such as ``_defaults.yaml`` as choices."""
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """Return the options and folders of a group."""
+        return [name for name in super().list(config_path, results_filter) if not name.startswith("_")]
+
+
+SourcesRegistry.instance().types["file"] = FileConfigSource  # under its own name, the only one that Hydra lets be
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
-    """The resolved configuration for overrides, see ``Composer``; for many configurations, keep one of those.
+    """Return the resolved configuration for overrides; for many configurations use one ``Composer``.
 
     Raises:
-        UserError: a folder, group, option, key or file does not exist, or a value cannot be parsed.
+        UserError: A folder, group, option, key or file does not exist, or a value cannot be parsed.
     """
     return Composer(config_dir)(overrides)
 
@@ -42,11 +55,11 @@ def read_yaml(path: Path, kind: str) -> Any:
     """Return the content of a YAML file as plain values, with its interpolations resolved.
 
     Args:
-        path: of the file.
-        kind: what the file is, for the message.
+        path: Path of the file.
+        kind: Name of the kind of file, for the message.
 
     Raises:
-        UserError: it is no YAML, or an interpolation cannot be resolved.
+        UserError: It is no YAML, or an interpolation cannot be resolved.
     """
     try:
         return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
@@ -55,16 +68,17 @@ def read_yaml(path: Path, kind: str) -> Any:
 
 
 class Composer:
-    """Composes configurations, and remembers them for as long as it lives: seeds apart, Hydra composes each once.
+    """Composer of configurations that keeps what it has composed.
 
-    A file of conf/ that changes meanwhile is not read again.
+    Hydra composes overrides that differ in the seed alone once. A file of conf/ that changes meanwhile is not read
+    again.
 
     Args:
-        config_dir: a user's folder with further options, searched after conf/. From now on, code is imported from
+        config_dir: A user's folder with further options, searched after conf/. From now on, code is imported from
             the folder that it lies in, before any other.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: There is no such folder.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
@@ -77,17 +91,20 @@ class Composer:
             if str(folder.parent) not in sys.path:
                 sys.path.insert(0, str(folder.parent))
             self._folders.append(folder)
-        self._composed: dict[tuple[str, ...], _Composed] = {}
+        self._composed: dict[tuple[tuple[str, ...], bool], DictConfig] = {}
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The resolved configuration for overrides as on the command line of ``fer train``, as plain values.
+        """Return the resolved configuration for overrides as plain values.
 
         Its key ``choices`` holds the option chosen of each group. ``hydra.run.dir`` is not part of it. A group
         whose ``_target_`` is not ours gets the key ``_source_``, a hash of its file: edited code makes another
         run.
 
+        Args:
+            overrides: Words as on the command line of ``fer train``.
+
         Raises:
-            UserError: a group, option, key or file does not exist, or a value cannot be parsed.
+            UserError: A group, option, key or file does not exist, or a value cannot be parsed.
         """
         try:
             config = self._config(overrides)
@@ -104,73 +121,54 @@ class Composer:
         if any(word.lstrip("+~").startswith("seed") for word in words):  # their order is Hydra's to mind
             words = tuple(overrides)
         seeds = [int(word.partition("=")[2]) for word in overrides if word not in words]
-        if words not in self._composed:
-            self._composed[words] = _Composed(self._by_hydra(words))
-        return self._composed[words].plain(seeds[-1] if seeds else None)
+        key = (words, not seeds)  # a seed that was set stays set
+        if key not in self._composed:
+            self._composed[key] = self._by_hydra(words)
+        config = self._composed[key]
+        if seeds:
+            config.seed = seeds[-1]
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
 
     def _by_hydra(self, words: Sequence[str]) -> DictConfig:
         require_names(words, groups())
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(shipped("conf").resolve()), version_base="1.3"):
-            return hydra_compose("config", [*words, *search_path(self._folders)], return_hydra_config=True)
-
-
-class _Composed:
-    """What Hydra composed of some words, to be given as many seeds as are wanted.
-
-    Args:
-        config: with Hydra's own settings, which are taken out of it.
-    """
-
-    def __init__(self, config: DictConfig) -> None:
+            config = hydra_compose("config", [*words, *search_path(self._folders)], return_hydra_config=True)
         chosen = config.hydra.runtime.choices
-        self._choices = {group: chosen[group] for group in groups() if group in chosen}
         OmegaConf.set_readonly(config, False)
         OmegaConf.set_struct(config, False)
+        config.choices = {group: chosen[group] for group in groups() if group in chosen}
         del config["hydra"]
-        self._config = config
-        self._resolved: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
-        self._refers_to_seed = re.search(r"\$\{[^}]*seed", OmegaConf.to_yaml(config)) is not None
-
-    def plain(self, seed: int | None) -> dict[str, Any]:
-        """Return the resolved configuration as plain values, the caller's own to change, with this seed if any."""
-        plain: Any = self._resolved
-        if seed is not None and self._refers_to_seed:
-            self._config.seed = seed
-            plain = OmegaConf.to_container(self._config, resolve=True)
-        given = {} if seed is None else {"seed": seed}
-        return {**deepcopy(plain), **given, "choices": dict(self._choices)}
+        return config
 
 
 def _source(group: str, name: str, config_dir: str | None) -> str:
-    """A short hash of the file that a class or function is in; it is found without being imported."""
+    """Return a short hash of the file that a class or function is in, without importing it."""
     module = name.rpartition(".")[0]
     try:
-        found = importlib.util.find_spec(module)
+        spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
-        found = None
-    if found is None:
-        place = f"in {Path(config_dir).resolve().parent}" if config_dir else "beside the folder of --config-dir"
-        raise UserError(f"{group}: {name!r}: there is no module {module!r}; your own files are looked for {place}")
-    return file_hash(Path(found.origin))[:8] if found.has_location and found.origin else ""
+        spec = None
+    if spec is None:
+        where = f"in {Path(config_dir).resolve().parent}" if config_dir else "beside the folder of --config-dir"
+        raise UserError(f"{group}: {name!r}: there is no module {module!r}; your own files are looked for {where}")
+    return file_hash(Path(spec.origin))[:8] if spec.has_location and spec.origin else ""
 
 
 def _one_line(error: Exception, overrides: Sequence[str], composer: Composer) -> str:
-    """Hydra's message without its advice on other things than the mistake."""
+    """Return Hydra's message without its advice on other things than the mistake."""
     text = str(error)
-    if found := re.match(r"Could not override '([\w.]+)'", text):
-        return f"{found[1]}: there is no such key{_similar_key(found[1], overrides, composer)}"
-    if found := re.match(r"Ambiguous value for argument '(.*)'", text):
-        return f"{found[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
+    if match := re.match(r"Could not override '([\w.]+)'", text):
+        return f"{match[1]}: there is no such key{_similar_key(match[1], overrides, composer)}"
+    if match := re.match(r"Ambiguous value for argument '(.*)'", text):
+        return f"{match[1]}: a list of choices is a sweep; say `fer train -m ...` to run them all"
     lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("full_key", "object_type"))]
-    return (
-        re.sub(r"^In '.*?': |,? [Ss]ee https?://\S+.*", "", " ".join(kept))
-        + "; `fer train --help` lists all there is"
-    )
+    message = " ".join(line for line in lines if line and not line.startswith(("full_key", "object_type")))
+    return re.sub(r"^In '.*?': |,? [Ss]ee https?://\S+.*", "", message) + "; `fer train --help` lists all there is"
 
 
 def _similar_key(key: str, overrides: Sequence[str], composer: Composer) -> str:
+    """Return the keys beside a misspelt one, and the nearest of them."""
     others = [word for word in overrides if not word.lstrip("+~").startswith(key)]
     node: Any = composer(others)
     *above, last = key.split(".")

@@ -1,4 +1,4 @@
-"""What tells one run from another: its choices and numbers, and the data and weights that they meet."""
+"""Identity of a run: its choices and numbers, and the data and weights that they meet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fer_lightning.core.files import content_hash
 NUMERICS = 1
 """Version of the numbers that a run comes to; part of its protocol.
 
-Raise it when a mended fault changes numbers: runs from before and after are then different runs, and a table
-refuses to show both. Results that say no version are of version 0.
+Raise it when the correction of a fault changes numbers: runs from before and after are then different runs, and a
+table refuses to show both. Results that name no version are of version 0.
 """
 
 ADDED_KEYS: dict[str, Any] = {
@@ -33,14 +33,14 @@ _NOT_IDENTITY = {
 
 
 def identity(config: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]:
-    """Return what makes a run this run: its choices and arguments but logger, workers and paths; its protocol.
+    """Return the identity of a run: its choices and arguments but logger, workers and paths, and its protocol.
 
-    The content of what lies at the paths is in the protocol: hashes of the prepared faces and of the backbone's
-    weights. Of our own classes and functions the name counts, and not the module that it lies in.
+    The content of the files at the paths is in the protocol, as hashes of the prepared faces and of the backbone's
+    weights. The package's own classes and functions count by their names alone, not by their modules.
 
     Args:
-        config: resolved.
-        protocol: see ``run.build.protocol``.
+        config: Resolved configuration.
+        protocol: See ``run.build.protocol``.
     """
     kept: dict[str, Any] = {}
     for group, value in config.items():
@@ -53,7 +53,7 @@ def identity(config: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]
 
 
 def _identifying(node: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """Return a node without added keys that change nothing, and without the modules of our own targets."""
+    """Return a node without added keys that change nothing and without the modules of the package's targets."""
     kept: dict[str, Any] = {}
     for key, value in node.items():
         path = f"{prefix}{key}"
@@ -69,13 +69,13 @@ def _identifying(node: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def run_name(config: dict[str, Any], protocol: dict[str, Any]) -> str:
-    """Folder name of a run: readable, and the first eight hex digits of its identity's hash."""
+    """Return the folder name of a run: readable, with the first eight hex digits of its identity's hash."""
     choices = config["choices"]
     readable = f"{choices['loss']}-{choices['class_weights']}-{choices['stage']}-s{config['seed']}"
     return f"{readable}-{content_hash(identity(config, protocol))[:8]}"
 
 
 def setting(result: dict[str, Any]) -> str:
-    """Hash of a result's identity without its seeds: equal for the runs that a row's mean is taken over."""
+    """Return the hash of a result's identity without its seed: equal for the runs that a row is the mean of."""
     config = {key: value for key, value in result["config"].items() if key != "seed"}
     return content_hash(identity(config, result["protocol"]))

@@ -1,4 +1,4 @@
-"""The words of a command line, by Hydra's grammar."""
+"""Words of a command line in Hydra's grammar."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _HOME = re.compile(r"~(/[^'\"]*)?")
 
 
 def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The words about runs, and those about Hydra itself."""
+    """Return the words about runs, and those about Hydra itself."""
     of_hydra = [word for word in words if word.startswith(("hydra.", "hydra/"))]
     return [word for word in words if word not in of_hydra], of_hydra
 
 
 def parse(words: Sequence[str]) -> list[Override]:
-    """Words by Hydra's grammar.
+    """Parse words by Hydra's grammar.
 
     Raises:
-        UserError: one cannot be parsed; it says how that one is written.
+        UserError: A word cannot be parsed; the message says how to write it.
     """
     parser, parsed = OverridesParser.create(), []
-    for place, word in enumerate(readable(words)):
+    for index, word in enumerate(readable(words)):
         try:
             parsed.append(parser.parse_override(word))
             if not parsed[-1].key_or_group:
                 raise HydraException("a key without a name, which the grammar allows")
         except HydraException as error:
-            raise UserError(_how_to_write(words[place], words[place + 1 :], parser)) from error
+            raise UserError(_how_to_write(words[index], words[index + 1 :], parser)) from error
     return parsed
 
 
@@ -45,7 +45,7 @@ def require_names(words: Sequence[str], groups: Container[str]) -> None:
     """Refuse words that choose something else than a name in a group, such as a number.
 
     Raises:
-        UserError: there is one, or a word cannot be parsed.
+        UserError: There is such a word, or a word cannot be parsed.
     """
     for override in parse(words):
         value = override.value()
@@ -98,13 +98,13 @@ def refuse(words: Iterable[str], unused: Callable[[str], bool], command: str, ta
     """Refuse words that a command would not use.
 
     Args:
-        words: those that begin with ``hydra``.
-        unused: whether the command does not use a key.
-        command: its name, for the message.
-        takes: what it takes instead, for the message.
+        words: Words that begin with ``hydra``.
+        unused: Function that returns whether the command does not use a key.
+        command: Name of the command, for the message.
+        takes: Words that the command takes instead, for the message.
 
     Raises:
-        UserError: there is one.
+        UserError: There is such a word.
     """
     for word in words:
         if unused(word.partition("=")[0]):
@@ -112,11 +112,11 @@ def refuse(words: Iterable[str], unused: Callable[[str], bool], command: str, ta
 
 
 def quoted(value: object) -> str:
-    """A value as Hydra's grammar takes it, whatever characters are in it."""
-    # a backslash means itself but for those before a quote
+    """Return a value in quotes as Hydra's grammar takes it, whatever characters are in it."""
+    # a backslash is read as itself except before a quote
     return "'" + re.sub(r"(\\*)('|$)", lambda end: 2 * end[1] + ("\\'" if end[2] else ""), str(value)) + "'"
 
 
 def search_path(folders: Sequence[Path]) -> list[str]:
-    """The word that makes Hydra look for options in more folders; none where there are none."""
+    """Return the word that makes Hydra look for options in these folders, or no word where there are none."""
     return [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders)}]"] if folders else []

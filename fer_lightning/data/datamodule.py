@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fer_lightning.core.contracts import ClassStats
-from fer_lightning.core.ranges import Count, InnerShare, Natural, Seed
+from fer_lightning.data.options import BatchOptions
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, Views
 from fer_lightning.data.split import minival as carve_minival
 from fer_lightning.data.store.store import Store, StoreSplit
@@ -26,18 +26,18 @@ Batch = tuple[Tensor, Tensor]
 
 
 class FaceDataset(Dataset[Batch]):
-    """Rows of a store as (uint8 pictures (N, 3, C, C) in channels-last memory, labels).
+    """Rows of a store as uint8 pictures (N, 3, C, C) in channels-last memory, with their labels.
 
     A whole batch is asked for at once and filled in place: give its loader ``collate_fn=as_it_is``.
 
     Args:
-        faces: the pictures.
-        rows: which of them.
-        labels: class indices (N,) of these rows, or soft labels (N, classes).
-        side: C, of the square in the pictures' middle that is seen, in pixels.
-        augment: of what is asked for by a Pick; an index shows the middle as it is.
-        seed: of the augmentation.
-        views: None: every epoch augments anew.
+        faces: The pictures.
+        rows: Row numbers (N,) of the pictures in ``faces``.
+        labels: Class indices (N,) of these rows, or soft labels (N, classes).
+        side: Side C of the square in the pictures' middle that is shown, in pixels.
+        augment: Augmentation of pictures that are asked for by a Pick; an index shows the middle as it is.
+        seed: Seed of the augmentation.
+        views: The fixed views that epochs show in turn; None: every epoch augments anew.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class FaceDataset(Dataset[Batch]):
         return images[0], labels[0]
 
     def __getitems__(self, items: Sequence[int | Pick]) -> Batch:
-        """A batch; torch's DataLoader asks for it by this name."""
+        """Return a batch; torch's DataLoader asks for it by this name."""
         images = np.empty((len(items), self.side, self.side, 3), np.uint8)
         indices = [item.picture if isinstance(item, Pick) else item for item in items]
         for index, item, out in zip(indices, items, images, strict=True):
             image = self.faces.image(int(self.rows[index]))
             if self.augment is not None and isinstance(item, Pick):
-                shown = item if self.views is None else self.views.of(item)
-                self.augment(image, self.draws.of(self.seed, shown), out)
+                pick = item if self.views is None else self.views.of(item)
+                self.augment(image, self.draws.of(self.seed, pick), out)
             else:
                 out[...] = middle(image, self.side)
         return torch.from_numpy(images).permute(0, 3, 1, 2), self.labels[indices]
@@ -83,8 +83,8 @@ class FaceDataset(Dataset[Batch]):
 class Draws:
     """Random numbers that depend on seed, epoch, picture and showing alone.
 
-    One counter-based generator that is put to where a picture's numbers begin: to make a generator for each
-    picture takes as long as a tenth of its warp.
+    One counter-based generator is set to where a picture's numbers begin: to make a generator for each picture
+    takes a tenth as long as its warp.
     """
 
     def __init__(self) -> None:
@@ -92,7 +92,7 @@ class Draws:
         self._state = self._generator.bit_generator.state
 
     def of(self, seed: int, pick: Pick) -> np.random.Generator:
-        """A generator for one showing of a picture, good until the next call."""
+        """Return the generator for one showing of a picture; it is good until the next call."""
         self._state["state"]["key"][:] = seed, pick.epoch
         self._state["state"]["counter"][:] = 0, pick.picture, pick.showing, 0  # the first counts the numbers
         self._generator.bit_generator.state = self._state  # nothing is left over from the picture before
@@ -100,17 +100,20 @@ class Draws:
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collates nothing: for data sets that give whole batches."""
+    """Collate nothing, for data sets that return whole batches."""
     return batch
 
 
 def start_worker(_: int) -> None:
-    """Set a loader process up: torch keeps it to one thread of its own, this keeps OpenCV to one."""
+    """Keep OpenCV to one thread in a loader process, as torch keeps itself."""
     cv2.setNumThreads(1)
 
 
 def workers_by_default(cores: int, ranks: int) -> int:
-    """Loader processes of a rank: its share of the machine's cores but one, at most 8; none on two cores."""
+    """Return the number of loader processes of a rank.
+
+    It is the rank's share of the machine's cores less one, at most 8, and none on two cores.
+    """
     return 0 if cores <= 2 else min(max(cores // ranks - 1, 0), 8)
 
 
@@ -118,72 +121,48 @@ class FaceDataModule(LightningDataModule):
     """Loaders over a store.
 
     Args:
-        store: the prepared faces.
-        batch_size: global, over all ranks; evaluation uses the same.
-        minival: the share of the training images held out to choose checkpoints by.
-        split_seed: of that choice; fixed over a table, independent of the run's seed.
-        workers: loader processes a rank; None: see ``workers_by_default``.
-        crop: side of the square in the pictures' middle that the network sees, in pixels; None: all of them.
-        soft_labels: whether training pictures are labelled with the shares of their annotators' votes.
-        flip_averaging: whether a test's logits are the mean over each picture and its mirror image.
-        draw: which pictures an epoch shows.
-        augment: of the training pictures.
-        seed: of order and augmentation.
+        store: The prepared faces.
+        options: Batch size, minival, and what is seen of the pictures.
+        draw: Sampler that chooses the pictures of an epoch.
+        augment: Augmentation of the training pictures; None: they are shown as they are.
+        seed: Seed of order and augmentation.
 
     Attributes:
-        images: of the training part by class (C,), minival excluded.
-        class_stats: the same as the losses see it: with soft labels, the sums of the shares, rounded.
-        side: of what the network sees, in pixels.
-        views: of the training pictures; None: every epoch augments anew.
-        watch_test: whether the test set is looked at after every epoch, to tell what choosing by it would have
+        images: Number of training pictures by class (C,), without the minival.
+        class_stats: The same as the losses see it: with soft labels, the sums of the shares, rounded.
+        side: Side of the square that the network sees, in pixels.
+        views: Views of the training pictures; None: every epoch augments anew.
+        watch_test: Whether the test set is looked at after every epoch, to tell what choosing by it would have
             seemed to be worth. Nothing is chosen by it.
 
     Raises:
-        ValueError: minival is outside (0, 1), batch_size does not fit, crop is larger than the pictures, the set
-            has no votes for soft_labels.
+        ValueError: The crop is larger than the pictures, or the set has no votes for soft labels.
     """
 
     def __init__(
-        self,
-        store: Store,
-        *,
-        batch_size: Count,
-        minival: InnerShare,
-        split_seed: Seed,
-        workers: Natural | None = None,
-        crop: Count | None = None,
-        soft_labels: bool = False,
-        flip_averaging: bool = False,
-        draw: Draw,
-        augment: Augmentation | None,
-        seed: int,
+        self, store: Store, options: BatchOptions, *, draw: Draw, augment: Augmentation | None, seed: int
     ) -> None:
         super().__init__()
         self.store = store
-        self.batch_size = batch_size
-        self.minival_share = minival
-        self.split_seed = split_seed
+        self.options = options
         self.draw = draw
         self.augment = augment
         self.views: Views | None = None
         self.watch_test = False
         self.seed = seed
-        self.workers = workers
-        self.soft_labels = soft_labels
-        self.flip_averaging = flip_averaging
         faces = store.split("train")
-        self.side = faces.size if crop is None else crop
-        if not 1 <= self.side <= faces.size:
-            raise ValueError(f"crop={crop} must be 1 to size={faces.size}, the side of the kept pictures")
-        held_out = carve_minival(faces.labels, faces.groups, minival, split_seed)
+        self.side = options.crop or faces.size
+        if self.side > faces.size:
+            raise ValueError(f"crop={self.side} must be 1 to size={faces.size}, the side of the kept pictures")
+        held_out = carve_minival(faces.labels, faces.groups, options.minival, options.split_seed)
         self.train_rows = np.flatnonzero(~held_out)
         self.minival_rows = np.flatnonzero(held_out)
         self.images = np.bincount(faces.labels[self.train_rows], minlength=len(store.classes))
-        counts = self.targets("train", training=True).sum(0) if soft_labels else self.images
+        counts = self.targets("train", training=True).sum(0) if options.soft_labels else self.images
         self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in counts))
 
     def seen_by_a_frozen_backbone(self, views: Views | None) -> FaceDataModule:
-        """The same data, its training pictures in these views; None: as they are."""
+        """Return the same data with the training pictures in these views, or as they are where they are None."""
         other = copy(self)
         other.augment = None if views is None else self.augment
         other.views = views
@@ -195,7 +174,9 @@ class FaceDataModule(LightningDataModule):
 
     def _loader(self, dataset: Dataset[Batch], *, ranks: int, pinned: bool, **order: Any) -> DataLoader[Batch]:
         cv2.setNumThreads(1)  # a process that is forked while OpenCV has threads waits for them for ever
-        workers = workers_by_default(cores(), ranks) if self.workers is None else self.workers
+        workers = self.options.workers
+        if workers is None:
+            workers = workers_by_default(cores(), ranks)
         return DataLoader(
             dataset,
             collate_fn=as_it_is,
@@ -207,16 +188,16 @@ class FaceDataModule(LightningDataModule):
         )
 
     def _in_training(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
-        """A loader for the Trainer, beside those of this machine's other ranks."""
+        """Return a loader for the Trainer, beside those of this machine's other ranks."""
         if self.trainer is None:
             return self._loader(dataset, ranks=1, pinned=False, **order)
         on_gpu = self.trainer.strategy.root_device.type == "cuda"
         return self._loader(dataset, ranks=self.trainer.num_devices, pinned=on_gpu, **order)
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
-        """All pictures of ``train`` (minival excluded), ``minival`` or ``test``, in order.
+        """Return all pictures of ``train`` (without the minival), ``minival`` or ``test``, in order.
 
-        They are augmented where ``training`` is said.
+        They are augmented where ``training`` is true.
         """
         faces, rows = self.rows(part)
         labels = self.targets(part, training=training)
@@ -224,66 +205,73 @@ class FaceDataModule(LightningDataModule):
         return FaceDataset(faces, rows, labels, self.side, augment, self.seed, self.views)
 
     def rows(self, part: str) -> tuple[StoreSplit, npt.NDArray[np.int64]]:
-        """Where a part's pictures lie: a split of the store, and row numbers in it."""
+        """Return the split of the store that a part's pictures lie in, and their row numbers in it."""
         if part == "test":
             test = self.store.split("test")
             return test, np.arange(len(test))
         return self.store.split("train"), {"train": self.train_rows, "minival": self.minival_rows}[part]
 
     def labels(self, part: str) -> npt.NDArray[np.int64]:
-        """Class indices of a part's pictures, in order."""
+        """Return the class indices (N,) of a part's pictures, in order."""
         faces, rows = self.rows(part)
         return faces.labels[rows]
 
     def ids(self, part: str) -> list[str]:
-        """The manifest's ids of a part's pictures, in order."""
+        """Return the manifest's ids of a part's pictures, in order."""
         faces, rows = self.rows(part)
         return [faces.ids[row] for row in rows]
 
     def targets(self, part: str, *, training: bool) -> Tensor:
-        """What a part's pictures are to be taken for: class indices (N,), or for training soft labels (N, C).
+        """Return the labels of a part's pictures: class indices (N,), or for training soft labels (N, C).
 
         Raises:
-            ValueError: soft labels are wanted, and there are none.
+            ValueError: Soft labels are wanted, and there are none.
         """
         faces, rows = self.rows(part)
-        if training and self.soft_labels:
+        if training and self.options.soft_labels:
             if faces.votes is None:
                 raise ValueError("soft_labels=true, but this data set has no annotators' votes; ferplus has")
             return torch.from_numpy(faces.votes[rows])
         return torch.from_numpy(faces.labels[rows])
 
     def batches(self) -> GlobalBatches:
-        """This rank's slice of each global batch, in the micro-batches that a step is taken in."""
+        """Return this rank's slice of each global batch, in the micro-batches that a step is taken in."""
         rank, ranks = self._rank
         epochs = (self.trainer.max_epochs or 1) if self.trainer else 1
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         labels = self.labels("train")
-        return GlobalBatches(labels, self.draw, self.batch_size, self.seed, rank, ranks, epochs, accumulate)
+        return GlobalBatches(
+            labels, self.draw, self.options.batch_size, self.seed, rank, ranks, epochs, accumulate
+        )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Augmented, in ``batches``."""
+        """Return the loader of the training part: augmented, in ``batches``."""
         return self._in_training(self.dataset("train", training=True), batch_sampler=self.batches())
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
-        """The minival and, where it is watched, the test set; each rank every ranks-th picture, none twice."""
+        """Return loaders of the minival and, where it is watched, of the test set.
+
+        Each rank takes every ranks-th picture, and none is taken twice.
+        """
         rank, ranks = self._rank
         loaders = []
         for part in ("minival", "test") if self.watch_test else ("minival",):
-            dataset, mine = self.dataset(part), range(rank, len(self.rows(part)[1]), ranks)
-            loaders.append(self._in_training(Subset(dataset, mine), batch_size=self.batch_size))
+            indices = range(rank, len(self.rows(part)[1]), ranks)
+            loaders.append(
+                self._in_training(Subset(self.dataset(part), indices), batch_size=self.options.batch_size)
+            )
         return loaders
 
     def in_order(self, part: str, *, view: int | None = None, pinned: bool = False) -> DataLoader[Batch]:
-        """Batches of a part for passes outside a Trainer: every picture once, as it is or in one of its views.
+        """Return the batches of a part for passes outside a Trainer, with every picture once.
 
         Args:
-            part: train, minival or test.
-            view: number of the view; None: as it is.
-            pinned: for one GPU.
+            part: ``train``, ``minival`` or ``test``.
+            view: Number of the view that is shown of the pictures; None: they are shown as they are.
+            pinned: Whether batches are put into pinned memory, for a GPU.
         """
         if view is None:
-            return self._loader(self.dataset(part), ranks=1, pinned=pinned, batch_size=self.batch_size)
+            return self._loader(self.dataset(part), ranks=1, pinned=pinned, batch_size=self.options.batch_size)
         dataset = self.dataset(part, training=True)
         picks = [Pick(picture, view, 0) for picture in range(len(self.rows(part)[1]))]
-        return self._loader(dataset, ranks=1, pinned=pinned, batch_size=self.batch_size, sampler=picks)
+        return self._loader(dataset, ranks=1, pinned=pinned, batch_size=self.options.batch_size, sampler=picks)

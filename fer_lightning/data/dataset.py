@@ -1,8 +1,7 @@
-"""Config -> faces: a data set's annotations, and its prepared store. Needs no torch."""
+"""From the config of ``data`` to a manifest of its annotations and to a store of its faces. Needs no torch."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -14,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
+from fer_lightning.config.instantiate import make
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import home
 from fer_lightning.data.manifest import SCHEMA, Manifest
+from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
 from fer_lightning.data.readers.common import SPLITS
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
@@ -31,45 +31,52 @@ Progress = Callable[[int, int], None]
 
 
 def read(node: Config, progress: Progress | None = None) -> Manifest:
-    """What a data set's annotations say, with the splits that it has itself.
+    """Return the annotations of a data set, with the splits that it comes with.
 
     Args:
-        node: the config of ``data``; where its classes are null, all emotions that the set has.
-        progress: see the reader.
+        node: Config of ``data``. Where its classes are None, they are all emotions that the set has.
+        progress: See the reader.
 
     Raises:
-        UserError: see the reader; or it is a user's own and returns something else than it must.
+        UserError: The config lacks a key, or the reader refuses what it finds, or the reader is a user's own and
+            returns something else than a sound manifest.
     """
-    options = {"_target_": node["_target_"], **reading(node)}
-    made = make("data", options, progress=progress)
-    wanted = node["classes"]
-    if not isinstance(made, Manifest) or made.rows.schema != SCHEMA or wanted not in (None, list(made.classes)):
+    require_shared_keys(node)
+    shared = select(DataOptions, node)
+    reader = {key: value for key, value in node.items() if key not in shared}
+    manifest = make("data", reader, progress=progress, **shared)
+    classes = node["classes"]
+    if (
+        not isinstance(manifest, Manifest)
+        or manifest.rows.schema != SCHEMA
+        or classes not in (None, list(manifest.classes))
+    ):
         raise UserError(
             f"data: {node['_target_']} must return a Manifest with data.classes as its classes, in that order, "
             "and rows as fer_lightning.data.manifest.make_rows makes them"
         )
     try:
-        made.check_names(list(SPLITS))
+        manifest.check_names(list(SPLITS))
     except ValueError as error:
         raise UserError(f"data: {node['_target_']}: {error}") from error
-    return made
+    return manifest
 
 
 def manifest(config: Config, progress: Progress | None = None) -> Manifest:
-    """What is trained and tested on.
+    """Return the faces to train and to test on.
 
     Raises:
-        UserError: see ``read`` and ``with_test_split``; data.exclude is no list of rows that are there; nothing
-            says what to test on.
+        UserError: See ``read`` and ``with_test_split``; or ``data.exclude`` is no list of training rows, or
+            nothing says what to test on.
     """
-    found = read(config["data"], progress)
-    chosen = with_test_split(found, config["data"]["test_split"] or _usual_test_split(found.name))
-    exclude = config["data"].get("exclude")
-    return _without(chosen, Path(exclude).expanduser()) if exclude else chosen
+    node = config["data"]
+    annotations = read(node, progress)
+    chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
 
 
-def _without(found: Manifest, file: Path) -> Manifest:
-    """A manifest without the training rows whose ids a file lists, as ``fer doctor --exclude`` writes it."""
+def _without(manifest: Manifest, file: Path) -> Manifest:
+    """Leave out the training rows whose ids are in a file, as ``fer doctor --exclude`` writes it."""
     try:
         ids = pa.array(json.loads(file.read_text(encoding="utf-8")), pa.string())
     except (OSError, ValueError, TypeError, pa.ArrowException) as error:
@@ -77,16 +84,17 @@ def _without(found: Manifest, file: Path) -> Manifest:
             f"data.exclude={file}: it cannot be read as a JSON list of ids ({' '.join(str(error).split())}); "
             "write it with `fer doctor ROOT --exclude FILE`"
         ) from error
-    named = pc.and_(pc.equal(found.rows["split"], "train"), pc.is_in(found.rows["id"], ids))
-    if not (number := pc.sum(named).as_py()):
-        raise UserError(f"data.exclude={file}: none of its {len(ids)} ids is a training row of {found.root}")
-    log.info("%d training rows left out by %s", number, file)
-    skipped = {**found.skipped, "train": {**found.skipped.get("train", {}), "excluded": number}}
-    return replace(found, rows=found.rows.filter(pc.invert(named)), skipped=skipped)
+    rows = manifest.rows
+    excluded = pc.and_(pc.equal(rows["split"], "train"), pc.is_in(rows["id"], ids))
+    if not (count := pc.sum(excluded).as_py()):
+        raise UserError(f"data.exclude={file}: none of its {len(ids)} ids is a training row of {manifest.root}")
+    log.info("%d training rows left out by %s", count, file)
+    skipped = {**manifest.skipped, "train": {**manifest.skipped.get("train", {}), "excluded": count}}
+    return replace(manifest, rows=rows.filter(pc.invert(excluded)), skipped=skipped)
 
 
 def _usual_test_split(option: str) -> str:
-    """What the option of conf/data says; data=auto leaves it to the one that it finds."""
+    """Return the test split of an option of conf/data; ``data=auto`` uses that of what it recognises."""
     file = shipped("conf") / "data" / f"{option}.yaml"
     if not file.is_file():
         raise UserError(f"data.test_split=null: say what to test {option} on: test, val or a share such as 20%")
@@ -94,60 +102,30 @@ def _usual_test_split(option: str) -> str:
 
 
 def store(config: Config, progress: Progress | None = None, faces: Manifest | None = None) -> Store:
-    """Prepare the data set's faces, or open them where that was done before.
+    """Prepare the faces of a data set, or open them where that was done before.
 
     Args:
-        config: of the run.
-        progress: called with the number of faces that are done, and of all.
-        faces: what ``manifest`` returned; None: read it.
+        config: Config of the run.
+        progress: Called with the number of faces that are done, and of all.
+        faces: Manifest that ``manifest`` has returned; None: it is read here.
 
     Raises:
-        UserError: see ``manifest``; or the faces cannot be prepared.
+        UserError: See ``manifest``; or the faces cannot be prepared.
     """
     faces = faces or manifest(config, progress)
     try:
-        return prepare(faces, _stores(config), **preparing(config["data"]), progress=progress)
+        return prepare(faces, _stores(config), **select(StoreOptions, config["data"]), progress=progress)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 
 
-def missing_bytes(config: Config, found: Manifest) -> int:
-    """Disk that preparing a manifest's faces will need: nothing where it was done before."""
-    options = preparing(config["data"])
-    if is_prepared(found, _stores(config), **options):
+def missing_bytes(config: Config, manifest: Manifest) -> int:
+    """Return the disk space that preparing a manifest's faces will take: none where it was done before."""
+    options = select(StoreOptions, config["data"])
+    if is_prepared(manifest, _stores(config), **options):
         return 0
-    return disk_estimate(found.rows.num_rows, options["size"], options["codec"])
+    return disk_estimate(manifest.rows.num_rows, options["size"], options["codec"])
 
 
 def _stores(config: Config) -> Path:
     return Path(config["data"]["store"] or home() / "stores").expanduser()
-
-
-def reading(node: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``data`` that its reader takes."""
-    taken = inspect.signature(target("data", node)).parameters
-    return {key: value for key, value in arguments(node).items() if key in taken}
-
-
-def preparing(node: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``data`` that ``prepare`` takes."""
-    return {key: node[key] for key in keys_of_prepare() if key in node}
-
-
-def batching(node: dict[str, Any]) -> dict[str, Any]:
-    """The keys of ``data`` that the datamodule takes."""
-    return {key: node[key] for key in keys_of_batches() if key in node}
-
-
-def keys_of_prepare() -> dict[str, Key]:
-    """The keys of ``data`` that ``prepare`` takes."""
-    from fer_lightning.data.store.prepare import prepare
-
-    return keys_of(prepare, {"manifest", "base", "processes", "progress"})
-
-
-def keys_of_batches() -> dict[str, Key]:
-    """The keys of ``data`` that the datamodule takes."""
-    from fer_lightning.data.datamodule import FaceDataModule
-
-    return keys_of(FaceDataModule, {"store", "draw", "augment", "seed"})

@@ -53,17 +53,8 @@ class EmbeddingDataModule(FaceDataModule):
     """
 
     def __init__(self, faces: FaceDataModule, embeddings: dict[str, Sequence[Tensor]]) -> None:
-        super().__init__(
-            faces.store,
-            batch_size=faces.batch_size,
-            minival=faces.minival_share,
-            split_seed=faces.split_seed,
-            workers=0,
-            soft_labels=faces.soft_labels,
-            draw=faces.draw,
-            augment=None,
-            seed=faces.seed,
-        )
+        options = faces.options.model_copy(update={"workers": 0})
+        super().__init__(faces.store, options, draw=faces.draw, augment=None, seed=faces.seed)
         self.views = faces.views
         self.watch_test = faces.watch_test
         self.embeddings = embeddings

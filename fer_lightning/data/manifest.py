@@ -1,4 +1,4 @@
-"""The manifest: what a reader found in a data set, one row a face, labels by name."""
+"""Manifest of a data set: the annotations that a reader has read, one row a face, labels by name."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ SCHEMA = pa.schema(
 
 
 def make_rows(columns: Mapping[str, Any]) -> pa.Table:
-    """A table with the columns of SCHEMA; those not given (of the nullable ones) are null.
+    """Return a table with the columns of SCHEMA; nullable ones that are not given are null.
 
     Args:
-        columns: arrays of one length by name; ``id``, ``path``, ``label`` and ``split`` must be there.
+        columns: Arrays of one length by name; ``id``, ``path``, ``label`` and ``split`` are needed.
     """
     length = len(columns["id"])
     arrays = [columns.get(name) for name in SCHEMA.names]
@@ -49,13 +49,13 @@ def make_rows(columns: Mapping[str, Any]) -> pa.Table:
 
 
 def inside(root: Path, path: Path) -> bool:
-    """Whether a path lies below the root once all ".." and symbolic links are followed."""
+    """Return whether a path lies below the root once all ".." and symbolic links are followed."""
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with one row or file, told by name and set aside."""
+    """Fault of one row or file, which is set aside."""
 
     kind: str
     path: str
@@ -67,33 +67,33 @@ LeftOut = dict[str, dict[str, int]]
 
 
 def require_every_class(counts: Mapping[str, Mapping[str, int]], name: str, faults: Sequence[Fault]) -> None:
-    """Raises UserError where ``counts``, images by split and class, has a class without an image."""
+    """Raise a UserError where ``counts``, images by split and class, has a class without an image."""
     for split, by_class in counts.items():
         for label, images in by_class.items():
             if images == 0:
-                known = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
+                last = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
                 raise UserError(
-                    f"{name}: class {label!r} has no {'training' if split == 'train' else 'test'} image{known}; "
+                    f"{name}: class {label!r} has no {'training' if split == 'train' else 'test'} image{last}; "
                     "leave it out of the classes or mend the data"
                 )
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set as read from its annotations; no picture has been opened yet.
+    """Annotations of a data set; no picture has been opened yet.
 
     Attributes:
-        name: the data set's name.
-        root: the folder that ``path`` is relative to. Never written to.
-        rows: one row a face, columns as in SCHEMA, in the order of the annotation files.
-        classes: class names in the classifier's order.
-        skipped: rows left out on purpose, by split and reason (labels outside ``classes``, no majority, ...).
-        faults: rows left out because something is wrong with them.
-        tested_on: which split of the set is the test set, or the share held out, see ``with_test_split``; None:
-            not chosen yet, the rows have the splits that the set itself has.
-        redistributable: whether its pictures may be shown in a report or uploaded.
-        embedded: gives the pictures' bytes for some rows' ``path``, in that order, where they are no files of
-            their own; rows are asked for in the manifest's order, one split after the other.
+        name: Name of the data set.
+        root: Folder that ``path`` is relative to. It is never written to.
+        rows: One row a face, columns as in SCHEMA, in the order of the annotation files.
+        classes: Class names in the classifier's order.
+        skipped: Rows left out on purpose, by split and reason (labels outside ``classes``, no majority, ...).
+        faults: Rows left out because something is wrong with them.
+        tested_on: Split of the set that is the test set, or the share held out, see ``with_test_split``; None
+            before that is chosen, when the rows have the splits that the set itself has.
+        redistributable: Whether its pictures may be shown in a report or uploaded.
+        embedded: Function that returns the pictures' bytes for the ``path`` of some rows, in that order, where
+            they are no files of their own; rows are asked for in the manifest's order, one split after the other.
     """
 
     name: str
@@ -107,34 +107,34 @@ class Manifest:
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
 
     def pictures(self, paths: Sequence[str]) -> Iterator[Path | bytes]:
-        """Where the pictures of some rows are, or what they are where they lie inside other files."""
+        """Return the paths of some rows' pictures, or their bytes where they lie inside other files."""
         return self.embedded(paths) if self.embedded else (self.root / path for path in paths)
 
     def counts(self, split: str) -> dict[str, int]:
-        """Rows of a split by class name, in the order of ``classes``; zero where there is none."""
+        """Return the number of rows of a split by class name, in the order of ``classes``."""
         labels = self.rows.filter(pc.equal(self.rows["split"], split))["label"]
-        found = {row["values"]: row["counts"] for row in labels.value_counts().to_pylist()}
-        return {name: found.get(name, 0) for name in self.classes}
+        counts = {row["values"]: row["counts"] for row in labels.value_counts().to_pylist()}
+        return {name: counts.get(name, 0) for name in self.classes}
 
     def check_names(self, splits: Sequence[str]) -> None:
-        """Raises ValueError where a label or split is unknown: a reader's mistake that ends in wrong labels."""
+        """Raise a ValueError where a label or split is unknown: a reader's fault that ends in wrong labels."""
         for column, known in (("split", splits), ("label", self.classes)):
             if unknown := set(pc.unique(self.rows[column]).to_pylist()) - set(known):
-                told = f"the unknown {column} {min(unknown)!r}, not {', '.join(known)}"
-                raise ValueError(f"the manifest of {self.name} has {told}")
+                message = f"the unknown {column} {min(unknown)!r}, not {', '.join(known)}"
+                raise ValueError(f"the manifest of {self.name} has {message}")
 
     def check(self) -> None:
-        """Look whether it can be trained on; no picture is opened.
+        """Check that it can be trained on; no picture is opened.
 
         Raises:
-            ValueError: see ``check_names``; the splits are "train" and "test".
-            UserError: a class has no image in one of the splits.
+            ValueError: See ``check_names``; the splits are "train" and "test".
+            UserError: A class has no image in one of the splits.
         """
         self.check_names(("train", "test"))
         require_every_class({split: self.counts(split) for split in ("train", "test")}, self.name, self.faults)
 
     def hash(self) -> str:
-        """SHA-256 of everything that decides what is trained on; the root is not part of it."""
+        """Return the SHA-256 of everything that decides what is trained on; the root is not part of it."""
         digest = hashlib.sha256(content_hash([self.name, list(self.classes), self.rows.num_rows]).encode())
         for name in SCHEMA.names:
             if self.rows[name].null_count < self.rows.num_rows:
@@ -145,7 +145,7 @@ class Manifest:
 
 
 def _canonical(column: pa.ChunkedArray) -> list[np.ndarray[Any, Any]]:
-    """A column's content as arrays that do not depend on how Arrow chunks or pads it."""
+    """Return a column's content as arrays that do not depend on how Arrow chunks or pads it."""
     valid = column.is_valid().to_numpy()
     if pa.types.is_list(column.type):
         return [valid, *_canonical(pc.list_value_length(column)), *_canonical(pc.list_flatten(column))]
@@ -156,7 +156,7 @@ def _canonical(column: pa.ChunkedArray) -> list[np.ndarray[Any, Any]]:
 
 
 def _bytes(text: pa.StringArray) -> np.ndarray[Any, Any]:
-    """Some texts' UTF-8, joined, where it lies: Python strings of a million rows would be slow and large."""
+    """Return the joined UTF-8 of some texts without a copy: Python strings of a million rows would be slow."""
     _, offsets, content = text.buffers()
     ends = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
     return np.frombuffer(b"" if content is None else content, np.uint8)[ends[0] : ends[-1]]

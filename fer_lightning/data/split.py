@@ -1,4 +1,4 @@
-"""Which faces are tested on, and which part of the others (the minival) checkpoints are chosen by."""
+"""Choice of the test set, and of the minival: the part of the training set that checkpoints are chosen by."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
 
 
-def with_test_split(found: Manifest, test_split: str) -> Manifest:
-    """A manifest with the splits "train" and "test" only.
+def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
+    """Return a manifest with the splits "train" and "test" only.
 
     Args:
-        found: with the splits that the set itself has.
-        test_split: "test" or "val": which of them to test on. Where it has neither, a share such as "20%" of each
+        manifest: Manifest with the splits that the set itself has.
+        test_split: "test" or "val", the one to test on. Where the set has neither, a share such as "20%" of each
             class is held out of the training split by a hash of the paths: other files do not change the draw.
 
     Raises:
-        UserError: ``test_split`` names neither what is there nor, where nothing is, a share.
+        UserError: ``test_split`` names no split of the set, or no share where the set has none.
     """
-    there = [split for split in ("test", "val") if split in pc.unique(found.rows["split"]).to_pylist()]
-    if not there:
+    splits = [split for split in ("test", "val") if split in pc.unique(manifest.rows["split"]).to_pylist()]
+    if not splits:
         share = re.fullmatch(r"([1-9]\d?)%", test_split)
         if share is None:
             raise UserError(
-                f"data={found.name}: there is no test part in {found.root}; name one `test` or `val`, or say "
-                "data.test_split=20% to hold out a fifth of each class by a hash of the names (the same person "
-                "may then be on both sides)"
+                f"data={manifest.name}: there is no test part in {manifest.root}; name one `test` or `val`, or "
+                "say data.test_split=20% to hold out a fifth of each class by a hash of the names (the same "
+                "person may then be on both sides)"
             )
-        return replace(found, rows=_held_out(found.rows, int(share[1]) / 100), tested_on=test_split)
+        return replace(manifest, rows=_held_out(manifest.rows, int(share[1]) / 100), tested_on=test_split)
     part = split_of(test_split)
-    if part not in there:
-        known = " or ".join(f"data.test_split={split}" for split in there)
-        raise UserError(f"data={found.name} has no split {test_split!r} to test on; what works here: {known}")
-    rows = found.rows.filter(pc.is_in(found.rows["split"], pa.array(["train", part])))
+    if part not in splits:
+        known = " or ".join(f"data.test_split={split}" for split in splits)
+        raise UserError(f"data={manifest.name} has no split {test_split!r} to test on; what works here: {known}")
+    rows = manifest.rows.filter(pc.is_in(manifest.rows["split"], pa.array(["train", part])))
     split = pc.if_else(pc.equal(rows["split"], "train"), "train", "test")
-    skipped = {"train": found.skipped.get("train", {}), "test": found.skipped.get(part, {})}
-    return replace(found, rows=_with_split(rows, split), skipped=skipped, tested_on=part)
+    skipped = {"train": manifest.skipped.get("train", {}), "test": manifest.skipped.get(part, {})}
+    return replace(manifest, rows=_with_split(rows, split), skipped=skipped, tested_on=part)
 
 
 def _held_out(rows: pa.Table, share: float) -> pa.Table:
-    """The rows with a share of each class in the test split; faces of one picture stay together."""
+    """Return the rows with a share of each class in the test split; faces of one picture stay together."""
     paths, labels = (np.array(rows[name].to_pylist(), dtype=object) for name in ("path", "label"))
     digests = np.array([hashlib.sha256(path.encode()).hexdigest() for path in paths])
     held: set[str] = set()
@@ -62,12 +62,12 @@ def _held_out(rows: pa.Table, share: float) -> pa.Table:
 
 
 def _with_split(rows: pa.Table, split: pa.Array | pa.ChunkedArray) -> pa.Table:
-    place = rows.schema.get_field_index("split")
-    return rows.set_column(place, rows.schema.field(place), split)
+    index = rows.schema.get_field_index("split")
+    return rows.set_column(index, rows.schema.field(index), split)
 
 
 def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Mask:
-    """Which training images are held out: stratified by class, and a group is wholly in or wholly out.
+    """Choose the training images to hold out, stratified by class; a group is wholly in or wholly out.
 
     Classes are served from the rarest to the most frequent, and a group with images of several classes goes
     with its rarest one, so that no later choice disturbs the share of a class that was served. A class misses
@@ -77,8 +77,8 @@ def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Ma
     Args:
         labels: (N,) class indices.
         groups: (N,) equal for images that must not be separated (duplicates, one identity).
-        share: of each class to hold out, in (0, 1).
-        seed: of the draw.
+        share: Share of each class to hold out, in (0, 1).
+        seed: Seed of the draw.
 
     Returns:
         (N,) True for the images held out.
@@ -99,20 +99,27 @@ def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Ma
     np.minimum.at(owner, group, rarity[label])
     order = np.random.default_rng(seed).permutation(len(owner))
     held_out = np.zeros(len(owner), np.bool_)
-    for rank, this in enumerate(np.argsort(rarity)):
-        images = np.bincount(group[label == this], minlength=len(owner))  # of this class, by group
-        own = order[owner[order] == rank]
+    for rank, rarest in enumerate(np.argsort(rarity)):
+        images = np.bincount(group[label == rarest], minlength=len(owner))  # of this class, by group
+        owned = order[owner[order] == rank]
         served = (images > 0) & (owner < rank)
         inside, outside = served & held_out, served & ~held_out
-        target = round(share * int(counts[this])) - int(images[inside].sum())
-        held_out[own] = _choose(images[own], target, some=not inside.any(), spare=not outside.any())
+        target = round(share * int(counts[rarest])) - int(images[inside].sum())
+        held_out[owned] = _choose(images[owned], target, some=not inside.any(), spare=not outside.any())
     return held_out[group]
 
 
 def _choose(sizes: Integers, target: int, *, some: bool, spare: bool) -> Mask:
-    """Which of the groups, taken in their order, sum up to about ``target`` images.
+    """Choose groups, in their order, that sum up to about ``target`` images.
 
-    ``some``: at least one must be taken; ``spare``: at least one must be left, which comes first.
+    Args:
+        sizes: Images of each group (G,).
+        target: Number of images to reach.
+        some: Whether at least one group must be taken.
+        spare: Whether at least one group must be left; goes before ``some``.
+
+    Returns:
+        (G,) True for the groups taken.
     """
     taken = np.zeros(len(sizes), np.bool_)
     missing = target

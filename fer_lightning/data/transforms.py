@@ -6,13 +6,13 @@ import math
 import os
 import random
 import warnings
-from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, validate_call
+from pydantic.dataclasses import dataclass
 
 from fer_lightning.core.ranges import Share
 
@@ -50,15 +50,10 @@ class Geometry:
         ValueError: a number is out of range.
     """
 
-    flip: float
-    rotate: float
-    scale: float
-    translate: float
-
-    def __post_init__(self) -> None:
-        for name, most in {"flip": 1, "rotate": 180, "scale": 0.9, "translate": 1}.items():
-            if not 0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be 0 to {most}, got {getattr(self, name)}")
+    flip: Share
+    rotate: Degrees
+    scale: SizeChange
+    translate: Share
 
     def __call__(self, image: Image, generator: np.random.Generator, out: Image) -> None:
         """See Augmentation."""
@@ -120,9 +115,10 @@ def none() -> None:
 
 def paper(*, flip: Share, rotate: Degrees, scale: SizeChange, translate: Share) -> Augmentation:
     """Return a horizontal flip and light geometry; see Geometry. Our choice: the paper's abstract states none."""
-    return Geometry(flip, rotate, scale, translate)
+    return Geometry(flip=flip, rotate=rotate, scale=scale, translate=translate)
 
 
+@validate_call
 def strong(
     *,
     flip: Share,
@@ -154,9 +150,6 @@ def strong(
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network at import
     import albumentations
 
-    shares = {"colour": colour, "grey": grey, "blur": blur, "noise": noise, "cutout": cutout}
-    if wrong := [f"{name}={value}" for name, value in shares.items() if not 0 <= value <= 1]:
-        raise ValueError(f"{wrong[0]}: must be 0 to 1")
     around_one = (1 - colour, 1 + colour)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # for albumentations an unknown argument is only a warning
@@ -169,4 +162,4 @@ def strong(
                 albumentations.CoarseDropout((1, 1), (0.1, 0.4), (0.1, 0.4), fill="random", p=cutout),
             ]
         )
-    return Altered(Geometry(flip, rotate, scale, translate), pixels)
+    return Altered(Geometry(flip=flip, rotate=rotate, scale=scale, translate=translate), pixels)

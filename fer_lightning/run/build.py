@@ -19,7 +19,7 @@ from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError, in_one_line
 from fer_lightning.core.files import content_hash
 from fer_lightning.data.datamodule import FaceDataModule
-from fer_lightning.data.dataset import batching
+from fer_lightning.data.options import BatchOptions, select
 from fer_lightning.data.samplers import Draw, Views
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Augmentation
@@ -84,7 +84,8 @@ def data(config: Config, faces: Store, draw: Draw, augment: Augmentation | None)
         UserError: a number makes no sense.
     """
     try:
-        return FaceDataModule(faces, **batching(config["data"]), draw=draw, augment=augment, seed=config["seed"])
+        options = BatchOptions(**select(BatchOptions, config["data"]))
+        return FaceDataModule(faces, options, draw=draw, augment=augment, seed=config["seed"])
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 

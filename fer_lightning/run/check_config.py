@@ -1,22 +1,22 @@
-"""The configuration held against the signatures of what it configures, before anything is loaded."""
+"""The configuration, held against the signatures of what it configures before anything is loaded."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, Field, ValidationError, create_model
 
-from fer_lightning.config.instantiate import Key, arguments, keys_of, make, target
+from fer_lightning.config.instantiate import arguments, make, target
 from fer_lightning.config.overrides import for_the_shell, quoted
 from fer_lightning.config.shipped import groups
 from fer_lightning.core.errors import UserError, did_you_mean
-from fer_lightning.core.ranges import Count, InnerShare, Natural, Positive, Seed, Share, UpToOne
-from fer_lightning.data.dataset import keys_of_batches, keys_of_prepare
+from fer_lightning.core.ranges import Count, InnerShare, Keys, Natural, Normalise, Positive, Seed, Share, UpToOne
+from fer_lightning.data.options import DataOptions, require_shared_keys
 
-_GIVEN = {
+_POSITIONAL = {
     "class_weights": ("counts",),
     "optimizer": ("groups",),
     "schedule": ("progress",),
@@ -25,64 +25,79 @@ _GIVEN = {
     "loss": ("feature_dim", "class_stats"),
     "logger": ("directory", "about"),
 }
-"""By group, the arguments that code gives first, by position."""
+"""Arguments by group that code gives first, by position."""
 
 _OFFERED = {"data": ("progress",), "backbone": ("pretrained",)}
-"""Arguments that code gives by name where they are taken."""
+"""Arguments by group that code gives by name where a target takes them."""
 
 
-def _each_once(names: list[str]) -> list[str]:
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"{twice[0]} is there twice")
-    return names
-
-
-class _Numbers(BaseModel, extra="ignore", strict=True):
-    """What stands beside the groups."""
+class _Numbers(Keys):
+    """Keys beside the groups."""
 
     seed: Seed
     optimism: bool
 
 
-class _Epochs(BaseModel, strict=True):
-    """What stands beside the stages."""
+class _Epochs(Keys):
+    """Keys of ``stage`` beside the stages."""
 
-    epochs: Count
+    epochs: Count = 1  # its value is for the stages to refer to
+
+
+class _ClassWeights(Keys):
+    """Keys of ``class_weights`` that are not given to its target."""
+
+    normalise: Normalise
+    from_epoch: Natural
+
+
+class _Optimizer(Keys):
+    """Keys of ``optimizer`` that are not given to its target."""
+
+    part_lr: dict[str, Positive]
+    layer_decay: UpToOne
+    ema_decay: InnerShare | None
+
+
+class _Schedule(Keys):
+    """Keys of ``schedule`` that are not given to its target."""
+
+    warmup: Share
+
+
+_SHARED: dict[str, type[Keys]] = {
+    "data": DataOptions,
+    "class_weights": _ClassWeights,
+    "optimizer": _Optimizer,
+    "schedule": _Schedule,
+}
+"""Keys by group that all its options have."""
 
 
 def check(config: dict[str, Any]) -> None:
-    """Hold every key and value against the signature of what it configures.
+    """Check every key and value against the signature of what it configures.
 
     Raises:
-        UserError: a key that nothing takes, a value of the wrong type or out of range, a target that is not there.
+        UserError: A key that nothing takes, a value of the wrong type or out of range, or a target that cannot be
+            imported.
     """
-    known = {*groups(), *_Numbers.model_fields, "choices"}
-    for key in config:
-        if key not in known:
-            raise UserError(f"config key {key!r}: there is no such group or number{did_you_mean(key, known)}")
-    for key in sorted(known - config.keys()):
-        raise UserError(f"config key {key!r} is missing: every group and number of conf/config.yaml is needed")
-    _validate("", _Numbers, config, "")
+    nodes: Any = dict.fromkeys((*groups(), "choices"), (dict[str, Any], ...))
+    _validate("", create_model("config", __base__=_Numbers, **nodes), config, "the config")
     for group in groups():
         if group == "stage":
-            _check_stage(config["stage"])
+            _check_stages(config["stage"])
         else:
             _check_node(group, config[group])
     _check_crop(config["data"])
     _check_batch(config["data"]["batch_size"], config["trainer"])
 
 
-def _check_stage(node: Any) -> None:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            _check_node("stage", value, f"stage.{key}")
-            make(f"stage.{key}", value)
-        elif key == "epochs":
-            _validate("stage", _Epochs, {"epochs": value}, "stage")
-        else:
-            raise UserError(
-                f"stage.{key}: unknown key; it has `epochs` and the stages, each with numbers of its own"
-            )
+def _check_stages(node: dict[str, Any]) -> None:
+    stages = {name: value for name, value in node.items() if isinstance(value, dict)}
+    _validate("stage", _Epochs, {key: node[key] for key in node.keys() - stages.keys()}, "stage beside its stages")
+    for name, stage in stages.items():
+        _check_node("stage", stage, f"stage.{name}")
+        make(f"stage.{name}", stage)
 
 
 def _check_crop(node: dict[str, Any]) -> None:
@@ -91,7 +106,7 @@ def _check_crop(node: dict[str, Any]) -> None:
 
 
 def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
-    """A step's batch goes in equal parts to all ranks and micro-batches, so that means of means are means."""
+    """Check that a step's batch splits evenly over ranks and micro-batches, so that means of means are means."""
     ranks, accumulate = trainer["devices"] * trainer["nodes"], trainer["accumulate"]
     if batch_size % (ranks * accumulate):
         raise UserError(
@@ -101,67 +116,58 @@ def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
 
 
 def _check_node(group: str, node: Any, place: str = "") -> None:
-    """Check a node with a ``_target_`` by what that takes, and by the keys that the group has besides.
+    """Check a node by what its ``_target_`` takes and by the keys that all options of its group have.
 
     Args:
-        group: of conf/.
-        node: its configuration.
-        place: of the node, where it is not the group's own.
+        group: Group of conf/.
+        node: Config of the group or of a part of it.
+        place: Dotted key of the node; empty where it is the group's own.
     """
     place = place or group
     function = target(place, node)
     name, parameters = node["_target_"], tuple(inspect.signature(function).parameters)
-    given = _GIVEN.get(group, ())
-    if parameters[: len(given)] != given:
-        got = ", ".join(parameters[: len(given)])
-        raise UserError(f"{place}: {name} must take ({', '.join(given)}) first, it takes ({got})")
-    if group == "data" and (lacking := [key for key in ("root", "classes") if key not in parameters]):
-        raise UserError(f"data: {name} must take root and classes; {lacking[0]} is missing")
+    positional = _POSITIONAL.get(group, ())
+    if parameters[: len(positional)] != positional:
+        first = ", ".join(parameters[: len(positional)])
+        raise UserError(f"{place}: {name} must take ({', '.join(positional)}) first, it takes ({first})")
+    if group == "data":
+        if lacking := [key for key in ("root", "classes") if key not in parameters]:
+            raise UserError(f"data: {name} must take root and classes; {lacking[0]} is missing")
+        require_shared_keys(node)
     _validate(place, _model(group, function), arguments(node), name)
 
 
 @cache
 def _model(group: str, function: Callable[..., Any]) -> type[BaseModel]:
     """Return a model of the keys that a node of this group and target has, with their types and ranges."""
-    keys = keys_of(function, {*_GIVEN.get(group, ()), *_OFFERED.get(group, ())}) | _keys_besides(group)
-    fields: Any = {  # by alias, since a parameter may have any name, and a field of pydantic's may not
-        f"field_{number}": (hint, Field(... if required else None, alias=name))
-        for number, (name, (hint, required)) in enumerate(keys.items())
-    }
-    rules = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
-    return create_model(group, __config__=rules, **fields)
-
-
-def _keys_besides(group: str) -> dict[str, Key]:
-    """Return the keys of a group that are not given to its target."""
-    if group == "data":
-        return {
-            **keys_of_prepare(),
-            **keys_of_batches(),
-            "store": Key(str | None, True),
-            "test_split": Key(str | None, True),
-            "exclude": Key(str | None, False),
-            "classes": Key(Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)], True),
-            "redistributable": Key(bool, False),
-        }
-    if group == "class_weights":
-        from fer_lightning.training.class_weights import Normalise
-
-        return {"normalise": Key(Normalise, True), "from_epoch": Key(Natural, True)}
-    if group == "optimizer":
-        return {
-            "part_lr": Key(dict[str, Positive], True),
-            "layer_decay": Key(UpToOne, True),
-            "ema_decay": Key(InnerShare | None, True),
-        }
-    return {"warmup": Key(Share, True)} if group == "schedule" else {}
+    shared = _SHARED.get(group, Keys)
+    given = {*_POSITIONAL.get(group, ()), *_OFFERED.get(group, ()), *shared.model_fields}
+    try:
+        parameters = inspect.signature(function, eval_str=True).parameters
+    except NameError:  # a name that is imported for type checkers only
+        parameters = inspect.signature(function).parameters
+    fields: Any = {}
+    for number, (name, parameter) in enumerate(parameters.items()):
+        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            hint, required = parameter.annotation, parameter.default is parameter.empty
+            if hint is parameter.empty or isinstance(hint, str):
+                hint = Any
+            # by alias, since a parameter may have any name and a field may not
+            fields[f"field_{number}"] = (hint, Field(... if required else None, alias=name))
+    return create_model(group, __base__=shared, **fields)
 
 
 def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: str) -> None:
-    """Hold values against a model; ``name`` is what takes them.
+    """Check values against a model.
+
+    Args:
+        place: Dotted key of the values.
+        model: Model of their keys.
+        values: Values by key.
+        name: Name of what takes them, for the message.
 
     Raises:
-        UserError: the first mistake; a misspelt key comes before all others.
+        UserError: The first mistake; a misspelt key comes before all others.
     """
     try:
         model.model_validate(values)

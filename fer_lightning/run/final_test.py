@@ -51,7 +51,7 @@ def see(network: Network, setup: EvaluationSetup, part: str) -> Seen:
     """Embeddings and logits of train, minival or test."""
     embeddings = _embeddings(network, setup, part, mirrored=False)
     views = [embeddings]
-    if setup.data.flip_averaging:
+    if setup.data.options.flip_averaging:
         views.append(_embeddings(network, setup, part, mirrored=True))
     head = setup.how.place(network.head).eval()
     logits = [apply(lambda given: at_least_float32(head(given).logits), view, setup.how, part) for view in views]

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fer_lightning.core.ranges import NotNegative, ShareBelowOne
-
-Normalise = Literal["as_is", "mean_one", "expected_one"]
+from fer_lightning.core.ranges import Normalise, NotNegative, ShareBelowOne
 
 
 def _tensor(weights: Tensor) -> Tensor:

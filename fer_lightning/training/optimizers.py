@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from pydantic.dataclasses import dataclass
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from fer_lightning.core.ranges import NotNegative, Positive, ShareBelowOne
+from fer_lightning.core.ranges import InnerShare, NotNegative, Positive, Share, ShareBelowOne, UpToOne
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.network import Network
 from fer_lightning.training.schedules import Schedule, constant, over_steps
@@ -41,20 +42,14 @@ class Recipe:
 
     make: Callable[[list[Group]], Optimizer]
     schedule: Schedule = constant
-    warmup: float = 0.0
-    part_lr: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 1.0))
-    layer_decay: float = 1.0
-    ema_decay: float | None = None
+    warmup: Share = 0.0
+    part_lr: Mapping[str, Positive] = field(default_factory=lambda: dict.fromkeys(PARTS, 1.0))
+    layer_decay: UpToOne = 1.0
+    ema_decay: InnerShare | None = None
 
     def __post_init__(self) -> None:
-        if sorted(self.part_lr) != sorted(PARTS) or min(self.part_lr.values()) <= 0:
-            raise ValueError(
-                f"part_lr must give {', '.join(PARTS)} a positive number each, got {dict(self.part_lr)}"
-            )
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must be in (0, 1], got {self.layer_decay}")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in (0, 1), or null for no averaging; got {self.ema_decay}")
+        if sorted(self.part_lr) != sorted(PARTS):
+            raise ValueError(f"part_lr must give {', '.join(PARTS)} a number each, got {dict(self.part_lr)}")
 
     def build(self, network: Network, steps: int) -> tuple[Optimizer, LambdaLR]:
         """Optimizer and schedule, by step, for what is trained of a network but its centers: they move by hand."""

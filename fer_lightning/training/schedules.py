@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from fer_lightning.core.ranges import InnerShare, Positive
+from pydantic import validate_call
+
+from fer_lightning.core.ranges import InnerShare, Positive, Share
 
 Schedule = Callable[[float], float]
 """Progress to the share of the full rate."""
@@ -25,6 +27,7 @@ def cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
+@validate_call
 def step(progress: float, *, milestones: Sequence[InnerShare], gamma: Positive) -> float:
     """Times ``gamma`` at every milestone.
 
@@ -36,13 +39,10 @@ def step(progress: float, *, milestones: Sequence[InnerShare], gamma: Positive) 
     Raises:
         ValueError: a milestone is outside (0, 1), or gamma is not positive.
     """
-    if not all(0 < milestone < 1 for milestone in milestones):
-        raise ValueError(f"milestones must be shares of the steps in (0, 1), got {list(milestones)}")
-    if gamma <= 0:
-        raise ValueError(f"gamma must be positive, got {gamma}")
     return float(gamma ** sum(progress >= milestone for milestone in milestones))
 
 
+@validate_call
 def exponential(progress: float, *, last: Positive) -> float:
     """From 1 to ``last`` by the same factor each step.
 
@@ -53,12 +53,11 @@ def exponential(progress: float, *, last: Positive) -> float:
     Raises:
         ValueError: last is not positive.
     """
-    if last <= 0:
-        raise ValueError(f"last must be positive, got {last}")
     return float(last**progress)
 
 
-def over_steps(schedule: Schedule, warmup: float, steps: int) -> Callable[[int], float]:
+@validate_call
+def over_steps(schedule: Schedule, warmup: Share, steps: int) -> Callable[[int], float]:
     """The share of the full rate at each step, counted from 0.
 
     Args:
@@ -69,8 +68,6 @@ def over_steps(schedule: Schedule, warmup: float, steps: int) -> Callable[[int],
     Raises:
         ValueError: warmup is outside [0, 1].
     """
-    if not 0 <= warmup <= 1:
-        raise ValueError(f"warmup must be in [0, 1], got {warmup}")
     rise = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:

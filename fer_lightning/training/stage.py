@@ -42,12 +42,6 @@ class Stage:
     views_seed: Seed = 0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if self.lr_scale <= 0:
-            raise ValueError(f"lr_scale must be positive, got {self.lr_scale}")
-        if self.views < 0 or self.views_seed < 0:
-            raise ValueError(f"views and views_seed must not be negative, got {self.views} and {self.views_seed}")
         if not self.frozen and (self.views or not self.cached):
             raise ValueError(f"views and cached are for freeze=all, and this stage has freeze={self.freeze}")
 

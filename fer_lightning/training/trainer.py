@@ -64,8 +64,6 @@ class TrainerSettings:
         started_by: Literal["fer", "slurm"],
         max_steps: Annotated[int, Field(ge=-1)],
     ) -> None:
-        if timeout <= 0:
-            raise ValueError(f"timeout must be positive, got {timeout}")
         self.device = "cuda" if accelerator == "gpu" else "cpu"
         self.channels_last = channels_last
         self.precision = precision

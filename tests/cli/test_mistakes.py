@@ -121,6 +121,14 @@ def test_a_sweep_without_its_flag(mistake: Mistake) -> None:
         ("trainer.devices=two", "trainer.devices='two'"),
         ("class_weights.normalise=sometimes", "class_weights.normalise"),
         ("seed=zero", "seed='zero'"),
+        ("seed=-1", "seed=-1: must be greater than or equal to 0"),
+        ("optimizer.lr=-1", "optimizer.lr=-1: must be greater than 0"),
+        ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1: must be greater than or equal to 0"),
+        ("trainer.gradient_clip=-1", "trainer.gradient_clip=-1: must be greater than 0"),
+        ("trainer.threads=0", "trainer.threads=0: must be greater than or equal to 1"),
+        ("data.workers=-2", "data.workers=-2: must be greater than or equal to 0"),
+        ("data.classes=[happy,happy]", "data.classes=['happy', 'happy']: happy is there twice"),
+        ("data.classes=[]", "data.classes=[]: List should have at least 2 items"),
     ],
 )
 def test_a_wrong_value(mistake: Mistake, word: str, said: str) -> None:

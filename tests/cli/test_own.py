@@ -84,9 +84,10 @@ OPTIONS = {
     "class_weights": "defaults: [none, _self_]\n_target_: more.weights\n",
     "sampler": "_target_: more.sampler\n",
     "data": f"""
-defaults: [ferplus, _self_]
+defaults: [_defaults, _self_]
 _target_: more.read
 root: faces
+test_split: test
 classes: [{", ".join(CLASSES)}]
 size: 32
 batch_size: 8
@@ -407,7 +408,7 @@ def test_a_mistake_is_one_line_and_nothing_is_trained(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     group, code, said = MISTAKES[kind]
-    above = {"data": "defaults: [ferplus, _self_]\n", "class_weights": "defaults: [none, _self_]\n"}
+    above = {"data": "defaults: [_defaults, _self_]\n", "class_weights": "defaults: [none, _self_]\n"}
     write(tmp_path, group, f"{above.get(group, '')}_target_: wrong.Wrong\n", "wrong")
     if code:
         (tmp_path / "wrong.py").write_text(code)
@@ -420,6 +421,21 @@ def test_a_mistake_is_one_line_and_nothing_is_trained(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fer: {group}:")
     assert said in line
+
+
+def test_an_own_data_set_without_the_shared_keys_is_told_the_word_to_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "data", "_target_: wrong.Wrong\nroot: null\nclasses: [happy, sad]\n", "wrong")
+    (tmp_path / "wrong.py").write_text(READER.format(returned="None"))
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-dir", "conf", "data=wrong"]
+    for code in (run_main(words), main.main(["doctor", ".", *words])):
+        assert code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert re.match(r"fer: data\.\w+: is not set; begin .* with `defaults: \[_defaults, _self_\]`", line)
 
 
 def test_a_sweep_tries_every_own_loss_before_it_trains_the_first(tmp_path: Path) -> None:

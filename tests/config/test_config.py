@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from configs import ROWS, composer
 
+from fer_lightning.cli.train import train
 from fer_lightning.config.compose import compose
-from fer_lightning.config.shipped import groups
+from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.run.check_config import check
 
@@ -160,6 +161,19 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key_and_value(override: str
     assert override.partition("=")[2].strip("[]") in text.replace("None", "null").lower()
 
 
+def test_what_data_sets_share_stands_once_and_is_no_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [path for path in (shipped("conf") / "data").glob("*.yaml") if path.stem != "_defaults"]
+    assert sorted(path.stem for path in files) == groups()["data"]
+    assert all("\ndefaults: [_defaults, _self_]\n" in path.read_text() for path in files)
+    assert "affectnet" in (text := mistake(["data=nowhere"]))
+    assert "_defaults" not in text
+    assert "no _target_" in mistake(["data=_defaults"])
+    with pytest.raises(SystemExit):
+        train(["--help"])
+    assert "data: affectnet, " in (text := capsys.readouterr().out)
+    assert "_defaults" not in text
+
+
 def test_an_integer_is_a_number() -> None:
     assert checked("loss=cluster", "loss.weight=1", "optimizer.lr=1")["loss"]["weight"] == 1
 
@@ -196,9 +210,8 @@ def test_a_wrong_type_in_a_users_yaml_is_named(tmp_path: Path) -> None:
 
 
 def test_a_number_that_is_needed_and_missing_is_named(tmp_path: Path) -> None:
-    folder = own_option(
-        tmp_path, "optimizer", "mine", "_target_: fer_lightning.training.optimizers.sgd\nlr: 0.1\n"
-    )
+    text = "defaults: [adamw, _self_]\n_target_: fer_lightning.training.optimizers.sgd\n"
+    folder = own_option(tmp_path, "optimizer", "mine", text)
     assert "optimizer.momentum" in mistake(["optimizer=mine"], folder)
 
 

@@ -22,7 +22,7 @@ FREE = {"arguments"}
 """Keys below which timm decides."""
 
 TAKEN = {
-    -1: {"trainer.max_steps", "stage.fine_tuning.freeze"},
+    -1: {"trainer.max_steps", "stage.fine_tuning.freeze", *(f"backbone.mean.{channel}" for channel in range(3))},
     "word": {"stage.fine_tuning.freeze"},
 }
 """Keys for which a value that is out of range elsewhere means something."""
@@ -33,22 +33,22 @@ def composer() -> Composer:
     return Composer()
 
 
-def numbers(node: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Every number below a node, by its dotted key."""
-    for key, value in node.items():
-        if isinstance(value, dict) and key not in FREE:
+def numbers(node: dict[str, Any] | list[Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Every number below a node, and every null, which may stand for one, by its dotted key."""
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+        if isinstance(value, dict | list) and key not in FREE:
             yield from numbers(value, f"{path}.{key}")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif isinstance(value, int | float | None) and not isinstance(value, bool):
             yield f"{path}.{key}", value
 
 
 def changed(config: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
     copied = deepcopy(config)
     *above, last = path.split(".")
-    node = copied
+    node: Any = copied
     for key in above:
         node = node[key]
-    node[last] = value
+    node[int(last) if isinstance(node, list) else last] = value
     return copied
 
 
@@ -69,19 +69,15 @@ def test_a_users_own_parameter_may_have_any_name(tmp_path: Path, monkeypatch: py
     assert "did you mean schema?" in str(refusal(changed(config, "sampler.shcema", 1)))
 
 
-def own_numbers() -> dict[str, list[str]]:
-    """The numbers that every option's own file has; of what data sets share, those of the first."""
-    shared: set[str] = set()
-    found: dict[str, list[str]] = {}
+def own_numbers() -> dict[str, dict[str, Any]]:
+    """The numbers that every option's own file has; one of data has those that all data sets share, too."""
+    found: dict[str, dict[str, Any]] = {}
     for option in OPTIONS:
-        group, _, name = option.partition("=")
-        node = yaml.safe_load((shipped("conf") / group / f"{name}.yaml").read_text())
-        paths = [path for path, _ in numbers(node, group) if path not in shared]
-        if group == "data":
-            shared |= set(paths)
-        if paths:
-            found[option] = paths
-    return found
+        files = ["data/_defaults", "data/synthetic"] if option == "data=synthetic" else [option.replace("=", "/")]
+        for file in files:
+            node = yaml.safe_load((shipped("conf") / f"{file}.yaml").read_text())
+            found.setdefault(option, {}).update(numbers(node, option.partition("=")[0]))
+    return {option: paths for option, paths in found.items() if paths}
 
 
 def refusal(config: dict[str, Any]) -> str | None:
@@ -99,9 +95,9 @@ NUMBERS = own_numbers()
 def test_a_number_out_of_range_is_one_line(option: str, composer: Composer) -> None:
     config = composer([option])
     assert refusal(config) is None
-    for path in NUMBERS[option]:
+    for path, number in NUMBERS[option].items():
         for value in VALUES:
-            if path in TAKEN.get(value, ()):
+            if path in TAKEN.get(value, ()) or (value == "word" and number is None):
                 continue
             said = refusal(changed(config, path, value))
             if value in (0, None):

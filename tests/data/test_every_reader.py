@@ -7,7 +7,6 @@ from pathlib import Path, PurePath
 import cv2
 import numpy as np
 import pytest
-import yaml
 from layouts import PUT, SEVEN
 
 from fer_lightning.config.compose import Composer
@@ -23,8 +22,7 @@ OPTIONS = [name for name in groups()["data"] if name not in ("synthetic", "auto"
 
 
 def classes_of(option):
-    node = yaml.safe_load((shipped("conf") / "data" / f"{option}.yaml").read_text())
-    return SEVEN if option == "parquet" else node["classes"]
+    return SEVEN if option == "parquet" else COMPOSE([f"data={option}"])["data"]["classes"]
 
 
 def config(option, root, *more, classes=None, store=None):

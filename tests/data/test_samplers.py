@@ -19,6 +19,7 @@ from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.data.options import BatchOptions
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, balanced, shown, shuffle
 from fer_lightning.run import build
 
@@ -335,10 +336,7 @@ def fit(stop: int, checkpoint: Path, resume: Path | None = None) -> dict[int, li
     """The rows of each epoch of a fit of four, stopped after ``stop``."""
     data = FaceDataModule(
         FakeStore(),  # type: ignore[arg-type]
-        batch_size=BATCH,
-        minival=0.2,
-        split_seed=0,
-        workers=0,
+        BatchOptions(batch_size=BATCH, minival=0.2, split_seed=0, workers=0),
         draw=drawer("sampler=progressive"),
         augment=None,
         seed=4,

@@ -23,6 +23,7 @@ from fer_lightning.config.instantiate import arguments, target
 from fer_lightning.config.shipped import groups
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data.datamodule import FaceDataModule
+from fer_lightning.data.options import BatchOptions
 from fer_lightning.data.samplers import shuffle
 from fer_lightning.losses.center_term import CenterTermHead
 from fer_lightning.models.neck import LinearPReLU
@@ -113,10 +114,7 @@ def build(case: str) -> tuple[FERModule, FaceDataModule]:
     torch.manual_seed(3)
     data = FaceDataModule(
         FakeStore(),  # type: ignore[arg-type]
-        batch_size=BATCH,
-        minival=0.15,
-        split_seed=0,
-        workers=0,
+        BatchOptions(batch_size=BATCH, minival=0.15, split_seed=0, workers=0),
         draw=shuffle,
         augment=None,
         seed=4,

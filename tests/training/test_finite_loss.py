@@ -101,7 +101,8 @@ OPTIONS = {
     "sampler": "_target_: unsound.twice\n",
     "loss": "_target_: unsound.Head\nstart: 0\nspoilt: []\nvalue: nan\n",
     "data": """
-defaults: [ferplus, _self_]
+defaults: [_defaults, _self_]
+test_split: test
 _target_: unsound.read
 root: faces
 classes: [happy, sad]

@@ -80,4 +80,4 @@ def test_numbers_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="last"):
         exponential(0.0, last=0.0)
     with pytest.raises(ValueError, match="warmup"):
-        over_steps(constant, 1.5, 10)
+        over_steps(constant, warmup=1.5, steps=10)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pydantic.dataclasses
 from numpy.typing import NDArray
 
 MAX_PIXELS = 2**26  # a header that states more belongs to a decompression bomb, not to a photograph of a face
@@ -21,6 +22,7 @@ os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV r
 
 import cv2  # noqa: E402
 
+from fer_lightning.core.ranges import Margin, Side  # noqa: E402
 from fer_lightning.data.manifest import inside  # noqa: E402
 
 Pixels = NDArray[np.uint8]
@@ -41,7 +43,7 @@ class UnusableError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a face is cut out and encoded: the box grown by the margin, then its central square resized to ``size``.
 
@@ -54,17 +56,9 @@ class Recipe:
         ValueError: a number out of range or an unknown codec.
     """
 
-    size: int
-    margin: float
+    size: Side
+    margin: Margin
     codec: Codec
-
-    def __post_init__(self) -> None:
-        if not 8 <= self.size <= 4096:
-            raise ValueError(f"size must be 8 to 4096 pixels, not {self.size}")
-        if not 0 <= self.margin <= 4:
-            raise ValueError(f"margin must be 0 to 4 (a share of the box on each side), not {self.margin}")
-        if self.codec not in ("jpeg", "png", "raw"):
-            raise ValueError(f"codec must be jpeg, png or raw, not {self.codec!r}")
 
 
 @dataclass(frozen=True)

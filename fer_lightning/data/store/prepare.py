@@ -9,16 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash, locked, write_atomic
-from fer_lightning.core.ranges import Side
 from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Manifest, require_every_class
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
@@ -55,8 +53,8 @@ def prepare(
     manifest: Manifest,
     base: Path,
     *,
-    size: Side,
-    margin: Annotated[float, Field(ge=0, le=4)],
+    size: int,
+    margin: float,
     codec: Codec,
     leaks: Leaks = "drop",
     processes: int | None = None,
@@ -86,7 +84,7 @@ def prepare(
             that is none of its classes.
         UserError: a class without an image, leaks where they are an error, or ``base`` cannot be written to.
     """
-    recipe = Recipe(size, float(margin), codec)
+    recipe = Recipe(size=size, margin=margin, codec=codec)
     if leaks not in ("drop", "keep", "error"):
         raise ValueError(f"leaks must be drop, keep or error, not {leaks!r}")
     if processes is not None and processes < 1:
@@ -118,7 +116,7 @@ def is_prepared(
     manifest: Manifest, base: Path, *, size: int, margin: float, codec: Codec, leaks: Leaks = "drop"
 ) -> bool:
     """Return whether ``prepare`` with these arguments has nothing left to do."""
-    return (_folder(manifest, base, Recipe(size, float(margin), codec), leaks) / META).is_file()
+    return (_folder(manifest, base, Recipe(size=size, margin=margin, codec=codec), leaks) / META).is_file()
 
 
 def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Path:
