@@ -20,7 +20,6 @@ from fer_lightning.core.files import atomic_path
 from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
-from fer_lightning.evaluation.names import Correction
 from fer_lightning.inference.load_model import Model
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.losses.softmax import at_least_float32
@@ -67,7 +66,7 @@ def _embeddings(network: Network, setup: EvaluationSetup, part: str, *, mirrored
 
 def corrected(
     model: Model, setup: EvaluationSetup, tested: Tensor
-) -> tuple[dict[Correction, posthoc.Corrected], list[str]]:
+) -> tuple[dict[str, posthoc.Corrected], list[str]]:
     """Test logits (N, C) after each correction of posthoc.py, or none and a notice that says why."""
     data, stats = setup.data, setup.stats
     if any(model.card["protocol"][key] != setup.protocol[key] for key in ("faces", "minival")):

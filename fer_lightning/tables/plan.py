@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
 
 from fer_lightning.config.compose import read_yaml
 from fer_lightning.config.shipped import shipped, tables
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import write_atomic
-from fer_lightning.evaluation.names import Correction, Metric
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.analysis import naming
 
 Space = dict[str, list[float]]
 """A number's key and what is tried of it: the ends of a range, or as many values as there are trials."""
+
+
+def _one_of(kind: str, registry: Mapping[str, object]) -> AfterValidator:
+    """Return a validator of names in a registry."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"{name}: no such {kind}; there are {', '.join(registry)}")
+        return name
+
+    return AfterValidator(check)
 
 
 class SearchPlan(BaseModel, frozen=True, extra="forbid"):
@@ -48,7 +60,7 @@ class Published(BaseModel, frozen=True, extra="forbid"):
     """
 
     value: float
-    metric: Metric
+    metric: Annotated[str, _one_of("metric", METRICS)]
     source: str
 
     @field_validator("source")
@@ -77,7 +89,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
     method: str
     overrides: list[str]
     abstract: bool = False
-    posthoc: Correction | None = None
+    posthoc: Annotated[str, _one_of("correction", CORRECTIONS)] | None = None
     tune: Space = {}
     seeds: list[int] = []
     published: Published | None = None

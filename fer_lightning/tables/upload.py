@@ -12,7 +12,7 @@ from typing import Any
 from fer_lightning.core.files import content_hash
 from fer_lightning.core.progress import track
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis.read_runs import read_runs
 from fer_lightning.tables.analysis.rows import Table, load
 from fer_lightning.tables.output import exports

@@ -13,8 +13,7 @@ from scipy.special import ndtri
 
 from fer_lightning.config import identity
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
-from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
+from fer_lightning.evaluation.metrics import METRICS
 
 CLASSES = ["neutral", "happy", "fear"]
 PROTOCOL = {
@@ -53,7 +52,7 @@ def config(loss: str = "softmax", class_weights: str = "none", seed: int = 0, /,
 def result(recall: float, said: dict[str, Any], **other: Any) -> dict[str, Any]:
     """A result whose macro recall is ``recall``, the other metrics a little beside it."""
     return {
-        "metrics": {name: recall + 0.01 * (METRICS.index(name) - 1) for name in METRICS},
+        "metrics": {name: recall + 0.01 * (k - 1) for k, name in enumerate(METRICS)},
         "per_class_recall": {"neutral": recall + 0.1, "happy": recall, "fear": recall - 0.1},
         "confusion": [[80, 10, 10], [20, 70, 10], [10, 10, 20]],
         "classes": CLASSES,
@@ -166,13 +165,14 @@ def predicted(
         other: further keys of result.json.
     """
     metrics = {"auroc": 0.9, "average_precision": 0.8, "ece": 0.1}
+    of_confusion = {name: metric.of_confusion for name, metric in METRICS.items() if metric.of_confusion}
 
     def numbers(answers: np.ndarray) -> dict[str, Any]:
         counts = np.zeros((len(CLASSES), len(CLASSES)), dtype=int)
         np.add.at(counts, (labels, answers), 1)
         recall = np.diag(counts) / counts.sum(1)
         return {
-            "metrics": metrics | {key: float(metric(counts)) for key, metric in OF_CONFUSION.items()},
+            "metrics": metrics | {key: float(metric(counts)) for key, metric in of_confusion.items()},
             "per_class_recall": dict(zip(CLASSES, recall.tolist(), strict=True)),
             "confusion": counts.tolist(),
         }

@@ -18,7 +18,7 @@ from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.progress import duration
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output import exports
@@ -331,7 +331,7 @@ def test_a_correction_may_be_a_column(tmp_path):
     declare(tmp_path, rows, metrics=["macro_recall", "logit_adjustment.macro_recall", "tau_norm.ece"])
     table = load(tmp_path)
     text = exports.to_markdown(table)
-    assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau norm |" in text
+    assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau-norm |" in text
     assert "| softmax | 52.0 ± 2.0 | 57.0 ± 2.0 | 0.580 ± 0.020 |" in text
     assert "| cluster † | 52.0 ± 2.0 | 57.0 ± 2.0 | – |" in text
     assert "a dash where the head does not allow it" in text

@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.analysis.statistics import LEVEL, Estimate, estimate, holm, simultaneous
 
 SEEDS_TO_DECIDE = 5
 """With fewer there are intervals, but no marks, and no difference is called decided."""
-
-LOWER_IS_BETTER = {"ece"}
 
 
 class Comparison(NamedTuple):
@@ -98,7 +97,7 @@ class Standing(NamedTuple):
 @lru_cache(maxsize=64)  # every format asks for it
 def standing(table: Table, metric: str) -> Standing | None:
     """Who is best in a column; None where the seeds are too few to say, or there is no second row."""
-    sign = -1 if metric.rpartition(".")[2] in LOWER_IS_BETTER else 1
+    sign = -1 if naming.metric_of(metric).lower_is_better else 1
     rows = [row for row in table.present if not np.isnan(row.mean(metric))]
     if len(rows) < 2 or not has_marks(table):
         return None

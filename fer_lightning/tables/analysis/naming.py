@@ -7,7 +7,8 @@ from typing import Any
 
 from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
-from fer_lightning.evaluation.names import METRICS, POSTHOC
+from fer_lightning.evaluation.metrics import METRICS, Metric
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 
 Config = dict[str, Any]
 
@@ -18,17 +19,22 @@ def parts(metric: str) -> tuple[str, str]:
     return correction, name
 
 
+def metric_of(column: str) -> Metric:
+    """Return the metric of a column, whatever correction it is of."""
+    return METRICS[parts(column)[1]]
+
+
 def refuse_unknown_metrics(where: str, metrics: Sequence[str]) -> None:
     """Hold the columns of a table to what a result has.
 
     Raises:
         UserError: one is neither a metric nor ``correction.metric``.
     """
-    known = {*METRICS, *(f"{correction}.{metric}" for correction in POSTHOC for metric in METRICS)}
+    known = {*METRICS, *(f"{correction}.{metric}" for correction in CORRECTIONS for metric in METRICS)}
     if unknown := [metric for metric in metrics if metric not in known]:
         raise UserError(
             f"{where}: no such metric: {', '.join(unknown)}; there are {', '.join(METRICS)}, and each after "
-            f"{', '.join(POSTHOC)}, e.g. {POSTHOC[0]}.macro_recall"
+            f"{', '.join(CORRECTIONS)}, e.g. {next(iter(CORRECTIONS))}.macro_recall"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,13 +12,15 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.evaluation.metrics import METRICS, Counts
 from fer_lightning.evaluation.results import PREDICTIONS
-from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
+from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.statistics import FloatArray, IntArray
 
 AS_TRAINED = ""
 _COLUMN = "prediction"
+_STEP = 1e-30
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,14 @@ class Pictures:
             (S, n), dM/dcount[label, prediction] at the seed's confusion matrix; None where the metric is no
             function of the confusion matrix, or where predictions after the correction were not written down.
         """
-        correction, _, name = metric.rpartition(".")
-        if name not in OF_CONFUSION or correction not in self.predictions:
+        correction, name = naming.parts(metric)
+        of_confusion = METRICS[name].of_confusion
+        if of_confusion is None or correction not in self.predictions:
             return None
         predictions = self.predictions[correction]
         if metric not in self._slopes:
             counts = confusions(self.labels, predictions, self.classes)
-            self._slopes[metric] = np.stack([gradient(name, one) for one in counts])
+            self._slopes[metric] = np.stack([gradient(of_confusion, one) for one in counts])
         places = np.asarray(seeds)
         found: FloatArray = self._slopes[metric][places[:, None], self.labels, predictions[places]]
         return found
@@ -145,3 +148,27 @@ def pictures(answers: Sequence[Answers | None], classes: int, posthoc: str | Non
             return None
         stacked = {AS_TRAINED: stacked[posthoc]}
     return Pictures(classes, there[0].labels, stacked)
+
+
+def gradient(metric: Callable[[Counts], Counts], counts: IntArray | FloatArray) -> FloatArray:
+    """Return the partial derivatives (C, C) of a metric by every count of a confusion matrix.
+
+    By a complex step, Im f(M + ih E) / h, which is exact to rounding (Squire & Trapp, SIAM Review 1998).
+
+    Args:
+        metric: function of confusion matrices, see ``Metric.of_confusion``.
+        counts: (C, C).
+
+    Returns:
+        (C, C); NaN where the metric is.
+    """
+    size = counts.size
+    moved = counts + 1j * _STEP * np.eye(size).reshape(size, *counts.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(metric(moved)).imag.reshape(counts.shape) / _STEP
+
+
+def confusions(labels: IntArray, predictions: IntArray, classes: int) -> IntArray:
+    """Return a confusion matrix per seed (S, C, C) of labels (n,) and predictions (S, n)."""
+    cells = classes * labels + predictions
+    return np.stack([np.bincount(row, minlength=classes**2).reshape(classes, classes) for row in cells])

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS, POSTHOC
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 
 _NEEDED = {"metrics", "per_class_recall", "confusion", "classes", "protocol", "provenance", "config", "seed"}
 
@@ -55,8 +56,8 @@ def shown_of(directory: Path, run: FinishedRun, posthoc: str | None) -> dict[str
 def array(
     key: str, results_: Sequence[dict[str, Any]], names: Iterable[str]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """One part of the results by name, each in the order of the results; NaN for None."""
-    return {name: np.array([one[key][name] for one in results_], dtype=np.float64) for name in names}
+    """Return a part of the results by name, each in the order of the results; NaN for what is None or missing."""
+    return {name: np.array([result[key].get(name) for result in results_], dtype=np.float64) for name in names}
 
 
 def corrected_metrics(runs: Sequence[FinishedRun]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
@@ -64,7 +65,7 @@ def corrected_metrics(runs: Sequence[FinishedRun]) -> dict[str, dict[str, npt.ND
     columns = [run.result.get("posthoc") or {} for run in runs]
     return {
         name: array("metrics", [column[name] for column in columns], METRICS)
-        for name in POSTHOC
+        for name in CORRECTIONS
         if columns and all(name in column for column in columns)
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming, predictions
 from fer_lightning.tables.analysis.predictions import Answers, Pictures
 from fer_lightning.tables.analysis.read_runs import (

@@ -115,7 +115,7 @@ def estimate(
     Args:
         values: (S,) of a metric, or of its paired differences.
         influences: (S, n) what each picture adds to each value, up to a constant of its class, see
-            ``fer_lightning.tables.analysis.confusion_metrics``; None: the images' part stays unknown.
+            ``predictions.Pictures.influences``; None: the images' part stays unknown.
         labels: (n,) class indices. A class of one picture says nothing of its variance and adds none.
     """
     sample = np.asarray(values, dtype=np.float64)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.read_runs import FinishedRun
 
@@ -23,7 +23,7 @@ class Outline:
     title: str
     rows: list[dict[str, Any]]
     seeds: list[int]
-    metrics: Sequence[str] = METRICS
+    metrics: Sequence[str] = field(default_factory=lambda: [*METRICS])
     contrasts: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     substitute: str | None = None
