@@ -93,7 +93,7 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
 
 def finish(
     directory: Path, model: Model, setup: EvaluationSetup, begin: float, extra: dict[str, Any]
-) -> dict[str, Any]:
+) -> results.Result:
     """Test a model and write the run's predictions and result.json."""
     embeddings, tested = see(model.network, setup, "test")
     probabilities = tested.softmax(1)
@@ -105,7 +105,7 @@ def finish(
     for text in notices:
         log.warning("notice: %s", text)
     meta = setup.data.store.meta
-    result = {
+    content = {
         **measured,
         "posthoc": {
             name: {**fitted, **metrics.evaluate(logits.softmax(1), labels, classes)}
@@ -140,6 +140,7 @@ def finish(
     }
     predictions = {str(name): logits.argmax(1).numpy() for name, (_, logits) in columns.items()}
     _keep_embeddings(directory, embeddings, probabilities.argmax(1), model, faces)
+    result = results.Result.model_validate(content)
     results.write(directory, result, faces.ids, faces.labels, probabilities.numpy(), predictions)
     return result
 

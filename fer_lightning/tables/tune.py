@@ -132,4 +132,4 @@ def _scores(runs: Sequence[RowRun]) -> list[float]:
     failed = [run for run, result in results if result is None]
     if failed:
         raise UserError(f"a trial failed, so nothing can be chosen: {failed[0].label}; see {failed[0].directory}")
-    return [float(result["minival_macro_recall"]) for _, result in results if result is not None]
+    return [result.minival_macro_recall for _, result in results if result is not None]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,10 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
     runs = [*_runs(directory), *_trials(directory, table.protocol)]
     for folder, about, result in track(runs, "runs"):
         board = wandb_run.start(about, directory, project, offline=offline)
-        run_summary.catch_up(board, result["stages"], set())
+        run_summary.catch_up(board, [*map(asdict, result.stages)], set())
         run_summary.finish(board, folder, result)
     _send_table(table, project, offline=offline)
-    if old := sum("history" not in stage for _, _, result in runs for stage in result["stages"][-1:]):
+    if old := sum(not stage.history for _, _, result in runs for stage in result.stages[-1:]):
         log.warning("notice: %d of %d have no history: they were trained by an earlier version", old, len(runs))
     tried = sum(about.job == run_summary.TUNE for _, about, _ in runs)
     log.info("%d runs, %d trials and the table, project %s", len(runs) - tried, tried, project)
@@ -55,16 +55,16 @@ def upload(directory: Path, project: str, *, offline: bool) -> int:
     return 0
 
 
-def _runs(directory: Path) -> Iterator[tuple[Path, About, dict[str, Any]]]:
+def _runs(directory: Path) -> Iterator[tuple[Path, About, Any]]:
     for folder, result in read_runs(directory):
-        about = run_summary.about(result["config"], result["protocol"], directory / folder)
+        about = run_summary.about(result.config, result.protocol, directory / folder)
         yield directory / folder, about, result
 
 
-def _trials(directory: Path, protocol: dict[str, Any]) -> Iterator[tuple[Path, About, dict[str, Any]]]:
+def _trials(directory: Path, protocol: dict[str, Any]) -> Iterator[tuple[Path, About, Any]]:
     for path in sorted((directory / results.TRIALS).glob(f"*/{results.TRIAL}")):
-        told = json.loads(path.read_text())
-        yield path.parent, run_summary.about(told["config"], protocol, path.parent, trial=True), told
+        if result := results.read_trial(path.parent):
+            yield path.parent, run_summary.about(result.config, protocol, path.parent, trial=True), result
 
 
 def _send_table(table: Table, project: str, *, offline: bool) -> None:
@@ -91,5 +91,4 @@ def _numbers(table: Table) -> tuple[list[str], list[list[Any]]]:
 
 def _is_free(table: Table) -> bool:
     """Whether all pictures, and their names, may be shown to others."""
-    data = [run.result.get("data", {}) for row in table.rows for run in row.runs]
-    return all(one.get("redistributable", False) for one in data)
+    return all(run.result.data.redistributable for row in table.rows for run in row.runs)

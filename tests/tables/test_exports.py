@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
-from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
+from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows, stage
 
 from fer_lightning.cli import main
 from fer_lightning.cli.table import table as fer_table
@@ -293,10 +293,7 @@ def test_a_published_number_has_a_column_and_its_source_at_the_foot(tmp_path):
 def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
     for seed, best in enumerate([0.65, 0.62, None]):
         epochs = [{"test/macro_recall": value} for value in (0.5, 0.6, best)]
-        stages = [
-            {"name": "a", "history": []},
-            {"name": "b", "history": epochs if best else [{}], "best_epoch": 1},
-        ]
+        stages = [stage([]), {**stage(epochs if best else [{}]), "best_epoch": 1}]
         tested = 0.61  # with mirror images, say: not what an epoch is to be held against
         put(tmp_path, f"a{seed}", result(tested, config("softmax", "none", seed), stages=stages))
     table = load(tmp_path)

@@ -47,16 +47,14 @@ def read(directory: Path, run: FinishedRun) -> Answers | None:
     path = directory / run.folder / PREDICTIONS
     if not path.exists():
         return None
-    classes = pa.array(run.result["classes"])
+    classes = pa.array(run.result.classes)
     try:
         columns = [name for name in parquet.read_schema(path).names if name == "label" or name.startswith(_COLUMN)]
         table = parquet.read_table(path, columns=["id", *columns])
         table = table.combine_chunks().sort_by("id")
         found = {name: _indices(table[name], classes) for name in columns}
         labels = found.pop("label")
-        matches = np.array_equal(
-            np.bincount(labels, minlength=len(classes)), np.sum(run.result["confusion"], axis=1)
-        )
+        matches = np.array_equal(np.bincount(labels, minlength=len(classes)), np.sum(run.result.confusion, axis=1))
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read: {error}; delete the run's folder to run it again") from error
     if not matches:

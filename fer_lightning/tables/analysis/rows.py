@@ -129,7 +129,7 @@ class Table:
     contrasts: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
     protocol: dict[str, Any]
-    provenance: list[dict[str, Any]]
+    provenance: list[results.Provenance]
     train_counts: dict[str, int]
     left_out: tuple[int, int, int]
     images: int
@@ -179,10 +179,10 @@ def load(directory: Path) -> Table:
     """
     by_setting: dict[str, list[FinishedRun]] = {}
     for run in read_runs(directory):
-        by_setting.setdefault(identity.setting(run.result), []).append(run)
+        by_setting.setdefault(identity.setting(run.result.config, run.result.protocol), []).append(run)
     plan = outline(directory, by_setting)
     chosen = [
-        [run for key in spec["settings"] for run in by_setting.get(key, []) if run.result["seed"] in plan.seeds]
+        [run for key in spec["settings"] for run in by_setting.get(key, []) if run.result.seed in plan.seeds]
         for spec in plan.rows
     ]
     runs = list({run.folder: run for group in chosen for run in group}.values())
@@ -192,10 +192,9 @@ def load(directory: Path) -> Table:
     answers = {run.folder: predictions.read(directory, run) for run in runs}
     predictions.refuse_other_pictures(directory, answers)
     one = runs[0].result
-    data = one.get("data", {})
     return Table(
         directory=directory,
-        title=_title(plan.title, one["protocol"].get("backbone")),
+        title=_title(plan.title, one.protocol.get("backbone")),
         notes=tuple(plan.notes),
         substitute=plan.substitute,
         rows=tuple(
@@ -205,17 +204,13 @@ def load(directory: Path) -> Table:
         metrics=tuple(plan.metrics),
         contrasts=tuple((first, second) for first, second in plan.contrasts),
         seeds=tuple(plan.seeds),
-        protocol=one["protocol"],
-        provenance=[run.result["provenance"] for run in runs],
-        train_counts=data.get("train", {}),
-        left_out=(
-            sum(data.get("dropped_leaks", {}).values()),
-            data.get("excluded", 0),
-            data.get("set_aside", 0),
-        ),
-        images=int(np.sum(one["confusion"])),
-        image_error=_mean_image_error([run.result for run in runs]),
-        seconds=sum(run.result.get("seconds", 0.0) for run in runs),
+        protocol=one.protocol,
+        provenance=[run.result.provenance for run in runs],
+        train_counts=one.data.train,
+        left_out=(sum(one.data.dropped_leaks.values()), one.data.excluded, one.data.set_aside),
+        images=int(np.sum(one.confusion)),
+        image_error=float(np.mean([standard_error_over_images(run.result.confusion) for run in runs])),
+        seconds=sum(run.result.seconds for run in runs),
         strays=sum(map(len, by_setting.values())) - len(runs),
         search=tuple(plan.search),
         search_seeds=tuple(plan.search_seeds),
@@ -238,40 +233,41 @@ def _row(
     metrics: Sequence[str],
     answers: dict[str, Answers | None],
 ) -> Row:
-    found = sorted(runs, key=lambda run: run.result["seed"])
-    for run, following in pairwise(found):
-        if run.result["seed"] == following.result["seed"]:
+    runs = sorted(runs, key=lambda run: run.result.seed)
+    for run, following in pairwise(runs):
+        if run.result.seed == following.result.seed:
             raise UserError(
-                f"{directory}: {run.folder} and {following.folder} both hold seed {run.result['seed']} "
+                f"{directory}: {run.folder} and {following.folder} both hold seed {run.result.seed} "
                 f"of {spec['method']}; delete one of them"
             )
-    said = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
-    soft = {"soft_labels": said.get("data.soft_labels") == "true"}
-    config = found[0].result["config"] if found else {"choices": said, "data": soft}
-    choices = config["choices"]
-    posthoc = spec.get("posthoc")
-    shown = [shown_of(directory, run, posthoc) for run in found]
-    corrected = corrected_metrics(found) if posthoc is None else {}
-    classes = found[0].result["classes"] if found else []
-    drift = found[0].result.get("center_drift", ()) if found and posthoc is None else ()
+    words = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
+    planned_config = {"choices": words, "data": {"soft_labels": words.get("data.soft_labels") == "true"}}
+    config = runs[0].result.config if runs else planned_config
+    choices, posthoc = config["choices"], spec.get("posthoc")
+    as_trained = [run.result for run in runs if posthoc is None]
+    shown = [shown_of(directory, run, posthoc) for run in runs]
+    corrected = corrected_metrics(runs) if posthoc is None else {}
+    classes = runs[0].result.classes if runs else []
+    values = array([scores.metrics for scores in shown], METRICS)
+    drift = [result.center_drift for result in as_trained]
     return Row(
         method=spec["method"],
         loss=choices.get("loss", ""),
         class_weights=choices.get("class_weights", ""),
         stage=choices.get("stage", ""),
-        seeds=tuple(run.result["seed"] for run in found),
+        seeds=tuple(run.result.seed for run in runs),
         planned=planned,
         abstract=spec["abstract"],
         posthoc=posthoc,
         plain=naming.is_plain(config) and posthoc is None,
-        values=array("metrics", shown, METRICS) | _columns(directory, found, posthoc, corrected, metrics),
-        class_recall=array("per_class_recall", shown, classes),
-        center_drift=array("center_drift", [run.result for run in found], drift),
+        values=values | _columns(directory, runs, posthoc, corrected, metrics),
+        class_recall=array([scores.per_class_recall for scores in shown], classes),
+        center_drift=array(drift, drift[0] if drift else ()),
         corrected=corrected,
-        optimism=np.array([results.optimism(run.result) for run in found if posthoc is None], dtype=np.float64),
+        optimism=np.array([results.optimism(result) for result in as_trained], dtype=np.float64),
         published=spec.get("published"),
-        pictures=predictions.pictures([answers[run.folder] for run in found], len(classes), posthoc),
-        runs=tuple(found),
+        pictures=predictions.pictures([answers[run.folder] for run in runs], len(classes), posthoc),
+        runs=tuple(runs),
     )
 
 
@@ -289,12 +285,7 @@ def _columns(
         if not correction:
             continue
         for run in runs:
-            if posthoc is None and "posthoc" not in run.result:
+            if posthoc is None and run.result.posthoc is None:
                 shown_of(directory, run, correction)
         found[metric] = corrected[correction][name] if correction in corrected else np.full(len(runs), math.nan)
     return found
-
-
-def _mean_image_error(results_: Sequence[dict[str, Any]]) -> float:
-    errors = [standard_error_over_images(one["confusion"]) for one in results_]
-    return float(np.mean(errors)) if errors else math.nan

@@ -58,15 +58,15 @@ def _declared(path: Path) -> Outline | None:
 
 def _suggested(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outline:
     """A row for every setting, plain ones first."""
-    configs = [runs[0].result["config"] for runs in by_setting.values()]
+    configs = [runs[0].result.config for runs in by_setting.values()]
     named = zip(naming.labels(configs), configs, by_setting, strict=True)
     ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]), item[0]))
     rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
     rivals = [
         {**row, "method": f"{row['method']} + logit adjustment", "posthoc": "logit_adjustment"}
         for row, (_, config, key) in zip(rows, ordered, strict=True)
-        if naming.is_plain(config) and all(c.result.get("posthoc") for c in by_setting[key])
+        if naming.is_plain(config) and all(c.result.posthoc for c in by_setting[key])
     ]
     rows[len(rivals) : len(rivals)] = rivals  # behind the plain rows
-    seeds = sorted({run.result["seed"] for runs in by_setting.values() for run in runs})
+    seeds = sorted({run.result.seed for runs in by_setting.values() for run in runs})
     return Outline(f"Results in {directory.resolve().name}", rows, seeds)

@@ -168,8 +168,8 @@ def _about_data(table: Table) -> Iterable[str]:
 
 
 def _about_provenance(table: Table) -> Iterable[str]:
-    versions = [_joined(one.get("versions", {})) for one in table.provenance]
-    machines = [_joined(one.get("machine", {})) for one in table.provenance]
+    versions = [_joined(one.versions) for one in table.provenance]
+    machines = [_joined(one.machine) for one in table.provenance]
     for name, values in (("Versions", versions), ("Machine", machines)):
         counts = Counter(values)
         if len(counts) == 1:

@@ -37,7 +37,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     return figure
 
 
-def class_recall(recall: Mapping[str, float]) -> Figure:
+def class_recall(recall: Mapping[str, float | None]) -> Figure:
     """Recall of each class as a bar; their mean, the macro recall, as a line. A class without images has NaN."""
     values = 100 * np.array([np.nan if value is None else value for value in recall.values()], dtype=np.float64)
     figure = _figure(5.2, 1.2 + 0.36 * len(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fer_lightning.core.errors import UserError, in_words
+from fer_lightning.evaluation.results import Result, TrialResult
 from fer_lightning.training import distributed
 from fer_lightning.training.loggers import run_summary, wandb_run
 from fer_lightning.training.loggers.run_summary import About, Board, Stages
@@ -31,7 +33,7 @@ class RunLogger:
     def epochs(self, stages: Stages) -> None:
         """Another epoch has ended: the stages' histories so far."""
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Result | TrialResult) -> None:
         """The run, or the trial, is complete and written down."""
 
 
@@ -91,9 +93,9 @@ class OnBoard(RunLogger):
         if board := self.board:
             self._without_harm(lambda: run_summary.catch_up(board, stages, self.shown))
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: Result | TrialResult) -> None:
         """Show the rest."""
-        self.epochs(result["stages"])
+        self.epochs([*map(asdict, result.stages)])
         if board := self.board:
             self._without_harm(lambda: run_summary.finish(board, self.directory, result))
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fer_lightning.config import identity
 from fer_lightning.core.files import content_hash
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.results import Result, TrialResult
 from fer_lightning.training.loggers import run_figures
 
 if TYPE_CHECKING:
@@ -135,34 +136,35 @@ def catch_up(board: Board, stages: Stages, shown: set[int]) -> None:
             shown.add(epoch)
 
 
-def finish(board: Board, directory: Path, result: Mapping[str, Any]) -> None:
+def finish(board: Board, directory: Path, result: Result | TrialResult) -> None:
     """Show what came out of a run, or of a trial, and close the board."""
     drawn = {name: run_figures.pixels(figure) for name, figure in pictures(directory, result)}
-    board.finish(sum(stage["epochs"] for stage in result["stages"]) - 1, summary(result), drawn)
+    board.finish(sum(stage.epochs for stage in result.stages) - 1, summary(result), drawn)
 
 
-def summary(result: Mapping[str, Any]) -> dict[str, float]:
+def summary(result: Result | TrialResult) -> dict[str, float]:
     """A result's numbers by name: of the test where there was one, after each correction, and of the minival."""
-    last = result["stages"][-1]
-    found: dict[str, Any] = {"minival/macro_recall": last["minival_macro_recall"], "seconds": result["seconds"]}
-    tests = {"test": result, **{f"test/{name}": column for name, column in result.get("posthoc", {}).items()}}
-    for name, column in tests.items():
-        found |= {f"{name}/{metric}": value for metric, value in column.get("metrics", {}).items()}
-        found |= {f"{name}/recall/{label}": value for label, value in column.get("per_class_recall", {}).items()}
-    for key in ("center_drift", "center_spread"):
-        found |= {f"{key}/{label}": value for label, value in result.get(key, {}).items()}
-    found["optimism"] = results.optimism(result)
-    return {name: float(value) for name, value in found.items() if is_number(value)}
+    values: dict[str, Any] = {"minival/macro_recall": result.minival_macro_recall, "seconds": result.seconds}
+    if isinstance(result, Result):
+        parts = {f"test/{name}": scores for name, scores in (result.posthoc or {}).items()}
+        for name, scores in {"test": result, **parts}.items():
+            values |= {f"{name}/{metric}": value for metric, value in scores.metrics.items()}
+            values |= {f"{name}/recall/{label}": value for label, value in scores.per_class_recall.items()}
+        values |= {f"center_drift/{label}": value for label, value in result.center_drift.items()}
+        values |= {f"center_spread/{label}": value for label, value in result.center_spread.items()}
+    values["optimism"] = results.optimism(result)
+    return {name: float(value) for name, value in values.items() if is_number(value)}
 
 
-def pictures(directory: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
+def pictures(directory: Path, result: Result | TrialResult) -> Iterator[tuple[str, Figure]]:
     """Figures of a result, by name; a trial has none. No face, id or label of a single picture is in them."""
-    if "confusion" in result:
-        yield "test/confusion", run_figures.confusion(result["confusion"], result["classes"])
-        yield "test/class_recall", run_figures.class_recall(result["per_class_recall"])
+    if not isinstance(result, Result):
+        return
+    yield "test/confusion", run_figures.confusion(result.confusion, result.classes)
+    yield "test/class_recall", run_figures.class_recall(result.per_class_recall)
     kept = directory / results.EMBEDDINGS
     if kept.exists():
         with np.load(kept) as arrays:
             points = arrays["embeddings"], arrays["labels"]
             means, centers = arrays["class_means"], arrays.get("centers")
-        yield "test/embeddings", run_figures.embeddings(*points, result["classes"], means, centers)
+        yield "test/embeddings", run_figures.embeddings(*points, result.classes, means, centers)
