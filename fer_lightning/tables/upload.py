@@ -1,4 +1,4 @@
-"""``fer table upload``: every finished run whole, and the table, as runs at Weights & Biases."""
+"""``fer table upload``: sends every complete run, and the table, as runs to Weights & Biases."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from fer_lightning.training.loggers.run_summary import About
 log = logging.getLogger(__name__)
 
 REPORT = "report.html"
-"""A table's page; it may show faces."""
+"""File name of a table's page; it may show faces."""
 
 
 def upload(directory: Path, project: str, *, offline: bool) -> int:
-    """Send a folder's runs, its trials and its table. A run that is there is overwritten, not doubled.
+    """Send a folder's runs, its trials and its table. A run that was sent before is overwritten.
 
     Args:
-        directory: of runs.
-        project: at Weights & Biases.
-        offline: write the runs into ``directory/wandb``, for ``wandb sync``.
+        directory: folder of runs.
+        project: project at Weights & Biases.
+        offline: whether to write the runs into ``directory/wandb``, for ``wandb sync``.
 
     Returns:
         The exit code, 0.
@@ -68,18 +68,18 @@ def _trials(directory: Path, protocol: dict[str, Any]) -> Iterator[tuple[Path, A
 
 
 def _send_table(table: Table, project: str, *, offline: bool) -> None:
-    """The table as a run: its numbers, its text as notes, its page where nobody's face may be in it."""
+    """Send the table as a run: numbers, text as notes, and its page where the data may be redistributed."""
     name, group = table.directory.resolve().name, run_summary.group_of(table.directory, table.protocol)
     identity = content_hash([group, "table"])[:16]
     config = {"title": table.title, "protocol": table.protocol}
     about = About(identity, name, group, "table", (), config)
     board = wandb_run.start(about, table.directory, project, offline=offline, notes=exports.to_markdown(table))
     page = table.directory / REPORT
-    board.table(*_numbers(table), page if page.exists() and _is_free(table) else None)
+    board.table(*_numbers(table), page if page.exists() and _is_redistributable(table) else None)
 
 
 def _numbers(table: Table) -> tuple[list[str], list[list[Any]]]:
-    """Columns and rows: of each metric the mean over the seeds and its standard deviation."""
+    """Return columns and rows: of each metric the mean over the seeds and its standard deviation."""
     parts = [f"{metric} {part}" for metric in METRICS for part in ("mean", "std")]
     rows = []
     for row in table.rows:
@@ -89,6 +89,6 @@ def _numbers(table: Table) -> tuple[list[str], list[list[Any]]]:
     return ["method", "loss", "class weights", "stage", "seeds", *parts], rows
 
 
-def _is_free(table: Table) -> bool:
-    """Whether all pictures, and their names, may be shown to others."""
+def _is_redistributable(table: Table) -> bool:
+    """Return whether all images and their names may be shown to others."""
     return all(run.result.data.redistributable for row in table.rows for run in row.runs)

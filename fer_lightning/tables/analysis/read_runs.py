@@ -23,10 +23,10 @@ class FinishedRun(NamedTuple):
 
 
 def read_runs(directory: Path) -> list[FinishedRun]:
-    """All complete runs of a folder, sorted by folder name.
+    """Return all complete runs of a folder, sorted by folder name.
 
     Raises:
-        UserError: there are none, or one lacks what a table needs.
+        UserError: there are none, or a result.json cannot be read.
     """
     folders = [path.parent for path in sorted(directory.glob(f"*/{results.RESULT}"))]
     runs = [FinishedRun(folder.name, result) for folder in folders if (result := results.read(folder))]
@@ -36,7 +36,11 @@ def read_runs(directory: Path) -> list[FinishedRun]:
 
 
 def shown_of(directory: Path, run: FinishedRun, posthoc: str | None) -> results.Scores:
-    """What a row shows of a result: as trained, or after a correction."""
+    """Return the scores that a row shows of a run: as trained, or after a correction.
+
+    Raises:
+        UserError: the result has no such correction.
+    """
     if posthoc is None:
         return run.result
     scores = (run.result.posthoc or {}).get(posthoc)
@@ -53,20 +57,20 @@ def array(parts: Sequence[Mapping[str, float | None]], names: Iterable[str]) -> 
 
 
 def corrected_metrics(runs: Sequence[FinishedRun]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
-    """The metrics after each correction that all results of a row have."""
-    columns = [run.result.posthoc or {} for run in runs]
+    """Return the metrics after each correction that all results of a row have."""
+    posthoc = [run.result.posthoc or {} for run in runs]
     return {
-        name: array([column[name].metrics for column in columns], METRICS)
+        name: array([scores[name].metrics for scores in posthoc], METRICS)
         for name in CORRECTIONS
-        if columns and all(name in column for column in columns)
+        if posthoc and all(name in scores for scores in posthoc)
     }
 
 
 def refuse_mixed_protocols(directory: Path, runs: list[FinishedRun]) -> None:
-    """Hold the runs of a table to one protocol.
+    """Refuse runs of different protocols in one table.
 
     Raises:
-        UserError: two differ; the message names the first key that does, its values and the folders.
+        UserError: two protocols differ; the message names the first key that does, its values and the folders.
     """
     if differs := describe_difference(runs):
         raise UserError(
@@ -76,26 +80,27 @@ def refuse_mixed_protocols(directory: Path, runs: list[FinishedRun]) -> None:
 
 
 def describe_difference(runs: list[FinishedRun]) -> str:
-    """The first key in which the protocols of runs differ, with its values and folders; empty where none does."""
+    """Return the first key in which protocols of runs differ, its values and folders; empty where none does."""
     protocols = [run.result.protocol for run in runs]
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    said = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}  # None: random weights
-    differing = [key for key, values in said.items() if any(value != values[0] for value in values)]
+    # None stands for random weights
+    values_of = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}
+    differing = [key for key, values in values_of.items() if any(value != values[0] for value in values)]
     if not differing:
         return ""
     folders: dict[str, list[str]] = {}
     for run in runs:
         folders.setdefault(_shown(run.result.protocol.get(differing[0])), []).append(run.folder)
-    told = "; ".join(
+    listed = "; ".join(
         f"{value} in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
         for value, names in folders.items()
     )
     also = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
-    return f"{differing[0]}{also} differs: {told}"
+    return f"{differing[0]}{also} differs: {listed}"
 
 
 def _shown(value: Any) -> str:
-    """A protocol's value as it reads in an error message; long hashes cut."""
+    """Return a protocol's value as an error message shows it, with hashes cut."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return value[:12] if isinstance(value, str) else str(value)
