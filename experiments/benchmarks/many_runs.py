@@ -62,7 +62,7 @@ def result(planner: MadeUp, run: PlannedRun, random: torch.Generator) -> dict[st
         "protocol": planner._ask("", run.words, None)["protocol"],
         "provenance": {"versions": versions.versions(), "machine": {"processor": "made up", "threads": 1}},
         "stages": [
-            {"name": "fine_tuning", "minival_macro_recall": minival, "seconds": 9.0, "shared": False},
+            {"name": "fine_tuning", "epochs": 1, "best_epoch": 0, "minival_macro_recall": minival, "seconds": 9.0},
         ],
         "config": config,
         "seed": config["seed"],

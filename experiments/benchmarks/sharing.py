@@ -53,10 +53,10 @@ def run(words: list[str], directory: Path, cache: Path, *, forked: bool) -> dict
     told = results.read(directory)
     if told is None:
         raise SystemExit(f"sharing: {log.read_text()}")
-    first, second = (0.0 if stage["shared"] else stage["seconds"] for stage in told["stages"])
-    parts = {"start-up": total - told["seconds"], "first stage": first, "second stage": second}
-    parts["faces, embeddings, test"] = told["seconds"] - first - second
-    return {"parts": parts, "total": total, "metrics": told["metrics"]}
+    first, second = (0.0 if stage.shared else stage.seconds for stage in told.stages)
+    parts = {"start-up": total - told.seconds, "first stage": first, "second stage": second}
+    parts["faces, embeddings, test"] = told.seconds - first - second
+    return {"parts": parts, "total": total, "metrics": told.metrics}
 
 
 def main() -> None:

@@ -75,7 +75,6 @@ def run_name(config: dict[str, Any], protocol: dict[str, Any]) -> str:
     return f"{readable}-{content_hash(identity(config, protocol))[:8]}"
 
 
-def setting(result: dict[str, Any]) -> str:
-    """Return the hash of a result's identity without its seed: equal for the runs that a row is the mean of."""
-    config = {key: value for key, value in result["config"].items() if key != "seed"}
-    return content_hash(identity(config, result["protocol"]))
+def setting(config: dict[str, Any], protocol: dict[str, Any]) -> str:
+    """Return the hash of a run's identity without its seed: equal for the runs that a row's mean is taken over."""
+    return content_hash(identity({key: value for key, value in config.items() if key != "seed"}, protocol))

@@ -1,4 +1,4 @@
-"""Embeddings of a whole part of the data; those of a frozen backbone are kept on disk."""
+"""Embeddings of a whole part of the data; those of a frozen backbone are cached on disk."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ def backbone_embeddings(
     mirrored: bool = False,
     view: int | None = None,
 ) -> Tensor:
-    """Return the embeddings (N, D) of a part's pictures, in order, by a backbone in eval mode.
+    """Return the embeddings (N, D) of a part's images, in order, by a backbone in eval mode.
 
-    Kept ones are looked up by content: weights, store, rows, view and the way of computing. They are mapped into
-    memory; whoever wants them while another process computes them waits.
+    Cached embeddings are found by content: weights, store, rows, view, device and precision. They are mapped into
+    memory. A process that needs them while another one computes them waits.
 
     Args:
-        backbone: as it is now.
-        data: the part's pictures.
+        backbone: backbone with its present weights.
+        data: datamodule that holds the images.
         part: train, minival or test.
         how: device and precision.
-        weights: hash of the backbone's, where other runs start from them, too: the embeddings are then looked up,
-            and kept where they are new; None: they are only computed.
-        mirrored: of the pictures' mirror images.
-        view: of this augmented view of them, one of ``data.views``; None: as they are.
+        weights: hash of the backbone's weights, where other runs start from them too: the embeddings are then
+            looked up in the cache, and stored there if they are new; None: they are only computed.
+        mirrored: whether to embed the mirror images.
+        view: augmented view to embed, one of ``data.views``; None: the images as they are.
     """
     placed = how.place(backbone)
     name = part if view is None or data.views is None else f"{part}, view {view + 1} of {data.views.count}"
@@ -100,7 +100,7 @@ def backbone_embeddings(
 
 
 def _keep(entry: Path, embeddings: Tensor, about: str) -> None:
-    """Write an entry; it is there once its embeddings are, which come last."""
+    """Write a cache entry; the embeddings are written last, and with them the entry is complete."""
     n, width = embeddings.shape
     write_atomic(entry / ABOUT, f"{about}, {n} x {width}")
     with atomic_path(entry / _EMBEDDINGS) as partial, partial.open("wb") as stream:
@@ -108,13 +108,13 @@ def _keep(entry: Path, embeddings: Tensor, about: str) -> None:
 
 
 def apply(compute: Callable[[Tensor], Tensor], embeddings: Tensor, how: Pass, what: str) -> Tensor:
-    """``compute`` of embeddings (N, D), in large batches."""
+    """Return ``compute`` of embeddings (N, D), calculated in large batches."""
     dataset = EmbeddingDataset([embeddings], torch.zeros(len(embeddings)))
     return how.over(DataLoader(dataset, batch_size=4096, collate_fn=as_it_is), compute, what)
 
 
 def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
-    """The embeddings (N, D) behind a neck, of a backbone's embeddings (N, num_features)."""
+    """Return a neck's outputs (N, D) for a backbone's embeddings (N, num_features)."""
     was_training = neck.training
     results = apply(how.place(neck).eval(), embeddings, how, "through the neck")
     neck.train(was_training)

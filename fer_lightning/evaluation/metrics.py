@@ -1,75 +1,209 @@
-"""The numbers of a result, computed once from class probabilities and labels."""
+"""The registry of metrics, and the numbers of a result computed from class probabilities and labels.
+
+An entry of ``METRICS`` is all that a metric needs to stand in result.json, in tables and in comparisons. Reading
+the registry needs no torch.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from torchmetrics.functional.classification import (
-    multiclass_auroc,
-    multiclass_average_precision,
-    multiclass_calibration_error,
-    multiclass_cohen_kappa,
-    multiclass_confusion_matrix,
-    multiclass_f1_score,
-)
+import numpy as np
 
-from fer_lightning.evaluation.names import METRICS
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Counts = Any
+"""Confusion matrices (..., C, C), rows true, columns predicted; real, or complex where a derivative is taken."""
 
 
-def krippendorff_alpha(confusion: Tensor) -> float:
-    """Krippendorff's alpha for nominal data and two coders, the labels and the predictions.
+@dataclass(frozen=True)
+class Metric:
+    """A metric of a result; one of the two functions must be given.
 
     Args:
-        confusion: (C, C) counts.
-
-    Returns:
-        1 - observed / expected disagreement (Krippendorff 2011); NaN where only one class occurs.
+        name: key in result.json and in a table's file.
+        heading: column heading.
+        note: explanation below a table.
+        percent: whether it is shown in percent; if not, with three decimals.
+        lower_is_better: whether its best value is the lowest.
+        of_confusion: function of confusion matrices (..., C, C) that is analytic in the counts. With it a mean's
+            interval includes the draw of the test images; without it the interval is over the seeds only.
+        of_probabilities: function of probabilities (N, C) in float64 and labels (N,); preferred for the recorded
+            value where both are given.
     """
-    coincidences = (confusion + confusion.T).double()
-    total = coincidences.sum()
-    margins = coincidences.sum(0)
-    observed = 1 - coincidences.trace() / total
-    expected = 1 - (margins * (margins - 1)).sum() / (total * (total - 1))
-    return float(1 - observed / expected) if expected > 0 else math.nan
+
+    name: str
+    heading: str
+    note: str = ""
+    percent: bool = False
+    lower_is_better: bool = False
+    of_confusion: Callable[[Counts], Counts] | None = None
+    of_probabilities: Callable[[Tensor, Tensor], float] | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.of_confusion or self.of_probabilities):
+            raise ValueError(f"metric {self.name}: give of_confusion or of_probabilities")
+
+    def value(self, probabilities: Tensor, labels: Tensor, confusion: Counts) -> float:
+        """Return the recorded value; see ``evaluate``."""
+        if self.of_probabilities:
+            return float(self.of_probabilities(probabilities, labels))
+        assert self.of_confusion
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(self.of_confusion(confusion))
+
+
+def accuracy(counts: Counts) -> Counts:
+    """Return the share of the images on the diagonal."""
+    return _trace(counts) / counts.sum((-2, -1))
+
+
+def macro_recall(counts: Counts) -> Counts:
+    """Return the mean recall of the classes that have images."""
+    return _mean_of_present(_diagonal(counts), counts.sum(-1), counts)
+
+
+def macro_f1(counts: Counts) -> Counts:
+    """Return the mean of 2 TP / (2 TP + FP + FN) over the classes that have images."""
+    return _mean_of_present(2 * _diagonal(counts), counts.sum(-1) + counts.sum(-2), counts)
+
+
+def cohen_kappa(counts: Counts) -> Counts:
+    """Return the agreement beyond that of independent coders with the same margins (Cohen 1960)."""
+    total = counts.sum((-2, -1))
+    expected = (counts.sum(-1) * counts.sum(-2)).sum(-1) / total**2
+    return (accuracy(counts) - expected) / (1 - expected)
+
+
+def krippendorff_alpha(counts: Counts) -> Counts:
+    """Return Krippendorff's alpha for nominal data and two coders, the labels and the predictions.
+
+    1 - observed / expected disagreement (Krippendorff 2011); NaN where only one class occurs.
+    """
+    margins = counts.sum(-1) + counts.sum(-2)
+    total = margins.sum(-1)
+    expected = 1 - (margins * (margins - 1)).sum(-1) / (total * (total - 1))
+    return 1 - (1 - 2 * _trace(counts) / total) / expected
+
+
+def _diagonal(counts: Counts) -> Counts:
+    return np.diagonal(counts, axis1=-2, axis2=-1)
+
+
+def _trace(counts: Counts) -> Counts:
+    return _diagonal(counts).sum(-1)
+
+
+def _mean_of_present(numerators: Counts, denominators: Counts, counts: Counts) -> Counts:
+    """Return the mean of quotients (..., C) over the classes that have images."""
+    present = counts.real.sum(-1) > 0
+    shares = np.divide(numerators, denominators, where=present, out=np.zeros_like(numerators + 0.0))
+    return shares.sum(-1) / present.sum(-1)
+
+
+def _recorded_macro_recall(probabilities: Tensor, labels: Tensor) -> float:
+    """Return macro recall summed by torch, to whose last digit the recorded results are."""
+    confusion = _confusion(probabilities, labels)
+    recall = confusion.diag().double() / confusion.sum(1)
+    return float(recall[confusion.sum(1) > 0].mean())
+
+
+def _confusion(probabilities: Tensor, labels: Tensor) -> Tensor:
+    from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+    return multiclass_confusion_matrix(probabilities, labels, probabilities.shape[1])
+
+
+def _by_torchmetrics(function: str, **options: Any) -> Callable[[Tensor, Tensor], float]:
+    """Return a function of torchmetrics, which is imported when it is called.
+
+    Values by class are averaged over the classes that occur in the labels.
+    """
+
+    def measure(probabilities: Tensor, labels: Tensor) -> float:
+        from torchmetrics.functional import classification
+
+        values = getattr(classification, function)(probabilities, labels, probabilities.shape[1], **options)
+        return float(values[labels.bincount(minlength=len(values)) > 0].mean() if values.ndim else values)
+
+    return measure
+
+
+_METRICS = (
+    Metric("accuracy", "Accuracy", percent=True, of_confusion=accuracy),
+    Metric(
+        "macro_recall",
+        "Macro recall",
+        "= unweighted average recall = balanced accuracy",
+        percent=True,
+        of_confusion=macro_recall,
+        of_probabilities=_recorded_macro_recall,
+    ),
+    Metric(
+        "macro_f1",
+        "Macro F1",
+        percent=True,
+        of_confusion=macro_f1,
+        of_probabilities=_by_torchmetrics("multiclass_f1_score", average="none"),
+    ),
+    Metric(
+        "cohen_kappa",
+        "Kappa",
+        "kappa: Cohen's",
+        of_confusion=cohen_kappa,
+        of_probabilities=_by_torchmetrics("multiclass_cohen_kappa"),
+    ),
+    Metric("krippendorff_alpha", "Alpha", "alpha: Krippendorff's, nominal", of_confusion=krippendorff_alpha),
+    Metric(
+        "auroc",
+        "AUROC",
+        "AUROC: one against the rest, mean over the classes",
+        of_probabilities=_by_torchmetrics("multiclass_auroc", average="none"),
+    ),
+    Metric(
+        "average_precision",
+        "AP",
+        "AP: average precision, mean over the classes",
+        of_probabilities=_by_torchmetrics("multiclass_average_precision", average="none"),
+    ),
+    Metric(
+        "ece",
+        "ECE",
+        "ECE: expected calibration error, 15 bins, lower is better",
+        lower_is_better=True,
+        of_probabilities=_by_torchmetrics("multiclass_calibration_error", n_bins=15),
+    ),
+)
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+"""The metrics of a result by name, in the order in which they are shown."""
 
 
 def evaluate(probabilities: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
-    """All metrics of a set of N pictures.
+    """Return all metrics of a set of N images.
 
     Macro averages, AUROC and average precision are means over the classes that occur in ``labels``. The expected
     calibration error has 15 equal bins (Guo et al. 2017).
 
     Args:
         probabilities: (N, C), rows summing to one.
-        labels: (N,) class indices.
-        classes: C names.
+        labels: class indices (N,).
+        classes: names of the C classes.
 
     Returns:
         ``metrics`` by name (see METRICS), ``per_class_recall`` by class name (None where a class does not occur)
         and ``confusion``, C lists of C integers, rows true, columns predicted.
     """
-    count = len(classes)
     probabilities = probabilities.double()
-    confusion = multiclass_confusion_matrix(probabilities, labels, count)
-    present = confusion.sum(1) > 0
-    recall = confusion.diag().double() / confusion.sum(1)
-    f1 = multiclass_f1_score(probabilities, labels, count, average="none")
-    auroc = multiclass_auroc(probabilities, labels, count, average="none")
-    precision = multiclass_average_precision(probabilities, labels, count, average="none")
-    values: dict[str, Tensor | float] = {
-        "accuracy": confusion.trace().double() / confusion.sum(),
-        "macro_recall": recall[present].mean(),
-        "macro_f1": f1[present].mean(),
-        "cohen_kappa": multiclass_cohen_kappa(probabilities, labels, count),
-        "krippendorff_alpha": krippendorff_alpha(confusion),
-        "auroc": auroc[present].mean(),
-        "average_precision": precision[present].mean(),
-        "ece": multiclass_calibration_error(probabilities, labels, count, n_bins=15),
-    }
+    confusion = _confusion(probabilities, labels).cpu().numpy()
+    sizes, correct = confusion.sum(1), confusion.diagonal()
     return {
-        "metrics": {name: float(values[name]) for name in METRICS},
-        "per_class_recall": {name: float(recall[k]) if present[k] else None for k, name in enumerate(classes)},
-        "confusion": [[int(n) for n in row] for row in confusion],
+        "metrics": {name: metric.value(probabilities, labels, confusion) for name, metric in METRICS.items()},
+        "per_class_recall": {
+            name: float(correct[k] / sizes[k]) if sizes[k] else None for k, name in enumerate(classes)
+        },
+        "confusion": confusion.tolist(),
     }

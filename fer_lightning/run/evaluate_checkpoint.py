@@ -118,7 +118,7 @@ def evaluate_checkpoint(
     if place.resolve() == path.resolve().parent:
         raise UserError(f"hydra.run.dir={place} holds the checkpoint's own result; choose another folder")
     result = finish(place, model, setup, begin, {"checkpoint": str(path)})
-    numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
+    numbers = ", ".join(f"{name} {result.metrics[name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, place / results.RESULT)
 
 

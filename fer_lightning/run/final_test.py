@@ -20,7 +20,6 @@ from fer_lightning.core.files import atomic_path
 from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
-from fer_lightning.evaluation.names import Correction
 from fer_lightning.inference.load_model import Model
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.losses.softmax import at_least_float32
@@ -67,7 +66,7 @@ def _embeddings(network: Network, setup: EvaluationSetup, part: str, *, mirrored
 
 def corrected(
     model: Model, setup: EvaluationSetup, tested: Tensor
-) -> tuple[dict[Correction, posthoc.Corrected], list[str]]:
+) -> tuple[dict[str, posthoc.Corrected], list[str]]:
     """Test logits (N, C) after each correction of posthoc.py, or none and a notice that says why."""
     data, stats = setup.data, setup.stats
     if any(model.card["protocol"][key] != setup.protocol[key] for key in ("faces", "minival")):
@@ -94,7 +93,7 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
 
 def finish(
     directory: Path, model: Model, setup: EvaluationSetup, begin: float, extra: dict[str, Any]
-) -> dict[str, Any]:
+) -> results.Result:
     """Test a model and write the run's predictions and result.json."""
     embeddings, tested = see(model.network, setup, "test")
     probabilities = tested.softmax(1)
@@ -106,7 +105,7 @@ def finish(
     for text in notices:
         log.warning("notice: %s", text)
     meta = setup.data.store.meta
-    result = {
+    content = {
         **measured,
         "posthoc": {
             name: {**fitted, **metrics.evaluate(logits.softmax(1), labels, classes)}
@@ -141,6 +140,7 @@ def finish(
     }
     predictions = {str(name): logits.argmax(1).numpy() for name, (_, logits) in columns.items()}
     _keep_embeddings(directory, embeddings, probabilities.argmax(1), model, faces)
+    result = results.Result.model_validate(content)
     results.write(directory, result, faces.ids, faces.labels, probabilities.numpy(), predictions)
     return result
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation import results
 from fer_lightning.inference.load_model import load_model
 from fer_lightning.models.network import Network
@@ -61,8 +58,8 @@ def _is_complete(directory: Path, setup: RunSetup, trial: bool) -> bool:
     """Whether the run was trained before; what its process left, if it was killed in the end, is tidied up."""
     if not distributed.is_first() or not (there := (results.read_trial if trial else results.read)(directory)):
         return False
-    protocol = setup.protocol if trial else there["protocol"]
-    if identity.identity(there["config"], protocol) != identity.identity(setup.config, setup.protocol):
+    protocol = there.protocol if isinstance(there, results.Result) else setup.protocol
+    if identity.identity(there.config, protocol) != identity.identity(setup.config, setup.protocol):
         raise UserError(f"{directory} holds the result of another run; choose another folder or delete it")
     (directory / LAST).unlink(missing_ok=True)
     return True
@@ -72,22 +69,22 @@ def _finish(training: Training, network: Network, begin: float, trial: bool) -> 
     """Test what was trained and write the result or, for a trial, the minival's score."""
     setup, directory = training.setup, training.directory
     if trial:
-        told = {
-            "minival_macro_recall": training.results[-1].minival_macro_recall,
-            "stages": [asdict(stage) for stage in training.results],
-            "config": setup.config,
-            "seconds": round(time.monotonic() - begin, 2),
-        }
-        write_atomic(directory / results.TRIAL, json.dumps(told))
+        told = results.TrialResult(
+            minival_macro_recall=training.results[-1].minival_macro_recall,
+            stages=training.results,
+            config=setup.config,
+            seconds=round(time.monotonic() - begin, 2),
+        )
+        results.write_trial(directory, told)
         for needless in (results.CHECKPOINT, LAST):  # now, and not before: a stage goes on from both
             (directory / needless).unlink()
         training.logger.finish(told)
         return
-    extra = {"stages": [asdict(stage) for stage in training.results], "notices": training.notices}
+    extra = {"stages": training.results, "notices": training.notices}
     extra |= watch_centers(training, network)
     best = load_model(directory / results.CHECKPOINT, build.own(setup.config))
     result = finish(directory, best, setup, begin, extra)
     (directory / LAST).unlink()
     training.logger.finish(result)
-    numbers = ", ".join(f"{name} {result['metrics'][name]:.3f}" for name in ("accuracy", "macro_recall"))
+    numbers = ", ".join(f"{name} {result.metrics[name]:.3f}" for name in ("accuracy", "macro_recall"))
     log.info("test: %s; %s", numbers, directory)

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from fer_lightning.core.files import content_hash, write_atomic
 from fer_lightning.evaluation import results
@@ -46,7 +45,7 @@ class PlannedRun:
     gpus: int = 0
     error: str = ""
 
-    def result(self) -> dict[str, Any] | None:
+    def result(self) -> results.Result | results.TrialResult | None:
         """Its result, once it is complete."""
         return results.read_trial(self.directory) if self.trial else results.read(self.directory)
 
@@ -72,9 +71,10 @@ class PlannedRun:
 
     def score(self) -> tuple[float | None, float]:
         """Macro recall on the test set, None for a trial, and on the minival."""
-        result = self.result() or {}
-        told = None if self.trial else float(result["metrics"]["macro_recall"])
-        return told, float(result["stages"][-1]["minival_macro_recall"])
+        result = self.result()
+        assert result is not None
+        tested = result.metrics["macro_recall"] if isinstance(result, results.Result) else None
+        return tested, result.minival_macro_recall
 
     def says(self) -> str:
         """Why it failed, or else the last line of its log: what it is doing."""

@@ -68,7 +68,7 @@ class Planner:
     def setting(self, overrides: Sequence[str]) -> str:
         """``results.setting`` of the result that a run will have."""
         config, known = self._run(overrides)
-        return identity.setting({"config": config, "protocol": known["protocol"]})
+        return identity.setting(config, known["protocol"])
 
     def objective(self, overrides: Sequence[str]) -> Objective:
         """What a run minimises, to compare it with others before anything is trained."""

@@ -85,8 +85,8 @@ class Progress:
         tested, minival = run.score()
         self._remember(run)
         test = "" if tested is None else f"macro recall {100 * tested:.1f}, "
-        seconds = float((run.result() or {}).get("seconds", 0.0))
-        return f"{test}minival {100 * minival:.1f}, in {duration(seconds)}"
+        result = run.result()
+        return f"{test}minival {100 * minival:.1f}, in {duration(result.seconds if result else 0.0)}"
 
     def _remember(self, run: PlannedRun) -> None:
         minival = run.score()[1]

@@ -15,10 +15,10 @@ from fer_lightning.tables.output.formats import percent
 
 
 def compare(first: Path, second: Path) -> str:
-    """What McNemar's test says of the checkpoints of two runs' folders.
+    """Return McNemar's test of the checkpoints in two runs' folders, in words.
 
     Raises:
-        UserError: one has no result or no predictions, or they were tested by different protocols.
+        UserError: a folder has no result or no predictions, or the protocols differ.
     """
     runs = [_run(folder) for folder in (first, second)]
     if differs := describe_difference(runs):
@@ -26,17 +26,17 @@ def compare(first: Path, second: Path) -> str:
     answers = [_answers(folder, run) for folder, run in zip((first, second), runs, strict=True)]
     if not answers[0].ids.equals(answers[1].ids):
         raise UserError(f"{first} and {second}: not tested on the same pictures")
-    right = [one.predictions[AS_TRAINED] == one.labels for one in answers]
-    found = mcnemar(*right)
+    right = [run.predictions[AS_TRAINED] == run.labels for run in answers]
+    test = mcnemar(*right)
     lines = [
-        f"{percent(float(np.mean(one)))} % accuracy: {run.folder}" for one, run in zip(right, runs, strict=True)
+        f"{percent(float(np.mean(row)))} % accuracy: {run.folder}" for row, run in zip(right, runs, strict=True)
     ]
     return "\n".join(
         [
             *lines,
-            f"Of {len(right[0]):,} test pictures {found.both:,} are right in both, {found.first:,} in the first "
-            f"only, {found.second:,} in the second only, {found.neither:,} in neither.",
-            f"McNemar's exact test, two-sided: p = {found.p:.3g}.",
+            f"Of {len(right[0]):,} test pictures {test.both:,} are right in both, {test.first:,} in the first "
+            f"only, {test.second:,} in the second only, {test.neither:,} in neither.",
+            f"McNemar's exact test, two-sided: p = {test.p:.3g}.",
             "This compares two checkpoints, not methods: two seeds of one method may differ as much. Methods are "
             "compared over seeds, by a table's contrasts.",
         ]
@@ -51,7 +51,7 @@ def _run(folder: Path) -> FinishedRun:
 
 
 def _answers(folder: Path, run: FinishedRun) -> Answers:
-    found = read(folder.resolve().parent, run)
-    if found is None:
+    answers = read(folder.resolve().parent, run)
+    if answers is None:
         raise UserError(f"{folder}: no {results.PREDICTIONS} there; start the run again to have it")
-    return found
+    return answers

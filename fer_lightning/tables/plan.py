@@ -1,36 +1,48 @@
-"""A table's file: which runs it has, where they lie, and which are missing."""
+"""A table's file, and the runs that follow from it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
 
 from fer_lightning.config.compose import read_yaml
 from fer_lightning.config.shipped import shipped, tables
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import write_atomic
-from fer_lightning.evaluation.names import Correction, Metric
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.analysis import naming
 
 Space = dict[str, list[float]]
-"""A number's key and what is tried of it: the ends of a range, or as many values as there are trials."""
+"""Key of a number and the values to try: the ends of a range, or as many values as there are trials."""
+
+
+def _one_of(kind: str, registry: Mapping[str, object]) -> AfterValidator:
+    """Return a validator of names in a registry."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"{name}: no such {kind}; there are {', '.join(registry)}")
+        return name
+
+    return AfterValidator(check)
 
 
 class SearchPlan(BaseModel, frozen=True, extra="forbid"):
     """The search before a table, see tables/tune.py.
 
     Attributes:
-        trials: values that every row tries.
-        seeds: what they are tried with: none of the table's.
-        space: by loss, what its rows try; ``others``: the rows of all other losses.
+        trials: number of values that every row tries.
+        seeds: seeds of the trials, none of which is one of the table's.
+        space: values to try by loss; ``others``: for all other losses.
     """
 
     trials: int = Field(ge=2)
@@ -42,13 +54,13 @@ class Published(BaseModel, frozen=True, extra="forbid"):
     """A number that others published.
 
     Attributes:
-        value: as a share, where it is one.
+        value: the number; a share is given as such, not in percent.
         metric: one of METRICS.
-        source: who, when, and where it can be looked up.
+        source: author, year, page and table.
     """
 
     value: float
-    metric: Metric
+    metric: Annotated[str, _one_of("metric", METRICS)]
     source: str
 
     @field_validator("source")
@@ -62,46 +74,46 @@ class Published(BaseModel, frozen=True, extra="forbid"):
 
 
 class RowPlan(BaseModel, frozen=True, extra="forbid"):
-    """A row.
+    """A row of a table.
 
     Attributes:
-        method: its name.
-        overrides: what makes it different.
+        method: name of the row.
+        overrides: overrides that distinguish it.
         abstract: whether the paper's abstract compares it.
-        posthoc: the correction after training whose numbers it shows; the runs are those of its overrides.
-        tune: what is tried for it; none: what the table's search says of its loss.
-        seeds: those of the table's that it is run with, where not all can be afforded; none: all of them.
-        published: a number of others, shown in a column of its own.
+        posthoc: correction after training whose numbers it shows; the runs are those of its overrides.
+        tune: values to try for it; empty: those that the table's search names for its loss.
+        seeds: the table's seeds that it is run with; empty: all of them.
+        published: number of others, shown in a separate column.
     """
 
     method: str
     overrides: list[str]
     abstract: bool = False
-    posthoc: Correction | None = None
+    posthoc: Annotated[str, _one_of("correction", CORRECTIONS)] | None = None
     tune: Space = {}
     seeds: list[int] = []
     published: Published | None = None
 
     @property
     def loss(self) -> str:
-        """The option of its loss."""
-        said = [word.removeprefix("loss=") for word in self.overrides if word.startswith("loss=")]
-        return said[-1] if said else "softmax"
+        """Return the option of its loss."""
+        options = [word.removeprefix("loss=") for word in self.overrides if word.startswith("loss=")]
+        return options[-1] if options else "softmax"
 
 
 class TablePlan(BaseModel, frozen=True, extra="forbid"):
-    """What a file of experiments/ says.
+    """The content of a file in experiments/.
 
     Attributes:
-        name: of the file.
-        title: of the table.
-        rows: in their order.
-        seeds: every row is run with each.
+        name: name of the file.
+        title: title of the table.
+        rows: rows in their order.
+        seeds: seeds that every row is run with.
         metrics: columns of the printed table; ``logit_adjustment.macro_recall`` is one after that correction.
-        overrides: of all runs.
-        notes: printed at its foot.
+        overrides: overrides of all runs.
+        notes: sentences below the table.
         contrasts: pairs of methods whose comparison the table is made for.
-        tune: the search before it; none: the numbers are those of the overrides.
+        tune: search before the table; None: there is none.
     """
 
     title: str
@@ -115,7 +127,7 @@ class TablePlan(BaseModel, frozen=True, extra="forbid"):
     name: str = ""
 
     def seeds_of(self, row: RowPlan) -> list[int]:
-        """What a row is run with."""
+        """Return the seeds that a row is run with."""
         return [seed for seed in self.seeds if not row.seeds or seed in row.seeds]
 
 
@@ -127,11 +139,11 @@ class RowRun:
     seed: int
     run: PlannedRun
     option: str | None = None
-    """The value that a trial tries; None for a run of the table."""
+    """Override that a trial tries; None for a run of the table."""
 
 
 def label(row: RowPlan, seed: int, option: str | None = None) -> str:
-    """Of a run, for the lines a person reads."""
+    """Return the label of a run for progress lines and messages."""
     return ", ".join(filter(None, (row.method, option, f"seed {seed}")))
 
 
@@ -160,7 +172,7 @@ def load(name: str) -> TablePlan:
 
 
 class Twin(NamedTuple):
-    """A row that is an earlier one in other words, but for a constant factor of the loss."""
+    """A row that describes the same experiment as an earlier one, up to a constant factor of the loss."""
 
     method: str
     first: RowPlan
@@ -173,25 +185,25 @@ class Twin(NamedTuple):
 
 
 def twins(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> list[Twin]:
-    """Rows that are one experiment; sets up data and pre-trained weights where they are missing."""
-    from fer_lightning.sweeps.same_experiment import Distinct  # torch, which a table that is shown needs not
+    """Return the rows that repeat an earlier one; sets up data and pre-trained weights where they are missing."""
+    from fer_lightning.sweeps.same_experiment import Distinct  # imports torch, which showing a table does not need
 
-    found: list[Twin] = []
+    repeated: list[Twin] = []
     seen: Distinct[tuple[RowPlan, str]] = Distinct()
     for row in plan.rows:
         words = [*plan.overrides, *row.overrides, *overrides]
         setting = planner.setting(words)
         if same := seen.add((row, setting), planner.objective(words)):
-            (first, its), factor = same
-            if its != setting:
-                found.append(Twin(row.method, first, factor))
-    return found
+            (first, first_setting), factor = same
+            if first_setting != setting:
+                repeated.append(Twin(row.method, first, factor))
+    return repeated
 
 
 def runs(
     plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, same: Sequence[Twin] = ()
 ) -> list[RowRun]:
-    """All runs, seed by seed; rows that are exactly the ``same`` share theirs.
+    """Return all runs, seed by seed; rows that ``same`` names as identical share their runs.
 
     Raises:
         UserError: an override does not fit the configuration.
@@ -200,8 +212,8 @@ def runs(
     planned = []
     for seed in plan.seeds:
         for row in (row for row in plan.rows if seed in plan.seeds_of(row)):
-            own = trained.get(row.method, row).overrides
-            words = (*plan.overrides, *own, *overrides, f"seed={seed}")
+            row_words = trained.get(row.method, row).overrides
+            words = (*plan.overrides, *row_words, *overrides, f"seed={seed}")
             planned.append(RowRun(row, seed, planner.planned(words, base, label(row, seed))))
     return planned
 
@@ -214,14 +226,13 @@ def note_down(
     base: Path,
     **more: Any,
 ) -> None:
-    """Write table.json: what the table consists of, and ``more``, for whoever shows it later."""
+    """Write table.json with the outline of the table, and ``more``, from which it is shown later."""
     rows = []
     for row in plan.rows:
-        mine = [run for run in planned if run.row is row]
-        settings = {planner.setting(run.run.words) for run in mine}
+        settings = {planner.setting(run.run.words) for run in planned if run.row is row}
         dumped = row.model_dump(exclude={"tune"})
         rows.append({**dumped, "seeds": plan.seeds_of(row), "settings": [*settings]})
-    told = {
+    content = {
         "name": plan.name,
         "title": plan.title,
         "notes": [*plan.notes, *map(str, same)],
@@ -231,14 +242,14 @@ def note_down(
         "contrasts": plan.contrasts,
         **more,
     }
-    write_atomic(base / "table.json", json.dumps(told, indent=2) + "\n")
+    write_atomic(base / "table.json", json.dumps(content, indent=2) + "\n")
 
 
 def validate(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> None:
-    """Compose every row once, so that a misspelt one is found before anything is done.
+    """Compose every row once, so that a misspelt override is refused before anything is done.
 
     Raises:
-        UserError: one does not fit the configuration.
+        UserError: an override does not fit the configuration.
     """
     for row in plan.rows:
         planner.compose([*plan.overrides, *row.overrides, *overrides])

@@ -1,4 +1,4 @@
-"""A table being run: its search, its missing runs, and what it then shows."""
+"""Running a table: its search, its missing runs, and its output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def jobs_at_a_time(config: dict[str, dict[str, int | str]]) -> int:
-    """Runs at a time: what the cores allow where one run is one CPU process, else one."""
+    """Return how many runs to train at a time: as the cores allow where a run is one CPU process, else one."""
     trainer = config["trainer"]
     if trainer["accelerator"] != "cpu" or int(trainer["devices"]) > 1:
         return 1
@@ -38,12 +38,12 @@ class Run:
     """A table being run.
 
     Args:
-        plan: what it consists of.
-        overrides: for every run; those that begin with ``hydra`` say how runs are launched.
-        planner: knows the runs.
-        base: folder of its runs.
-        jobs: runs at a time; None: what the machine allows, or the launcher says.
-        retry_failed: train those anew that an earlier run saw fail.
+        plan: rows and settings of the table.
+        overrides: overrides of every run; those that begin with ``hydra`` configure the launcher.
+        planner: plans the runs.
+        base: folder of the runs.
+        jobs: number of runs at a time; None: as the machine allows, or the launcher says.
+        retry_failed: whether to train runs again that failed before.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class Run:
 
     def run(self) -> int:
         """Run what is missing and write the table's files. Returns 1 where a run is not complete."""
-        told: dict[str, Any] = {"command": self._command()}
+        record: dict[str, Any] = {"command": self._command()}
         if self.plan.tune:
             tried = tune.trials(self.plan, self.overrides, self.planner, self.base)
             self._do(tried, self.base / TRIALS, "trials")
-            self.plan, told["search"] = tune.chosen(self.plan, tried)
-            told["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
+            self.plan, record["search"] = tune.chosen(self.plan, tried)
+            record["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
         same = planning.twins(self.plan, self.overrides, self.planner)
         for twin in same:
             log.warning("notice: %s", twin)
         planned = planning.runs(self.plan, self.overrides, self.planner, self.base, same)
-        planning.note_down(self.plan, planned, same, self.planner, self.base, **told)
+        planning.note_down(self.plan, planned, same, self.planner, self.base, **record)
         missing = self._do(planned, self.base, "runs")
         table = load(self.base)
         print(f"\n{table.title}\n{exports.to_text(table)}\n{verdicts.verdict(table)}")
@@ -92,7 +92,7 @@ class Run:
         return 1 if missing else 0
 
     def _command(self) -> str:
-        """What makes the table again; of paths, which are this machine's, only the last part."""
+        """Return the command that makes the table again, with paths cut to their last part."""
         words = []
         for word in self.overrides:
             key, _, value = word.partition("=")
@@ -102,7 +102,7 @@ class Run:
         return shlex.join(["fer", "table", "run", self.plan.name, *words, "--seeds", seeds, *untuned])
 
     def _do(self, planned: Sequence[RowRun], base: Path, what: str) -> list[PlannedRun]:
-        """Run those of the runs that are missing. Returns those that still are."""
+        """Train the missing runs. Returns those that are still missing."""
         runs = [run.run for run in planned]
         config_dir = self.planner.config_dir
         sweep = Sweep(runs, base, self.hydra_words, config_dir, what=what, retry_failed=self.retry_failed)

@@ -1,7 +1,7 @@
-"""The search before a table: each row tries as many values on the minival, with seeds of their own.
+"""The search before a table: each row tries the same number of values on the minival, with seeds of the search.
 
-One number a row: lambda where its loss has one, else what the table says of the others: the learning rate. No
-row has more chances than another, and no trial looks at the test set.
+One number is tuned per row: lambda where its loss has one, else what the table's file names for the others, the
+learning rate. No row has more trials than another, and no trial sees the test set.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ UNTUNED = "Untuned: the search in the table's file was left out. With it the row
 
 
 def untuned(plan: TablePlan) -> TablePlan:
-    """The table without its search, and with a note that says so."""
+    """Return the table without its search, with a note that says so."""
     return plan.model_copy(update={"tune": None, "notes": [*plan.notes, UNTUNED]}) if plan.tune else plan
 
 
 def options(plan: TablePlan, row: RowPlan) -> list[str]:
-    """The overrides that a row tries: values of one number, evenly spaced by their logarithm.
+    """Return the overrides that a row tries: values of one number, evenly spaced by their logarithm.
 
-    There are none without a search.
+    Without a search there are none.
 
     Raises:
-        UserError: nothing says what the row tries, it would try several numbers or more values than others, or a
+        UserError: no entry applies to the row, it names several numbers or more values than others have, or a
             range has an end that is not positive.
     """
     if plan.tune is None:
@@ -45,28 +45,28 @@ def options(plan: TablePlan, row: RowPlan) -> list[str]:
         )
     if len(space) > 1:
         raise UserError(f"{where}: one number a row, so that all have the same search; got {', '.join(space)}")
-    ((key, said),) = space.items()
-    return [f"{key}={value:.3g}" for value in _values(said, plan.tune, f"{where}: {key}")]
+    ((key, values),) = space.items()
+    return [f"{key}={value:.3g}" for value in _values(values, plan.tune, f"{where}: {key}")]
 
 
-def _values(said: Sequence[float], search: SearchPlan, where: str) -> list[float]:
-    if len(said) == search.trials:
-        return sorted(said)
-    if len(said) != 2:
+def _values(values: Sequence[float], search: SearchPlan, where: str) -> list[float]:
+    if len(values) == search.trials:
+        return sorted(values)
+    if len(values) != 2:
         raise UserError(
             f"{where}: every row tries {search.trials} values; give so many or the two ends of a range, "
-            f"got {len(said)}"
+            f"got {len(values)}"
         )
-    if min(said) <= 0 or said[0] == said[1]:
-        raise UserError(f"{where}: a range needs two positive ends, got {said[0]:g} and {said[1]:g}")
-    return list(np.geomspace(min(said), max(said), search.trials))
+    if min(values) <= 0 or values[0] == values[1]:
+        raise UserError(f"{where}: a range needs two positive ends, got {values[0]:g} and {values[1]:g}")
+    return list(np.geomspace(min(values), max(values), search.trials))
 
 
 def check(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> None:
-    """Hold all rows to the same number of trials, and compose each trial once.
+    """Check that all rows have the same number of trials, and compose each trial once.
 
     Raises:
-        UserError: see ``options``; or a seed is one of the table's own, or an override does not fit.
+        UserError: see ``options``; or a seed of the search is one of the table's, or an override does not fit.
     """
     if plan.tune is None:
         return
@@ -83,7 +83,7 @@ def check(plan: TablePlan, overrides: Sequence[str], planner: Planner) -> None:
 
 
 def trials(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path) -> list[RowRun]:
-    """A run for each value that a row tries and each seed to try with; none of them sees the test set."""
+    """Return a run for each value that a row tries and each seed of the search; none sees the test set."""
     planned = []
     for seed in plan.tune.seeds if plan.tune else ():
         for row in plan.rows:
@@ -95,25 +95,25 @@ def trials(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Pa
 
 
 def chosen(plan: TablePlan, tried: Sequence[RowRun]) -> tuple[TablePlan, list[dict[str, Any]]]:
-    """The table with each row's best value by the minival's macro recall, and what was tried for it.
+    """Choose each row's best value by the minival's macro recall.
 
     Returns:
-        The table; and by row ``method``, ``key``, ``values``, ``scores`` (of each value, one a seed), ``chosen``
-        and whether that is at the ``edge`` of the values.
+        The table with these values; and by row ``method``, ``key``, ``values``, ``scores`` (by value, one per
+        seed), ``chosen`` and whether that is at the ``edge`` of the values.
 
     Raises:
         UserError: a trial of a row failed.
     """
-    rows, found = [], []
+    rows, searched = [], []
     for row in plan.rows:
         words = options(plan, row)
         scores = [_scores([run for run in tried if run.row is row and run.option == word]) for word in words]
-        means = [sum(one) / len(one) for one in scores]
+        means = [sum(by_seed) / len(by_seed) for by_seed in scores]
         best = means.index(max(means))
         key = words[0].partition("=")[0]
         values = [float(word.partition("=")[2]) for word in words]
         rows.append(row.model_copy(update={"overrides": [*row.overrides, words[best]]}))
-        found.append(
+        searched.append(
             {
                 "method": row.method,
                 "key": key,
@@ -123,13 +123,13 @@ def chosen(plan: TablePlan, tried: Sequence[RowRun]) -> tuple[TablePlan, list[di
                 "edge": best in (0, len(words) - 1),
             }
         )
-    return plan.model_copy(update={"rows": rows}), found
+    return plan.model_copy(update={"rows": rows}), searched
 
 
 def _scores(runs: Sequence[RowRun]) -> list[float]:
-    """The minival's macro recall of each trial."""
+    """Return the minival's macro recall of each trial."""
     results = [(planned.run, planned.run.result()) for planned in runs]
     failed = [run for run, result in results if result is None]
     if failed:
         raise UserError(f"a trial failed, so nothing can be chosen: {failed[0].label}; see {failed[0].directory}")
-    return [float(result["minival_macro_recall"]) for _, result in results if result is not None]
+    return [result.minival_macro_recall for _, result in results if result is not None]

@@ -1,4 +1,4 @@
-"""What a stage is: one fit with its own optimizer; the next one takes weights only. And how it went."""
+"""What a stage is: one fit with its own optimizer; the next one takes weights only."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fer_lightning.core.ranges import Count, Natural, Positive, Seed
+from fer_lightning.evaluation.results import StageResult as StageResult
 from fer_lightning.models.freeze import BatchNorm
-from fer_lightning.training.callbacks.epoch_log import Epoch
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,3 @@ class Stage:
     def from_embeddings(self) -> bool:
         """Whether it is trained from the embeddings of a frozen backbone, and not through it."""
         return self.frozen and self.cached
-
-
-@dataclass(frozen=True)
-class StageResult:
-    """How a stage went: its best epoch (from 0) by the minival, that score, the seconds, every epoch's scalars."""
-
-    name: str
-    epochs: int
-    best_epoch: int
-    minival_macro_recall: float
-    seconds: float
-    history: list[Epoch]
-    shared: bool = False

@@ -8,6 +8,7 @@ import time
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -109,10 +110,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def train_until(what: str, directory: Path, *, trial: bool = False) -> None:
-    """The same, cut where ``train_and_test`` would do this."""
+def train_until(what: str, directory: Path, module: ModuleType = train_and_test, *, trial: bool = False) -> None:
+    """The same, cut where a function of a module is called."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_and_test, what, cut)
+        patch.setattr(module, what, cut)
         with pytest.raises(CutError):
             train(RUNS["fine-tuning"], directory, trial=trial)
 
@@ -167,11 +168,11 @@ def test_cut_between_training_and_test_it_is_only_tested(
 
 
 def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(tmp_path: Path, alone: Path) -> None:
-    train_until("write_atomic", tmp_path, trial=True)
+    train_until("write_trial", tmp_path, results, trial=True)
     train(RUNS["fine-tuning"], tmp_path, trial=True)
     told = results.read_trial(tmp_path)
     assert told is not None
-    assert told["minival_macro_recall"] == result(alone)["stages"][-1]["minival_macro_recall"]
+    assert told.minival_macro_recall == result(alone)["stages"][-1]["minival_macro_recall"]
     assert {path.name for path in tmp_path.iterdir()} == {results.TRIAL, "logs"}
 
 

@@ -56,8 +56,8 @@ class Training:
             if len(Training.trained) - 1 == Training.fails:
                 (run.directory / claim.FAILURE).write_text(json.dumps({"said": "diverged"}))
             else:
-                told = {"stages": [{"minival_macro_recall": score(run)}], "seconds": 1.0}
-                (run.directory / results.TRIAL).write_text(json.dumps(told))
+                told = results.TrialResult(minival_macro_recall=score(run), stages=[], config={}, seconds=1.0)
+                results.write_trial(run.directory, told)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """What has become of a sweep's runs, read from their folders."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,13 @@ def planned(base: Path, name: str, *, trial: bool = False, error: str = "") -> P
 
 def done(run: PlannedRun, score: float) -> None:
     run.directory.mkdir()
-    stages = [{"minival_macro_recall": score}]
-    told = {"metrics": {"macro_recall": score - 0.1}, "protocol": {}, "stages": stages, "seconds": 5.0}
-    (run.directory / (results.TRIAL if run.trial else results.RESULT)).write_text(json.dumps(told))
+    stages = [results.StageResult("fine_tuning", 1, 0, score, 5.0)]
+    if run.trial:
+        trial = results.TrialResult(minival_macro_recall=score, stages=stages, config={}, seconds=5.0)
+        return results.write_trial(run.directory, trial)
+    scores = {"metrics": {"macro_recall": score - 0.1}, "per_class_recall": {}, "confusion": []}
+    empty = {"classes": [], "protocol": {}, "provenance": {}, "config": {}, "seed": 0}
+    (run.directory / results.RESULT).write_text(results.Result(**scores, **empty, stages=stages).model_dump_json())
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from fer_lightning.core.files import locked
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output.page import embedding, page
 

@@ -13,8 +13,7 @@ from scipy.special import ndtri
 
 from fer_lightning.config import identity
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
-from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
+from fer_lightning.evaluation.metrics import METRICS
 
 CLASSES = ["neutral", "happy", "fear"]
 PROTOCOL = {
@@ -53,7 +52,7 @@ def config(loss: str = "softmax", class_weights: str = "none", seed: int = 0, /,
 def result(recall: float, said: dict[str, Any], **other: Any) -> dict[str, Any]:
     """A result whose macro recall is ``recall``, the other metrics a little beside it."""
     return {
-        "metrics": {name: recall + 0.01 * (METRICS.index(name) - 1) for name in METRICS},
+        "metrics": {name: recall + 0.01 * (k - 1) for k, name in enumerate(METRICS)},
         "per_class_recall": {"neutral": recall + 0.1, "happy": recall, "fear": recall - 0.1},
         "confusion": [[80, 10, 10], [20, 70, 10], [10, 10, 20]],
         "classes": CLASSES,
@@ -73,6 +72,12 @@ def result(recall: float, said: dict[str, Any], **other: Any) -> dict[str, Any]:
         "seconds": 100.0,
         **other,
     }
+
+
+def stage(history: list[dict[str, float]], name: str = "fine_tuning") -> dict[str, Any]:
+    """A stage of a result, of which the first epoch was kept."""
+    score = {"best_epoch": 0, "minival_macro_recall": 0.5, "seconds": 1.0}
+    return {"name": name, "epochs": len(history), **score, "history": history}
 
 
 def corrected(recall: float) -> dict[str, Any]:
@@ -104,7 +109,7 @@ def declare(
     folder: Path, rows: list[tuple[str, str, str]], protocol: dict[str, Any] = PROTOCOL, /, **other: Any
 ) -> None:
     """Write table.json for rows of (method, loss, class weights)."""
-    settings = [identity.setting(result(0.0, config(*row[1:]), protocol=protocol)) for row in rows]
+    settings = [identity.setting(config(*row[1:]), protocol) for row in rows]
     told = {
         "title": "A made-up table",
         "notes": ["Lambda is untuned."],
@@ -166,13 +171,14 @@ def predicted(
         other: further keys of result.json.
     """
     metrics = {"auroc": 0.9, "average_precision": 0.8, "ece": 0.1}
+    of_confusion = {name: metric.of_confusion for name, metric in METRICS.items() if metric.of_confusion}
 
     def numbers(answers: np.ndarray) -> dict[str, Any]:
         counts = np.zeros((len(CLASSES), len(CLASSES)), dtype=int)
         np.add.at(counts, (labels, answers), 1)
         recall = np.diag(counts) / counts.sum(1)
         return {
-            "metrics": metrics | {key: float(metric(counts)) for key, metric in OF_CONFUSION.items()},
+            "metrics": metrics | {key: float(metric(counts)) for key, metric in of_confusion.items()},
             "per_class_recall": dict(zip(CLASSES, recall.tolist(), strict=True)),
             "confusion": counts.tolist(),
         }

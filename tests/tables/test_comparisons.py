@@ -9,8 +9,8 @@ from made_up import LABELS, answering, answers, config, declare, fill, predicted
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis.comparisons import contrasts, difference, own, standing
-from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output.verdicts import contrasts as said
 from fer_lightning.tables.output.verdicts import verdict
@@ -57,7 +57,9 @@ def leave_one_out(row, other, metric):
         counts = np.zeros((3, 3))
         sizes, total = np.bincount(LABELS), np.bincount(LABELS[kept], minlength=3)
         np.add.at(counts, (LABELS[kept], predictions[kept]), 1)
-        return float(OF_CONFUSION[metric](counts * (sizes / total)[:, None]))  # class sizes stay as they are
+        return float(
+            METRICS[metric].of_confusion(counts * (sizes / total)[:, None])
+        )  # class sizes stay as they are
 
     def gap(kept):
         pairs = zip(row.pictures.predictions[""], other.pictures.predictions[""], strict=True)
@@ -81,7 +83,7 @@ def only_some_seeds(row, other, metric):
     return variance
 
 
-@pytest.mark.parametrize("metric", OF_CONFUSION)
+@pytest.mark.parametrize("metric", [name for name in METRICS if METRICS[name].of_confusion])
 def test_a_difference_holds_the_draw_of_the_images_as_the_jackknife_has_it(three, metric):
     plain, _, cluster = three.rows
     gap = difference(cluster, plain, metric)

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 
 import pytest
-from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows
+from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows, stage
 
 from fer_lightning.cli import main
 from fer_lightning.cli.table import table as fer_table
@@ -18,7 +18,7 @@ from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.progress import duration
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output import exports
@@ -293,10 +293,7 @@ def test_a_published_number_has_a_column_and_its_source_at_the_foot(tmp_path):
 def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
     for seed, best in enumerate([0.65, 0.62, None]):
         epochs = [{"test/macro_recall": value} for value in (0.5, 0.6, best)]
-        stages = [
-            {"name": "a", "history": []},
-            {"name": "b", "history": epochs if best else [{}], "best_epoch": 1},
-        ]
+        stages = [stage([]), {**stage(epochs if best else [{}]), "best_epoch": 1}]
         tested = 0.61  # with mirror images, say: not what an epoch is to be held against
         put(tmp_path, f"a{seed}", result(tested, config("softmax", "none", seed), stages=stages))
     table = load(tmp_path)
@@ -331,7 +328,7 @@ def test_a_correction_may_be_a_column(tmp_path):
     declare(tmp_path, rows, metrics=["macro_recall", "logit_adjustment.macro_recall", "tau_norm.ece"])
     table = load(tmp_path)
     text = exports.to_markdown(table)
-    assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau norm |" in text
+    assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau-norm |" in text
     assert "| softmax | 52.0 ± 2.0 | 57.0 ± 2.0 | 0.580 ± 0.020 |" in text
     assert "| cluster † | 52.0 ± 2.0 | 57.0 ± 2.0 | – |" in text
     assert "a dash where the head does not allow it" in text

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 from furnished import CLASSES, EIGHT, furnish, furnished, placed_at_once, reported
-from made_up import PROTOCOL, config, declare, fill, put, result, seven_rows
+from made_up import PROTOCOL, config, declare, fill, put, result, seven_rows, stage
 from pyarrow import parquet
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -284,8 +284,8 @@ def test_rows_that_lack_something_are_named(few, undrawn):
         (folder / "embeddings.npz").unlink()
         (folder / results.PREDICTIONS).unlink()
         told = json.loads((folder / results.RESULT).read_text())
-        for stage in told["stages"]:
-            del stage["history"]
+        for trained in told["stages"]:
+            del trained["history"]
         del told["geometry"]
         (folder / results.RESULT).write_text(json.dumps(told))
     text, _ = written(few)
@@ -323,7 +323,7 @@ def test_a_missing_row_and_a_class_without_images(few):
 def test_many_rows_unfold_and_a_few_are_in_colour(tmp_path, undrawn):
     values = {(f"loss{k}", "none"): [0.4 + 0.01 * k] for k in range(12)}
     fill(tmp_path, values)
-    edit(tmp_path, lambda told: told.update(stages=[{"name": "a", "history": [{"train/loss": 1.0}]}]))
+    edit(tmp_path, lambda told: told.update(stages=[stage([{"train/loss": 1.0}])]))
     text, reading = written(tmp_path)
     assert "In colour 7 of 12 rows" in text
     assert text.count("<summary>4 more</summary>") == 1
@@ -420,15 +420,19 @@ def test_a_corrected_row_has_its_own_confusion_matrix(runs):
     table = load(runs)
     corrected = next(row for row in table.rows if row.posthoc)
     expected = told["posthoc"]["logit_adjustment"]["confusion"]
-    assert corrected.runs[0].result["posthoc"]["logit_adjustment"]["confusion"] == expected
+    assert corrected.runs[0].result.posthoc["logit_adjustment"].confusion == expected
     only = corrected.__class__(**{**vars(corrected), "runs": corrected.runs[:1]})
     counts = np.array(expected, float)
     np.testing.assert_allclose(confusion.share(only), counts / counts.sum(1, keepdims=True))
 
 
+def finished(recall=0.5, **other):
+    return FinishedRun("a", results.Result.model_validate(result(recall, config(), **other)))
+
+
 def run(*stages, recall=0.5):
-    told = [{"name": f"s{k}", "best_epoch": 0, "history": epochs} for k, epochs in enumerate(stages)]
-    return FinishedRun("a", {"stages": told, "metrics": {"macro_recall": recall}})
+    told = [stage(epochs, f"s{k}") for k, epochs in enumerate(stages)]
+    return finished(recall, stages=told)
 
 
 def test_histories_of_several_runs_stand_on_one_axis():
@@ -444,8 +448,8 @@ def test_histories_of_several_runs_stand_on_one_axis():
 
 def test_the_ratio_of_spread_and_distance_worked_by_hand():
     told = {"within": {"a": 1.0, "b": 2.0, "c": None}, "between": [[0, 3, 5], [3, 0, 4], [5, 4, 0]]}
-    assert centers.ratio(FinishedRun("a", {"geometry": told})) == pytest.approx(1.5 / 4)
-    assert centers.ratio(FinishedRun("a", {})) is None
+    assert centers.ratio(finished(geometry=told)) == pytest.approx(1.5 / 4)
+    assert centers.ratio(finished()) is None
 
 
 def test_centers_are_placed_with_the_points_and_each_point_counts_to_its_nearest():

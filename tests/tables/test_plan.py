@@ -13,7 +13,7 @@ from fer_lightning.config.compose import Composer
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash
-from fer_lightning.evaluation.results import TRIAL
+from fer_lightning.evaluation.results import TRIAL, TrialResult, write_trial
 from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.same_experiment import Objective, objective
 from fer_lightning.tables import plan as planning
@@ -112,7 +112,8 @@ def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]])
         assert run.option is not None
         run.run.directory.mkdir(parents=True, exist_ok=True)
         score = scores[run.option][run.seed - 7]
-        (run.run.directory / TRIAL).write_text(json.dumps({"minival_macro_recall": score}))
+        trial = TrialResult(minival_macro_recall=score, stages=[], config={}, seconds=1.0)
+        write_trial(run.run.directory, trial)
     return runs
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from runs import SMALL, result
 
+from fer_lightning.evaluation.results import TrialResult
 from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.training.loggers import run_figures, run_summary
 from fer_lightning.training.loggers.run_logger import OnBoard, TensorBoard
@@ -63,7 +64,13 @@ def stages(*lengths: int, of: int = 3) -> list[dict[str, Any]]:
     done = [
         {"epochs": of, "history": [{"train/loss": 10.0 * k + e} for e in range(n)]} for k, n in enumerate(lengths)
     ]
-    return [{**stage, "minival_macro_recall": 0.5, "best_epoch": 0} for stage in done]
+    return [{"name": "a", "minival_macro_recall": 0.5, "best_epoch": 0, "seconds": 1.0, **stage} for stage in done]
+
+
+def trial(stages: list[dict[str, Any]]) -> TrialResult:
+    """The result of a trial that went through these stages."""
+    content = {"minival_macro_recall": 0.5, "stages": stages, "config": {}, "seconds": 1.0}
+    return TrialResult.model_validate(content)
 
 
 def test_an_epoch_is_shown_once_and_those_before_with_it(tmp_path: Path) -> None:
@@ -73,7 +80,7 @@ def test_an_epoch_is_shown_once_and_those_before_with_it(tmp_path: Path) -> None
     logger.epochs(stages(3, 2))  # a shared stage, and an epoch from before an interruption
     logger.epochs(stages(3, 3))
     logger.of("fine_tuning")
-    logger.finish({"stages": stages(3, 3), "seconds": 1.0})
+    logger.finish(trial(stages(3, 3)))
     assert [epoch for epoch, _ in board.rows] == [0, 1, 2, 3, 4, 5]
     assert [values["train/loss"] for _, values in board.rows] == [0, 1, 2, 10, 11, 12]
     assert board.end is not None
@@ -105,7 +112,7 @@ def test_a_failing_logger_is_told_once_and_harms_nothing(
         logger.of("fine_tuning")
         logger.epochs(stages(1))
         logger.epochs(stages(2))
-        logger.finish({"stages": stages(3), "seconds": 1.0})
+        logger.finish(trial(stages(3)))
     assert [record.getMessage() for record in caplog.records] == [
         "notice: the logger failed, the run goes on without: RuntimeError: no route"
     ]
@@ -120,10 +127,10 @@ def test_what_an_interrupted_process_showed_on_tensorboard_goes(tmp_path: Path) 
 
 def test_the_optimism_is_the_tests_best_epoch_above_the_chosen_one() -> None:
     history = [{"test/macro_recall": value} for value in (0.3, 0.5, 0.4)]
-    stage = {"epochs": 3, "history": history, "best_epoch": 2, "minival_macro_recall": 0.6}
-    assert run_summary.summary({"stages": [stage], "seconds": 1})["optimism"] == pytest.approx(0.1)
+    stage = {**stages(3)[0], "history": history, "best_epoch": 2}
+    assert run_summary.summary(trial([stage]))["optimism"] == pytest.approx(0.1)
     del history[1]["test/macro_recall"]
-    assert "optimism" not in run_summary.summary({"stages": [stage], "seconds": 1})
+    assert "optimism" not in run_summary.summary(trial([stage]))
 
 
 def test_what_is_no_number_is_not_shown() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -264,9 +265,9 @@ def live(directory: Path, *, offline: bool) -> None:
     about = About("0123-4567", "name", "group", "fine_tuning", (), {})
     logger = run_logger.wandb(directory, about, project="p", offline=offline)
     logger.of("fine_tuning")
-    stage = {"epochs": 1, "history": [{"train/loss": 1.0}], "minival_macro_recall": 0.5}
-    logger.epochs([stage])
-    logger.finish({"stages": [stage], "seconds": 1.0})
+    stage = results.StageResult("fine_tuning", 1, 0, 0.5, 1.0, [{"train/loss": 1.0}])
+    logger.epochs([asdict(stage)])
+    logger.finish(results.TrialResult(minival_macro_recall=0.5, stages=[stage], config={}, seconds=1.0))
     (run,) = (directory / "wandb").glob("*run-*")  # what an attempt left is gone
     assert run.name.startswith("offline-run-")
     assert wandb_file.read(next(run.glob("*.wandb"))).summary["minival/macro_recall"] == 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,69 +11,66 @@ import numpy.typing as npt
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS, POSTHOC
-
-_NEEDED = {"metrics", "per_class_recall", "confusion", "classes", "protocol", "provenance", "config", "seed"}
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 
 
 class FinishedRun(NamedTuple):
     """The name of a run's folder and its result.json."""
 
     folder: str
-    result: dict[str, Any]
+    result: results.Result
 
 
 def read_runs(directory: Path) -> list[FinishedRun]:
-    """All complete runs of a folder, sorted by folder name.
+    """Return all complete runs of a folder, sorted by folder name.
 
     Raises:
-        UserError: there are none, or one lacks what a table needs.
+        UserError: there are none, or a result.json cannot be read.
     """
-    runs = []
-    for path in sorted(directory.glob(f"*/{results.RESULT}")):
-        result = results.read(path.parent) or {}
-        if missing := _NEEDED - result.keys():
-            raise UserError(f"{path}: has no {', '.join(sorted(missing))}; delete it and start the run again")
-        runs.append(FinishedRun(path.parent.name, result))
+    folders = [path.parent for path in sorted(directory.glob(f"*/{results.RESULT}"))]
+    runs = [FinishedRun(folder.name, result) for folder in folders if (result := results.read(folder))]
     if not runs:
         raise UserError(f"{directory}: no results; train runs into it first, or name another folder")
     return runs
 
 
-def shown_of(directory: Path, run: FinishedRun, posthoc: str | None) -> dict[str, Any]:
-    """What a row shows of a result: as trained, or after a correction."""
+def shown_of(directory: Path, run: FinishedRun, posthoc: str | None) -> results.Scores:
+    """Return the scores that a row shows of a run: as trained, or after a correction.
+
+    Raises:
+        UserError: the result has no such correction.
+    """
     if posthoc is None:
         return run.result
-    column: dict[str, Any] | None = (run.result.get("posthoc") or {}).get(posthoc)
-    if column is None:
+    scores = (run.result.posthoc or {}).get(posthoc)
+    if scores is None:
         raise UserError(
             f"{directory / run.folder}: its result.json has no {posthoc} column; delete it and start the run again"
         )
-    return column
+    return scores
 
 
-def array(
-    key: str, results_: Sequence[dict[str, Any]], names: Iterable[str]
-) -> dict[str, npt.NDArray[np.float64]]:
-    """One part of the results by name, each in the order of the results; NaN for None."""
-    return {name: np.array([one[key][name] for one in results_], dtype=np.float64) for name in names}
+def array(parts: Sequence[Mapping[str, float | None]], names: Iterable[str]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the same part of several results by name, in their order; NaN for what is None or missing."""
+    return {name: np.array([part.get(name) for part in parts], dtype=np.float64) for name in names}
 
 
 def corrected_metrics(runs: Sequence[FinishedRun]) -> dict[str, dict[str, npt.NDArray[np.float64]]]:
-    """The metrics after each correction that all results of a row have."""
-    columns = [run.result.get("posthoc") or {} for run in runs]
+    """Return the metrics after each correction that all results of a row have."""
+    posthoc = [run.result.posthoc or {} for run in runs]
     return {
-        name: array("metrics", [column[name] for column in columns], METRICS)
-        for name in POSTHOC
-        if columns and all(name in column for column in columns)
+        name: array([scores[name].metrics for scores in posthoc], METRICS)
+        for name in CORRECTIONS
+        if posthoc and all(name in scores for scores in posthoc)
     }
 
 
 def refuse_mixed_protocols(directory: Path, runs: list[FinishedRun]) -> None:
-    """Hold the runs of a table to one protocol.
+    """Refuse runs of different protocols in one table.
 
     Raises:
-        UserError: two differ; the message names the first key that does, its values and the folders.
+        UserError: two protocols differ; the message names the first key that does, its values and the folders.
     """
     if differs := describe_difference(runs):
         raise UserError(
@@ -83,26 +80,27 @@ def refuse_mixed_protocols(directory: Path, runs: list[FinishedRun]) -> None:
 
 
 def describe_difference(runs: list[FinishedRun]) -> str:
-    """The first key in which the protocols of runs differ, with its values and folders; empty where none does."""
-    protocols = [run.result["protocol"] for run in runs]
+    """Return the first key in which protocols of runs differ, its values and folders; empty where none does."""
+    protocols = [run.result.protocol for run in runs]
     keys = dict.fromkeys(key for protocol in protocols for key in protocol)
-    said = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}  # None: random weights
-    differing = [key for key, values in said.items() if any(value != values[0] for value in values)]
+    # None stands for random weights
+    values_of = {key: [p[key] for p in protocols if p.get(key) is not None] for key in keys}
+    differing = [key for key, values in values_of.items() if any(value != values[0] for value in values)]
     if not differing:
         return ""
     folders: dict[str, list[str]] = {}
     for run in runs:
-        folders.setdefault(_shown(run.result["protocol"].get(differing[0])), []).append(run.folder)
-    told = "; ".join(
+        folders.setdefault(_shown(run.result.protocol.get(differing[0])), []).append(run.folder)
+    listed = "; ".join(
         f"{value} in {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
         for value, names in folders.items()
     )
     also = f" (and {', '.join(differing[1:])})" if differing[1:] else ""
-    return f"{differing[0]}{also} differs: {told}"
+    return f"{differing[0]}{also} differs: {listed}"
 
 
 def _shown(value: Any) -> str:
-    """A protocol's value as it reads in an error message; long hashes cut."""
+    """Return a protocol's value as an error message shows it, with hashes cut."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return value[:12] if isinstance(value, str) else str(value)

@@ -1,4 +1,4 @@
-"""Results -> rows: which runs belong to which row of a table, and their numbers."""
+"""The rows of a table: which runs belong to them, and their numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming, predictions
 from fer_lightning.tables.analysis.predictions import Answers, Pictures
 from fer_lightning.tables.analysis.read_runs import (
@@ -30,7 +30,7 @@ from fer_lightning.tables.analysis.table_json import TABLE as TABLE
 from fer_lightning.tables.analysis.table_json import outline
 
 PAPERS_BACKBONE = "legacy_seresnet50"
-"""SE-ResNet-50's name in a protocol."""
+"""Name of SE-ResNet-50 in a protocol."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,26 +38,26 @@ class Row:
     """One method over its seeds.
 
     Attributes:
-        method: label.
-        loss: option chosen of the group; empty where the row has no result and does not say it.
+        method: label of the row.
+        loss: chosen option of the group; empty where the row has no result and no override says it.
         class_weights: likewise.
         stage: likewise.
-        seeds: of the results that are there, ascending.
-        planned: how many there should be.
-        abstract: one of the three methods that the paper's abstract compares.
-        posthoc: the correction after training that the numbers are of; None: as trained.
-        plain: softmax on one label an image, without class weights and with an ordinary sampler.
-        values: of each metric and each column of the table, in the order of ``seeds``; NaN in the column of a
-            correction that the row has not.
-        class_recall: of each class, in the order of ``seeds``; NaN where the class has no test image.
+        seeds: seeds of the results that exist, ascending.
+        planned: number of seeds that there should be.
+        abstract: whether it is one of the three methods that the paper's abstract compares.
+        posthoc: correction after training that the numbers are shown for; None: as trained.
+        plain: whether it is a baseline, see ``naming.is_plain``.
+        values: values of each metric and each column of the table, in the order of ``seeds``; NaN in the column of
+            a correction that the row does not have.
+        class_recall: recall by class, in the order of ``seeds``; NaN where the class has no test image.
         center_drift: likewise; empty where the head has no centers.
-        corrected: of each correction after training, each metric, in the order of ``seeds``; of rows as trained,
-            and of corrections that all their results have.
-        optimism: what choosing the epoch by the test set would have added to macro recall, in the order of
-            ``seeds``; NaN where that was not measured, empty for a correction after training.
-        published: a number of others: ``value``, ``metric`` and ``source``.
-        pictures: what was predicted of each test picture; None where a run did not keep it.
-        runs: the results themselves, in the order of ``seeds``.
+        corrected: metrics by correction after training, in the order of ``seeds``; for rows as trained, and for
+            corrections that all their results have.
+        optimism: see ``results.optimism``, in the order of ``seeds``; NaN where it was not measured, empty for a
+            correction after training.
+        published: number of others: ``value``, ``metric`` and ``source``.
+        pictures: predictions for each test image; None where a run did not keep them.
+        runs: the results, in the order of ``seeds``.
     """
 
     method: str
@@ -79,15 +79,15 @@ class Row:
     runs: tuple[FinishedRun, ...]
 
     def mean(self, metric: str) -> float:
-        """Mean over the seeds; NaN without any."""
+        """Return the mean over the seeds; NaN without seeds."""
         return float(self.values[metric].mean()) if self.seeds else math.nan
 
     def std(self, metric: str) -> float:
-        """Standard deviation over the seeds with n - 1 in the denominator; NaN for fewer than two."""
+        """Return the standard deviation over the seeds, n - 1 in the denominator; NaN for fewer than two."""
         return float(self.values[metric].std(ddof=1)) if len(self.seeds) > 1 else math.nan
 
     def mean_class_recall(self) -> dict[str, float]:
-        """Mean recall over the seeds by class."""
+        """Return the mean recall over the seeds by class."""
         return {
             name: float(values.mean()) if len(values) else math.nan for name, values in self.class_recall.items()
         }
@@ -95,29 +95,29 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Rows that may be compared, and what a reader has to know about them.
+    """Rows that may be compared, and the facts that a reader needs about them.
 
     Attributes:
-        directory: the folder of its runs.
-        title: heading; says which backbone stands in for the paper's, if one does.
-        notes: sentences for the foot.
-        substitute: what the data stand in for; None where they are the ones meant.
-        rows: in the order of the table's file, else plain rows first.
+        directory: folder of the runs.
+        title: heading; names the backbone that is used in place of the paper's, if one is.
+        notes: sentences below the table.
+        substitute: sentence on what the data are a substitute for; None where they are the intended data.
+        rows: in the order of the table's file; without a file, plain rows first.
         metrics: columns.
         contrasts: pairs of methods whose comparison the table is made for.
-        seeds: those that every row should have.
-        protocol: what all results share.
-        provenance: ``versions`` and ``machine`` of each result.
+        seeds: seeds that every row should have.
+        protocol: protocol that all results share.
+        provenance: provenance of each result.
         train_counts: training images by class; empty where the results do not say.
         left_out: number of training images dropped as copies of test images, left out by data.exclude, and of
             files set aside.
-        images: size of the test set.
+        images: number of test images.
         image_error: standard error of macro recall from the test images alone, mean over the results.
         seconds: run time of all results.
         strays: number of results in the folder that belong to no row.
-        search: what was tried for each row before, an item of table.json's ``search`` each.
-        search_seeds: what it was tried with.
-        command: that ran it; None where that was not written down.
+        search: values tried for each row in the search before the table, items of table.json's ``search``.
+        search_seeds: seeds of the search.
+        command: command that ran the table; None where it was not recorded.
     """
 
     directory: Path
@@ -129,7 +129,7 @@ class Table:
     contrasts: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
     protocol: dict[str, Any]
-    provenance: list[dict[str, Any]]
+    provenance: list[results.Provenance]
     train_counts: dict[str, int]
     left_out: tuple[int, int, int]
     images: int
@@ -142,23 +142,23 @@ class Table:
 
     @property
     def present(self) -> list[Row]:
-        """The rows that have a result."""
+        """Return the rows that have a result."""
         return [row for row in self.rows if row.seeds]
 
     @property
     def baseline(self) -> Row | None:
-        """The plain row with the highest mean macro recall."""
+        """Return the plain row with the highest mean macro recall."""
         plain = [row for row in self.present if row.plain]
         return max(plain, key=lambda row: row.mean("macro_recall"), default=None)
 
     @property
     def runs(self) -> tuple[int, int]:
-        """How many results are there, and how many there should be."""
+        """Return the number of results that exist, and the number that there should be."""
         return sum(len(row.seeds) for row in self.rows), sum(row.planned for row in self.rows)
 
     @property
     def missing(self) -> str:
-        """Which runs are missing, in words; empty where none is."""
+        """Return a sentence on the missing runs; empty where none is missing."""
         done, planned = self.runs
         gaps = [
             f"{row.method} has {', '.join(map(str, row.seeds)) or 'none'}"
@@ -172,17 +172,17 @@ class Table:
 
 
 def load(directory: Path) -> Table:
-    """The table of a folder of run folders; rows may lack seeds, as they do while a sweep runs.
+    """Return the table of a folder of run folders; rows may lack seeds, as they do while a sweep runs.
 
     Raises:
         UserError: no results, results of different protocols or test pictures, or two of the same row and seed.
     """
     by_setting: dict[str, list[FinishedRun]] = {}
     for run in read_runs(directory):
-        by_setting.setdefault(identity.setting(run.result), []).append(run)
+        by_setting.setdefault(identity.setting(run.result.config, run.result.protocol), []).append(run)
     plan = outline(directory, by_setting)
     chosen = [
-        [run for key in spec["settings"] for run in by_setting.get(key, []) if run.result["seed"] in plan.seeds]
+        [run for key in spec["settings"] for run in by_setting.get(key, []) if run.result.seed in plan.seeds]
         for spec in plan.rows
     ]
     runs = list({run.folder: run for group in chosen for run in group}.values())
@@ -191,11 +191,10 @@ def load(directory: Path) -> Table:
     refuse_mixed_protocols(directory, runs)
     answers = {run.folder: predictions.read(directory, run) for run in runs}
     predictions.refuse_other_pictures(directory, answers)
-    one = runs[0].result
-    data = one.get("data", {})
+    first = runs[0].result
     return Table(
         directory=directory,
-        title=_title(plan.title, one["protocol"].get("backbone")),
+        title=_title(plan.title, first.protocol.get("backbone")),
         notes=tuple(plan.notes),
         substitute=plan.substitute,
         rows=tuple(
@@ -203,19 +202,15 @@ def load(directory: Path) -> Table:
             for spec, group in zip(plan.rows, chosen, strict=True)
         ),
         metrics=tuple(plan.metrics),
-        contrasts=tuple((first, second) for first, second in plan.contrasts),
+        contrasts=tuple((method, other) for method, other in plan.contrasts),
         seeds=tuple(plan.seeds),
-        protocol=one["protocol"],
-        provenance=[run.result["provenance"] for run in runs],
-        train_counts=data.get("train", {}),
-        left_out=(
-            sum(data.get("dropped_leaks", {}).values()),
-            data.get("excluded", 0),
-            data.get("set_aside", 0),
-        ),
-        images=int(np.sum(one["confusion"])),
-        image_error=_mean_image_error([run.result for run in runs]),
-        seconds=sum(run.result.get("seconds", 0.0) for run in runs),
+        protocol=first.protocol,
+        provenance=[run.result.provenance for run in runs],
+        train_counts=first.data.train,
+        left_out=(sum(first.data.dropped_leaks.values()), first.data.excluded, first.data.set_aside),
+        images=int(np.sum(first.confusion)),
+        image_error=float(np.mean([standard_error_over_images(run.result.confusion) for run in runs])),
+        seconds=sum(run.result.seconds for run in runs),
         strays=sum(map(len, by_setting.values())) - len(runs),
         search=tuple(plan.search),
         search_seeds=tuple(plan.search_seeds),
@@ -224,7 +219,7 @@ def load(directory: Path) -> Table:
 
 
 def _title(title: str, backbone: str | None) -> str:
-    """A table's title, with the backbone that stands in for the paper's where it does not say so itself."""
+    """Return a table's title, with the backbone that is used in place of the paper's unless it says so itself."""
     if backbone in (None, PAPERS_BACKBONE) or "SE-ResNet-50" in title:
         return title
     return f"{title} ({backbone} in place of SE-ResNet-50)"
@@ -238,40 +233,41 @@ def _row(
     metrics: Sequence[str],
     answers: dict[str, Answers | None],
 ) -> Row:
-    found = sorted(runs, key=lambda run: run.result["seed"])
-    for run, following in pairwise(found):
-        if run.result["seed"] == following.result["seed"]:
+    runs = sorted(runs, key=lambda run: run.result.seed)
+    for run, following in pairwise(runs):
+        if run.result.seed == following.result.seed:
             raise UserError(
-                f"{directory}: {run.folder} and {following.folder} both hold seed {run.result['seed']} "
+                f"{directory}: {run.folder} and {following.folder} both hold seed {run.result.seed} "
                 f"of {spec['method']}; delete one of them"
             )
-    said = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
-    soft = {"soft_labels": said.get("data.soft_labels") == "true"}
-    config = found[0].result["config"] if found else {"choices": said, "data": soft}
-    choices = config["choices"]
-    posthoc = spec.get("posthoc")
-    shown = [shown_of(directory, run, posthoc) for run in found]
-    corrected = corrected_metrics(found) if posthoc is None else {}
-    classes = found[0].result["classes"] if found else []
-    drift = found[0].result.get("center_drift", ()) if found and posthoc is None else ()
+    words = dict(word.lstrip("+").split("=", 1) for word in spec["overrides"] if "=" in word)
+    planned_config = {"choices": words, "data": {"soft_labels": words.get("data.soft_labels") == "true"}}
+    config = runs[0].result.config if runs else planned_config
+    choices, posthoc = config["choices"], spec.get("posthoc")
+    as_trained = [run.result for run in runs if posthoc is None]
+    shown = [shown_of(directory, run, posthoc) for run in runs]
+    corrected = corrected_metrics(runs) if posthoc is None else {}
+    classes = runs[0].result.classes if runs else []
+    values = array([scores.metrics for scores in shown], METRICS)
+    drift = [result.center_drift for result in as_trained]
     return Row(
         method=spec["method"],
         loss=choices.get("loss", ""),
         class_weights=choices.get("class_weights", ""),
         stage=choices.get("stage", ""),
-        seeds=tuple(run.result["seed"] for run in found),
+        seeds=tuple(run.result.seed for run in runs),
         planned=planned,
         abstract=spec["abstract"],
         posthoc=posthoc,
         plain=naming.is_plain(config) and posthoc is None,
-        values=array("metrics", shown, METRICS) | _columns(directory, found, posthoc, corrected, metrics),
-        class_recall=array("per_class_recall", shown, classes),
-        center_drift=array("center_drift", [run.result for run in found], drift),
+        values=values | _columns(directory, runs, posthoc, corrected, metrics),
+        class_recall=array([scores.per_class_recall for scores in shown], classes),
+        center_drift=array(drift, drift[0] if drift else ()),
         corrected=corrected,
-        optimism=np.array([results.optimism(run.result) for run in found if posthoc is None], dtype=np.float64),
+        optimism=np.array([results.optimism(result) for result in as_trained], dtype=np.float64),
         published=spec.get("published"),
-        pictures=predictions.pictures([answers[run.folder] for run in found], len(classes), posthoc),
-        runs=tuple(found),
+        pictures=predictions.pictures([answers[run.folder] for run in runs], len(classes), posthoc),
+        runs=tuple(runs),
     )
 
 
@@ -282,19 +278,14 @@ def _columns(
     corrected: dict[str, dict[str, FloatArray]],
     metrics: Sequence[str],
 ) -> dict[str, FloatArray]:
-    """The table's columns of a correction; NaN in rows that show one, and for heads that do not allow it."""
-    found = {}
+    """Return the columns of corrections; NaN in rows that show one, and for heads that do not allow it."""
+    columns = {}
     for metric in metrics:
         correction, name = naming.parts(metric)
         if not correction:
             continue
         for run in runs:
-            if posthoc is None and "posthoc" not in run.result:
+            if posthoc is None and run.result.posthoc is None:
                 shown_of(directory, run, correction)
-        found[metric] = corrected[correction][name] if correction in corrected else np.full(len(runs), math.nan)
-    return found
-
-
-def _mean_image_error(results_: Sequence[dict[str, Any]]) -> float:
-    errors = [standard_error_over_images(one["confusion"]) for one in results_]
-    return float(np.mean(errors)) if errors else math.nan
+        columns[metric] = corrected[correction][name] if correction in corrected else np.full(len(runs), math.nan)
+    return columns

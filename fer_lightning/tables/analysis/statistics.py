@@ -23,16 +23,16 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A mean over S seeds, or a mean paired difference, and what its variance consists of.
+    """A mean over S seeds, or a mean paired difference, and the parts of its variance.
 
     The variance is ``between / S + image``. Half of the interval is the root of two squares: Student's t of S - 1
-    degrees of freedom times the error from the seeds, and the normal quantile times that which the test images add
-    to it. So it is never narrower than the t-interval over the seeds. It was chosen for its coverage, see
+    degrees of freedom times the error from the seeds, and the normal quantile times the error that the test images
+    add. So it is never narrower than the t-interval over the seeds. It was chosen for its coverage, see
     experiments/benchmarks/coverage.py.
 
     Attributes:
-        mean: of the seeds' values.
-        seeds: S.
+        mean: mean of the seeds' values.
+        seeds: number of seeds S.
         between: variance of the values between seeds, n - 1 in the denominator; NaN for fewer than two.
         image: variance that the draw of the test images adds however many seeds there are; 0 where it is unknown.
     """
@@ -44,25 +44,25 @@ class Estimate(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error; NaN for fewer than two seeds."""
+        """Return the standard error; NaN for fewer than two seeds."""
         return math.sqrt(self.between / self.seeds + self.image) if self.seeds else math.nan
 
     @property
     def low(self) -> float:
-        """Lower end of the 95 % interval."""
+        """Return the lower end of the 95 % interval."""
         return self.mean - self.half_width()
 
     @property
     def high(self) -> float:
-        """Upper end of the 95 % interval."""
+        """Return the upper end of the 95 % interval."""
         return self.mean + self.half_width()
 
     def half_width(self, level: float = LEVEL, seeds: int | None = None) -> float:
-        """Half of the interval; NaN for fewer than two seeds.
+        """Return half the width of the interval; NaN for fewer than two seeds.
 
         Args:
-            level: of confidence.
-            seeds: as it would be with so many, all else as it is.
+            level: confidence level.
+            seeds: number of seeds to assume with all else unchanged; None: as many as there are.
         """
         count = self.seeds if seeds is None else seeds
         if self.seeds < 2:
@@ -74,12 +74,12 @@ class Estimate(NamedTuple):
         )
 
     def bound(self, level: float = LEVEL) -> float:
-        """The largest absolute value inside the interval."""
+        """Return the largest absolute value inside the interval."""
         return abs(self.mean) + self.half_width(level)
 
     @property
     def p(self) -> float:
-        """Two-sided: one minus the level whose interval ends at zero; NaN for fewer than two seeds."""
+        """Return the two-sided p-value, 1 - the level whose interval ends at 0; NaN for fewer than two seeds."""
         if self.seeds < 2:
             return math.nan
         below, above = 0.0, 1.0
@@ -89,10 +89,14 @@ class Estimate(NamedTuple):
         return above
 
     def seeds_to_settle(self, level: float = LEVEL, least: int = 2) -> int | None:
-        """Fewest seeds whose interval would leave out zero if mean and variances stayed as they are.
+        """Return the fewest seeds whose interval would exclude zero if mean and variances stayed as they are.
+
+        Args:
+            level: confidence level.
+            least: lowest number to return.
 
         Returns:
-            None where no number of seeds does, since the draw of the test images alone hides the difference.
+            None where no number of seeds is enough, since the draw of the test images alone hides the difference.
         """
         normal = float(special.ndtri((1 + level) / 2)) ** 2
         room = self.mean**2 - normal * self.image
@@ -107,16 +111,16 @@ class Estimate(NamedTuple):
 def estimate(
     values: Sequence[float] | FloatArray, influences: FloatArray | None = None, labels: IntArray | None = None
 ) -> Estimate:
-    """A mean over seeds with its variance's parts; class sizes are taken as fixed.
+    """Return a mean over seeds with the parts of its variance; class sizes are taken as fixed.
 
     The images' part is that of a two-way analysis of variance in each class: the mean square of the images less
-    that of what only some seeds do with an image, which the seeds' own variance has in it already.
+    the residual mean square of image and seed, which the variance between the seeds already includes.
 
     Args:
-        values: (S,) of a metric, or of its paired differences.
-        influences: (S, n) what each picture adds to each value, up to a constant of its class, see
-            ``fer_lightning.tables.analysis.confusion_metrics``; None: the images' part stays unknown.
-        labels: (n,) class indices. A class of one picture says nothing of its variance and adds none.
+        values: values of a metric (S,), or their paired differences.
+        influences: (S, n) what each image adds to each value, up to a constant of its class, see
+            ``predictions.Pictures.influences``; None: the images' part is unknown.
+        labels: class indices (n,). A class of one image has no variance and adds none.
     """
     sample = np.asarray(values, dtype=np.float64)
     seeds = len(sample)
@@ -135,7 +139,7 @@ def estimate(
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
-    """p-values of a family, corrected so that the chance of any false rejection is as said (Holm 1979)."""
+    """Return the p-values of a family, corrected to bound the chance of any false rejection (Holm 1979)."""
     order = np.argsort(p_values)
     stepwise = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
     corrected = np.empty(len(order))
@@ -144,19 +148,19 @@ def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
 
 
 def simultaneous(count: int) -> float:
-    """Level of each of so many intervals that together hold with 95 % (Bonferroni)."""
+    """Return the level of each of ``count`` intervals that together hold with 95 % (Bonferroni)."""
     return 1 - (1 - LEVEL) / max(count, 1)
 
 
 class McNemar(NamedTuple):
-    """Two checkpoints on the same pictures.
+    """The comparison of two checkpoints on the same images.
 
     Attributes:
-        both: pictures that both get right.
-        first: pictures that only the first gets right.
-        second: pictures that only the second gets right.
-        neither: pictures that both get wrong.
-        p: exact, two-sided: were both as good, ``first`` would be binomial.
+        both: number of images that both classify correctly.
+        first: number of images that only the first classifies correctly.
+        second: number of images that only the second classifies correctly.
+        neither: number of images that both classify wrongly.
+        p: exact two-sided p-value: under equal accuracy ``first`` is binomial.
     """
 
     both: int
@@ -167,7 +171,7 @@ class McNemar(NamedTuple):
 
 
 def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> McNemar:
-    """McNemar's exact test (1947) of two checkpoints, (n,) whether each gets each picture right."""
+    """Run McNemar's exact test (1947) of two checkpoints, given whether each is right on each image (n,)."""
     from scipy.stats import binomtest
 
     both, only_first, only_second, neither = (
@@ -179,10 +183,10 @@ def mcnemar(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> McNe
 
 
 def standard_error_over_images(confusion: Sequence[Sequence[int]] | npt.NDArray[np.int64]) -> float:
-    """Standard error of macro recall from the draw of the test images alone, class sizes fixed.
+    """Return the standard error of macro recall from the draw of the test images alone, class sizes fixed.
 
     Args:
-        confusion: (C, C) counts, rows true.
+        confusion: counts (C, C), rows true.
 
     Returns:
         sqrt(sum_k r_k (1 - r_k) / n_k) / C over the C classes that have images.

@@ -1,15 +1,15 @@
-"""What a table should hold: what its file said before anything was trained, or what the results suggest."""
+"""The outline of a table: recorded in table.json before training, or suggested by the results."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.evaluation.names import METRICS
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.read_runs import FinishedRun
 
@@ -18,12 +18,12 @@ TABLE = "table.json"
 
 @dataclass(frozen=True)
 class Outline:
-    """A table's rows, as table.json has them, its columns, and what is said of it; see ``rows.Table``."""
+    """A table's rows as table.json has them, its columns and texts; see ``rows.Table``."""
 
     title: str
     rows: list[dict[str, Any]]
     seeds: list[int]
-    metrics: Sequence[str] = METRICS
+    metrics: Sequence[str] = field(default_factory=lambda: [*METRICS])
     contrasts: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = ()
     substitute: str | None = None
@@ -33,7 +33,7 @@ class Outline:
 
 
 def outline(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outline:
-    """That of a folder of runs, which are given by their settings.
+    """Return the outline of a folder of runs, which are given by their settings.
 
     Raises:
         UserError: its table.json is broken, or names an unknown metric.
@@ -42,31 +42,31 @@ def outline(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outlin
 
 
 def _declared(path: Path) -> Outline | None:
-    """What was kept beside the runs; None where the folder was not made from a table file."""
+    """Return the recorded outline; None where the folder was not made from a table file."""
     if not path.exists():
         return None
     try:
-        words = json.loads(path.read_text())
-        found = Outline(**{name: words[name] for name in (item.name for item in fields(Outline)) if name in words})
+        content = json.loads(path.read_text())
+        recorded = Outline(**{item.name: content[item.name] for item in fields(Outline) if item.name in content})
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(
             f"{path}: not a table.json of fer: {error}; delete it to show the results as they are"
         ) from error
-    naming.refuse_unknown_metrics(str(path), found.metrics)
-    return found
+    naming.refuse_unknown_metrics(str(path), recorded.metrics)
+    return recorded
 
 
 def _suggested(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outline:
-    """A row for every setting, plain ones first."""
-    configs = [runs[0].result["config"] for runs in by_setting.values()]
+    """Return an outline with a row for every setting, plain ones first."""
+    configs = [runs[0].result.config for runs in by_setting.values()]
     named = zip(naming.labels(configs), configs, by_setting, strict=True)
     ordered = sorted(named, key=lambda item: (not naming.is_plain(item[1]), item[0]))
     rows = [{"method": name, "abstract": False, "overrides": [], "settings": [key]} for name, _, key in ordered]
     rivals = [
         {**row, "method": f"{row['method']} + logit adjustment", "posthoc": "logit_adjustment"}
         for row, (_, config, key) in zip(rows, ordered, strict=True)
-        if naming.is_plain(config) and all(c.result.get("posthoc") for c in by_setting[key])
+        if naming.is_plain(config) and all(c.result.posthoc for c in by_setting[key])
     ]
-    rows[len(rivals) : len(rivals)] = rivals  # behind the plain rows
-    seeds = sorted({run.result["seed"] for runs in by_setting.values() for run in runs})
+    rows[len(rivals) : len(rivals)] = rivals  # after the plain rows
+    seeds = sorted({run.result.seed for runs in by_setting.values() for run in runs})
     return Outline(f"Results in {directory.resolve().name}", rows, seeds)

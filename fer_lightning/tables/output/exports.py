@@ -14,26 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from fer_lightning.core.files import write_atomic
-from fer_lightning.evaluation.names import METRICS, POSTHOC
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 from fer_lightning.tables.analysis.comparisons import has_marks, own
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output import verdicts
 from fer_lightning.tables.output.columns import Column, Entry, columns, marked
 from fer_lightning.tables.output.formats import DAGGER, EQUAL, heading, method, number, percent, seeds
-from fer_lightning.tables.output.formats import HEADINGS as HEADINGS
 from fer_lightning.tables.output.notes import foot
 from fer_lightning.tables.output.overview_figure import picture as picture
 
 CORRECTED = (
     "Corrected after training, means over the seeds; each correction is one number, fitted on the minival, never "
     "on the test set:"
-)
-_CORRECTIONS = (
-    ("Macro recall, as trained", None, "macro_recall"),
-    ("logit adjustment", "logit_adjustment", "macro_recall"),
-    ("tau-norm", "tau_norm", "macro_recall"),
-    ("ECE, as trained", None, "ece"),
-    ("temperature", "temperature", "ece"),
 )
 CONTRASTS = "The comparisons this table was made for, in macro recall:"
 _TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
@@ -84,7 +77,7 @@ def _csv(lines: Sequence[Sequence[str]]) -> str:
 def to_runs_csv(table: Table) -> str:
     """Every run on a line of its own: metrics, recall and drift by class, metrics after each correction."""
     classes = table.protocol["classes"]
-    corrections = [(correction, metric) for correction in POSTHOC for metric in METRICS]
+    corrections = [(correction, metric) for correction in CORRECTIONS for metric in METRICS]
     head = ["method", "seed", *METRICS, *(f"recall_{n}" for n in classes), *(f"center_drift_{n}" for n in classes)]
     head += [*(f"{correction}_{metric}" for correction, metric in corrections), "optimism_gap"]
     lines = []
@@ -219,10 +212,14 @@ def _recall_by_class(table: Table) -> list[list[str]]:
 def _corrected(table: Table) -> list[list[str]]:
     """Lines of what each row would have after each correction: heading, one line a row; none without any."""
     rows = [row for row in table.present if row.corrected]
-    lines = [["Method", *(heading for heading, _, _ in _CORRECTIONS)]]
+    shown: list[tuple[str, str | None, str]] = []  # heading, correction or None, metric
+    for metric in dict.fromkeys(correction.metric for correction in CORRECTIONS.values()):
+        shown.append((f"{heading(metric)}, as trained", None, metric))
+        shown += [(c.heading, name, metric) for name, c in CORRECTIONS.items() if c.metric == metric]
+    lines = [["Method", *(title for title, _, _ in shown)]]
     for row in rows:
         means = []
-        for _, correction, metric in _CORRECTIONS:
+        for _, correction, metric in shown:
             values = row.values if correction is None else row.corrected.get(correction)
             mean = math.nan if values is None else float(values[metric].mean())
             means.append(number(metric, mean))

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import math
 
+from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.posthoc import CORRECTIONS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.rows import Row
 from fer_lightning.tables.analysis.statistics import LEVEL, Estimate
 
-HEADINGS = {
-    "accuracy": "Accuracy",
-    "macro_recall": "Macro recall",
-    "macro_f1": "Macro F1",
-    "cohen_kappa": "Kappa",
-    "krippendorff_alpha": "Alpha",
-    "auroc": "AUROC",
-    "average_precision": "AP",
-    "ece": "ECE",
-}
 DAGGER = "†"
 MISSING = "–"
 EQUAL = "⁼"
 """Behind a value that is not shown to be worse than the best of its column."""
-IN_PERCENT = {"accuracy", "macro_recall", "macro_f1"}
 
 
 def percent(value: float, *, sign: bool = False) -> str:
@@ -45,7 +36,7 @@ def _signed(number: str, plus: bool) -> str:
 
 def number(metric: str, value: float) -> str:
     """A metric's value: in percent where that is usual, else with three decimals."""
-    return percent(value) if naming.parts(metric)[1] in IN_PERCENT else decimal(value)
+    return percent(value) if naming.metric_of(metric).percent else decimal(value)
 
 
 def entry(row: Row, metric: str) -> str:
@@ -71,9 +62,10 @@ def interval(estimate: Estimate, level: float = LEVEL, *, sign: bool = False) ->
 
 
 def heading(metric: str) -> str:
-    """Of a column."""
+    """Return the heading of a column."""
     correction, name = naming.parts(metric)
-    return f"{HEADINGS[name]}, {correction.replace('_', ' ')}" if correction else HEADINGS[name]
+    suffix = f", {CORRECTIONS[correction].heading}" if correction else ""
+    return f"{METRICS[name].heading}{suffix}"
 
 
 def method(row: Row) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from fer_lightning.core.files import content_hash
 from fer_lightning.core.progress import duration
+from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, has_marks, standing
-from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output.formats import DAGGER, EQUAL, heading, percent, published
 
@@ -48,23 +48,23 @@ def _about_published(table: Table) -> Iterable[str]:
 
 
 def _about_columns(table: Table) -> str:
-    explained = {
-        "cohen_kappa": "kappa: Cohen's",
-        "krippendorff_alpha": "alpha: Krippendorff's, nominal",
-        "auroc": "AUROC: one against the rest, mean over the classes",
-        "average_precision": "AP: average precision, mean over the classes",
-        "ece": "ECE: expected calibration error, 15 bins, lower is better",
-    }
+    *percents, last = [
+        f"{metric.heading[0].lower()}{metric.heading[1:]}{f' ({metric.note})' if metric.note else ''}"
+        for metric in METRICS.values()
+        if metric.percent
+    ]
+    in_percent = f"{', '.join(percents)} and {last}"
     shown = {naming.parts(metric)[1] for metric in table.metrics}
-    others = "".join(f"; {text}" for metric, text in explained.items() if metric in shown)
+    explained = [m.note for name, m in METRICS.items() if name in shown and m.note and not m.percent]
+    others = "".join(f"; {text}" for text in explained)
     corrected = (
         " Columns of a correction are of the same runs after it; a dash where the head does not allow it."
         if any(naming.parts(metric)[0] for metric in table.metrics)
         else ""
     )
     return (
-        "Mean ± standard deviation (n − 1) over the seeds. Accuracy, macro recall (= unweighted average recall = "
-        f"balanced accuracy) and macro F1 in percent{others}.{corrected}"
+        "Mean ± standard deviation (n − 1) over the seeds. "
+        f"{in_percent[0].upper()}{in_percent[1:]} in percent{others}.{corrected}"
     )
 
 
@@ -95,7 +95,7 @@ def _about_marks(table: Table) -> str:
 
 
 def _about_intervals(table: Table) -> str:
-    alone = [heading(metric) for metric in table.metrics if naming.parts(metric)[1] not in OF_CONFUSION]
+    alone = [heading(metric) for metric in table.metrics if naming.metric_of(metric).of_confusion is None]
     without = [row.method for row in table.present if row.pictures is None]
     said = [
         "Intervals are of 95 % over seeds and test images, which are crossed; class sizes are fixed, and two rows "
@@ -168,8 +168,8 @@ def _about_data(table: Table) -> Iterable[str]:
 
 
 def _about_provenance(table: Table) -> Iterable[str]:
-    versions = [_joined(one.get("versions", {})) for one in table.provenance]
-    machines = [_joined(one.get("machine", {})) for one in table.provenance]
+    versions = [_joined(one.versions) for one in table.provenance]
+    machines = [_joined(one.machine) for one in table.provenance]
     for name, values in (("Versions", versions), ("Machine", machines)):
         counts = Counter(values)
         if len(counts) == 1:

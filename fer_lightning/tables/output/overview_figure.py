@@ -14,7 +14,7 @@ from fer_lightning.core.colours import BLUE, ORANGE, VERMILLION
 from fer_lightning.core.files import write_atomic
 from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import Row, Table
-from fer_lightning.tables.output.formats import DAGGER, method, percent
+from fer_lightning.tables.output.formats import DAGGER, heading, method, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,11 +51,9 @@ def draw(table: Table) -> Figure:
     figure = Figure(figsize=(9, 1.9 + _LINE_INCHES * sum(heights)), layout="constrained", facecolor="white")
     panels = figure.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
     middles = np.cumsum(heights) - np.array(heights) / 2
-    for panel, metric, name in zip(
-        panels, ("macro_recall", "accuracy"), ("Macro recall", "Accuracy"), strict=True
-    ):
+    for panel, metric in zip(panels, ("macro_recall", "accuracy"), strict=True):
         _plot(panel, table, metric, middles)
-        panel.set_title(f"{name}, percent", fontsize=11, loc="left")
+        panel.set_title(f"{heading(metric)}, percent", fontsize=11, loc="left")
     panels[0].set_yticks(middles, labels)
     panels[0].set_ylim(sum(heights) + 0.2, -0.2)
     panels[0].set_xlabel(

@@ -1,1 +1,1 @@
-"""Where the epochs of a run and what came out of it are shown."""
+"""Loggers of a run: its epochs and its result, as files or on a dashboard."""

@@ -1,4 +1,4 @@
-"""A run's pictures for a dashboard: plain numbers in, a matplotlib figure out. No pyplot, no faces."""
+"""A run's figures for a dashboard: plain numbers in, a matplotlib figure out, without pyplot and without faces."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OVER_LINES = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
 
 
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure:
-    """A confusion matrix (C, C) of counts: labels down, predictions across, in percent of the label's images."""
+    """Draw a confusion matrix (C, C) of counts, in percent of each label's images; rows are labels."""
     counts = np.asarray(matrix, dtype=np.float64)
     percent = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
     figure = _figure(1.6 + 0.55 * len(classes), 1.4 + 0.5 * len(classes))
@@ -37,15 +37,15 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> Figure
     return figure
 
 
-def class_recall(recall: Mapping[str, float]) -> Figure:
-    """Recall of each class as a bar; their mean, the macro recall, as a line. A class without images has NaN."""
+def class_recall(recall: Mapping[str, float | None]) -> Figure:
+    """Draw the recall of each class as a bar and macro recall as a line; NaN for a class without images."""
     values = 100 * np.array([np.nan if value is None else value for value in recall.values()], dtype=np.float64)
     figure = _figure(5.2, 1.2 + 0.36 * len(values))
     axes = figure.subplots()
     axes.barh(range(len(values)), np.nan_to_num(values), color=COLOURS[0])
-    for place, value in enumerate(values):
-        said = "no images" if np.isnan(value) else f"{value:.1f}"
-        axes.text(np.nan_to_num(value) + 1, place, said, va="center", bbox=_OVER_LINES)
+    for row, value in enumerate(values):
+        text = "no images" if np.isnan(value) else f"{value:.1f}"
+        axes.text(np.nan_to_num(value) + 1, row, text, va="center", bbox=_OVER_LINES)
     mean = float(np.nanmean(values))
     axes.axvline(mean, color=COLOURS[3], linestyle="--", linewidth=1)
     axes.set_yticks(range(len(values)), list(recall))
@@ -63,21 +63,21 @@ def embeddings(
     means: Floats,
     centers: Floats | None = None,
 ) -> Figure:
-    """Test embeddings in the plane in which the classes' means lie furthest apart, with the centers.
+    """Draw test embeddings in the plane in which the class means lie furthest apart, with the centers.
 
-    The plane is that of the means' first two principal components: a linear map, so that what is near in the
-    picture may be far apart in the other directions, but nothing is torn or moved.
+    The plane is spanned by the first two principal components of the class means. It is a linear map: points that
+    are near each other in the figure may be far apart in other directions, but distances in the plane are true.
 
     Args:
-        vectors: (N, D).
-        labels: (N,) class indices.
-        classes: C names.
-        means: (C, D) class means; NaN for a class without images.
-        centers: (C, D) of the head, where it has them.
+        vectors: embeddings (N, D).
+        labels: class indices (N,).
+        classes: names of the C classes.
+        means: class means (C, D); NaN for a class without images.
+        centers: centers of the head (C, D); None where it has none.
     """
-    kept = np.asarray(means, dtype=np.float64)[~np.isnan(means).any(1)]
-    origin = kept.mean(0)
-    plane = np.linalg.svd(kept - origin, full_matrices=True)[2][:2].T
+    known = np.asarray(means, dtype=np.float64)[~np.isnan(means).any(1)]
+    origin = known.mean(0)
+    plane = np.linalg.svd(known - origin, full_matrices=True)[2][:2].T
     figure = _figure(7.0, 5.0)
     axes = figure.subplots()
     for k, name in enumerate(classes):
@@ -101,7 +101,7 @@ def embeddings(
 
 
 def pixels(figure: Figure) -> npt.NDArray[np.uint8]:
-    """A figure as RGB (H, W, 3)."""
+    """Return a figure as RGB pixels (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas: Any = FigureCanvasAgg(figure)

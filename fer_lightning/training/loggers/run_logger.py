@@ -1,9 +1,10 @@
-"""Where the epochs of a run are logged while it is trained, and what came out of it in the end."""
+"""The loggers of ``conf/logger``: they log the epochs of a run while it is trained, and its result in the end."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from fer_lightning.core.errors import UserError, in_words
+from fer_lightning.evaluation.results import Result, TrialResult
 from fer_lightning.training import distributed
 from fer_lightning.training.loggers import run_summary, wandb_run
 from fer_lightning.training.loggers.run_summary import About, Board, Stages
@@ -22,26 +24,26 @@ log = logging.getLogger(__name__)
 
 
 class RunLogger:
-    """Logs a run; this one, nowhere. A logger's failure is told in one line and never the run's."""
+    """Base class of a run's loggers, which logs nothing. A logger's failure is one notice, and not the run's."""
 
     def of(self, stage: str) -> Logger | bool:
-        """Lightning's logger of a stage that begins; False: none."""
+        """Return Lightning's logger for a stage that begins; False: none."""
         return False
 
     def epochs(self, stages: Stages) -> None:
-        """Another epoch has ended: the stages' histories so far."""
+        """Log the stages' histories so far, after every epoch."""
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """The run, or the trial, is complete and written down."""
+    def finish(self, result: Result | TrialResult) -> None:
+        """Log the result of a run, or of a trial, once it is written."""
 
 
 def none(directory: Path, about: About) -> RunLogger:
-    """No logger."""
+    """Return a logger that logs nothing."""
     return RunLogger()
 
 
 def csv(directory: Path, about: About) -> RunLogger:
-    """``logs/<stage>/metrics.csv`` in the run's folder; of an interrupted stage earlier parts beside it."""
+    """Return a logger into ``logs/<stage>/metrics.csv``; parts of an interrupted stage stay beside it."""
     return _Csv(directory)
 
 
@@ -55,22 +57,22 @@ class _Csv(RunLogger):
 
 
 @rank_zero_only
-def _set_aside(written: Path) -> None:
-    """Give a file that the logger would delete another name."""
-    if written.exists():
-        parts = len(list(written.parent.glob("metrics-*.csv")))
-        written.rename(written.with_name(f"metrics-{parts + 1}.csv"))
+def _set_aside(path: Path) -> None:
+    """Rename a file that the logger would delete."""
+    if path.exists():
+        parts = len(list(path.parent.glob("metrics-*.csv")))
+        path.rename(path.with_name(f"metrics-{parts + 1}.csv"))
 
 
 class OnBoard(RunLogger):
-    """All stages of a run as one run on a board, on one axis of epochs; made by the first rank alone.
+    """Shows all stages of a run as one run on a board, on one axis of epochs; only the first rank does.
 
-    Epochs that this process did not see (of a shared stage, or before an interruption) are shown with the first
-    one that it does.
+    Epochs that this process did not train (of a shared stage, or before an interruption) are shown with the first
+    one that it did.
 
     Args:
-        directory: the run's.
-        start: begins the run.
+        directory: folder of the run.
+        start: starts the board.
     """
 
     def __init__(self, directory: Path, start: Callable[[], Board]) -> None:
@@ -80,43 +82,43 @@ class OnBoard(RunLogger):
         self.shown: set[int] = set()
 
     def of(self, stage: str) -> bool:
-        """Begin the run, if that was not done: who has no account shall not hear of it at the end."""
+        """Start the board with the first stage, so that a missing account is noticed before training."""
         if self.start is not None and distributed.is_first():
             begin, self.start = self.start, None
-            self._without_harm(lambda: setattr(self, "board", begin()))
+            self._try(lambda: setattr(self, "board", begin()))
         return False
 
     def epochs(self, stages: Stages) -> None:
-        """Show those that are not shown yet."""
+        """Show the epochs that are not shown yet."""
         if board := self.board:
-            self._without_harm(lambda: run_summary.catch_up(board, stages, self.shown))
+            self._try(lambda: run_summary.catch_up(board, stages, self.shown))
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        """Show the rest."""
-        self.epochs(result["stages"])
+    def finish(self, result: Result | TrialResult) -> None:
+        """Show the remaining epochs and the result."""
+        self.epochs([*map(asdict, result.stages)])
         if board := self.board:
-            self._without_harm(lambda: run_summary.finish(board, self.directory, result))
+            self._try(lambda: run_summary.finish(board, self.directory, result))
 
-    def _without_harm(self, act: Callable[[], None]) -> None:
+    def _try(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:
             self.board = None
-            said = str(error) if isinstance(error, UserError) else in_words(error)
-            log.warning("notice: the logger failed, the run goes on without: %s", said)
+            reason = str(error) if isinstance(error, UserError) else in_words(error)
+            log.warning("notice: the logger failed, the run goes on without: %s", reason)
 
 
 def tensorboard(directory: Path, about: About) -> RunLogger:
-    """TensorBoard events under ``logs`` in the run's folder: scalars, pictures and what came out."""
+    """Return a logger of TensorBoard events under ``logs`` in the run's folder."""
     return OnBoard(directory, partial(TensorBoard, directory / "logs", about))
 
 
 class TensorBoard:
-    """A Board of TensorBoard's. What an interrupted process wrote goes: all epochs are shown again.
+    """Board of TensorBoard events. Those of an interrupted process are deleted: all epochs are shown again.
 
     Args:
-        folder: of the events.
-        about: its config stands among the hyper-parameters.
+        folder: folder of the events.
+        about: identity of the run; its choices become hyper-parameters.
     """
 
     def __init__(self, folder: Path, about: About) -> None:
@@ -136,25 +138,25 @@ class TensorBoard:
     def finish(
         self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
     ) -> None:
-        """Show what came out as pictures, as a text and beside the hyper-parameters; then close."""
+        """Show the result as pictures, as text and with the hyper-parameters; then close."""
         for name, pixels in pictures.items():
             self.writer.add_image(name, pixels, epoch, dataformats="HWC")
         lines = [f"| {name} | {value:.4f} |" for name, value in summary.items()]
         self.writer.add_text("result", "\n".join(["| | |", "| --- | --- |", *lines]), epoch)
-        said = {**self.about.config["choices"], "seed": self.about.config["seed"], "group": self.about.group}
-        self.writer.add_hparams(said, {f"result/{name}": value for name, value in summary.items()}, run_name=".")
+        config = {**self.about.config["choices"], "seed": self.about.config["seed"], "group": self.about.group}
+        self.writer.add_hparams(config, {f"result/{name}": value for name, value in summary.items()}, run_name=".")
         self.writer.close()
 
 
 def wandb(directory: Path, about: About, *, project: str, offline: bool) -> RunLogger:
-    """One Weights & Biases run for each run, grouped by table and protocol.
+    """Return a logger to Weights & Biases: one run for each run, grouped by table and protocol.
 
     Args:
-        directory: the run's.
-        about: what tells its run from others.
-        project: at Weights & Biases.
-        offline: keep the run under the run's folder; ``wandb sync`` uploads it. So is one whose server does not
-            answer in time.
+        directory: folder of the run.
+        about: identity of the run.
+        project: project at Weights & Biases.
+        offline: whether to keep the run in its folder, for ``wandb sync``; so it is kept as well where the server
+            does not answer in time.
     """
 
     def start() -> Board:

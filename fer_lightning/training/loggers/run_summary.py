@@ -1,4 +1,4 @@
-"""What a dashboard shows of a run, and where it goes. Nothing about Lightning or wandb."""
+"""The content of a dashboard's run, and the interface of a dashboard; independent of Lightning and wandb."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from fer_lightning.config import identity
 from fer_lightning.core.files import content_hash
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.results import Result, TrialResult
 from fer_lightning.training.loggers import run_figures
 
 if TYPE_CHECKING:
@@ -23,24 +24,24 @@ Config = dict[str, Any]
 Stages = Sequence[Mapping[str, Any]]
 
 TUNE = "tune"
-"""A trial's job type; a run's is its last stage's name."""
+"""Job type of a trial; that of a run is the name of its last stage."""
 
 _TAGS = ("loss", "class_weights", "stage", "backbone", "sampler")
-_FOLDERS = {"data": ("root", "store")}  # whose last part may name a person
+_FOLDERS = {"data": ("root", "store")}  # the last part of these paths may name a person
 
 
 @dataclass(frozen=True)
 class About:
-    """What tells a run from the others.
+    """Identity of a run on a dashboard.
 
     Attributes:
-        id: the first eight digits are those at the end of the run's folder, the others stand for group and job:
-            the same run gets the same id, whoever sends it.
-        name: readable, with the seed.
-        group: the table and the first eight digits of its protocol's hash.
-        job: the last stage's name, or ``tune``.
-        tags: as on the command line, ``loss=cluster``.
-        config: the resolved config and the protocol, without paths of this machine.
+        id: the first eight digits are those at the end of the run's folder, the others stand for group and job, so
+            that a run has the same id on every machine.
+        name: readable name, with the seed.
+        group: table and first eight digits of its protocol's hash.
+        job: name of the last stage, or ``tune``.
+        tags: choices as on the command line, ``loss=cluster``.
+        config: resolved config and protocol, without paths of this machine.
     """
 
     id: str
@@ -52,17 +53,17 @@ class About:
 
 
 def about(config: Config, protocol: Config, directory: Path, *, trial: bool = False) -> About:
-    """What tells a run's run from the others.
+    """Return the identity of a run on a dashboard.
 
     Args:
-        config: the run's, resolved.
-        protocol: what its numbers are comparable under.
-        directory: its folder; the one around it is the table's.
-        trial: whether it only serves a search.
+        config: resolved config of the run.
+        protocol: protocol of the run, see ``run.build.protocol``.
+        directory: folder of the run, in the folder of its table.
+        trial: whether it is a trial of a search.
     """
     choices = config["choices"]
-    around = directory.resolve().parent
-    table = around.parent if trial and around.name == results.TRIALS else around
+    parent = directory.resolve().parent
+    table = parent.parent if trial and parent.name == results.TRIALS else parent
     group = group_of(table, protocol)
     job = TUNE if trial else [name for name, node in config["stage"].items() if isinstance(node, dict)][-1]
     run_hash = content_hash(identity.identity(config, protocol))[:8]
@@ -72,18 +73,18 @@ def about(config: Config, protocol: Config, directory: Path, *, trial: bool = Fa
         name=f"{choices['loss']}-{choices['class_weights']}-s{config['seed']}",
         group=group,
         job=job,
-        tags=tuple(tag[:64] for tag in tags if tag != "sampler=shuffle"),  # wandb takes no longer ones
+        tags=tuple(tag[:64] for tag in tags if tag != "sampler=shuffle"),  # wandb refuses longer ones
         config={**_without_paths(config), "protocol": protocol},
     )
 
 
 def group_of(table: Path, protocol: Config) -> str:
-    """The name of a table's folder and the first eight digits of its protocol's hash."""
+    """Return the name of a table's folder and the first eight digits of its protocol's hash."""
     return f"{table.resolve().name}-{content_hash(protocol)[:8]}"
 
 
 def _without_paths(config: Config) -> Config:
-    """A config whose paths are cut to the file's name; those of the data are left out."""
+    """Return a config whose paths are cut to the file's name; those of the data are left out."""
     shown: Config = {key: _file_names(value) for key, value in config.items()}
     for group, keys in _FOLDERS.items():
         if group in shown:
@@ -102,7 +103,7 @@ def _file_names(value: Any) -> Any:
 
 
 class Board(Protocol):
-    """Where a run's numbers and pictures go."""
+    """Interface of a dashboard that shows a run's numbers and figures."""
 
     def scalars(self, epoch: int, values: Mapping[str, float]) -> None:
         """Show an epoch's numbers."""
@@ -110,11 +111,11 @@ class Board(Protocol):
     def finish(
         self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
     ) -> None:
-        """Show what came out after the last ``epoch``, with pictures (H, W, 3), and close."""
+        """Show the result after the last ``epoch``, with pictures (H, W, 3), and close."""
 
 
 def epochs(stages: Stages) -> Iterator[tuple[int, dict[str, float]]]:
-    """The numbers of all epochs on one axis: a stage begins at the epochs before it. From 0, as best_epoch is."""
+    """Yield the numbers of all epochs on one axis over the stages, which begins at 0 as best_epoch does."""
     before = 0
     for stage in stages:
         for epoch, values in enumerate(stage.get("history", ())):
@@ -123,46 +124,47 @@ def epochs(stages: Stages) -> Iterator[tuple[int, dict[str, float]]]:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a dashboard can draw it."""
+    """Return whether a dashboard can draw a value."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def catch_up(board: Board, stages: Stages, shown: set[int]) -> None:
-    """Show the epochs that are not among ``shown``, and put them there."""
+    """Show the epochs that are not in ``shown``, and add them to it."""
     for epoch, values in epochs(stages):
         if epoch not in shown:
             board.scalars(epoch, values)
             shown.add(epoch)
 
 
-def finish(board: Board, directory: Path, result: Mapping[str, Any]) -> None:
-    """Show what came out of a run, or of a trial, and close the board."""
+def finish(board: Board, directory: Path, result: Result | TrialResult) -> None:
+    """Show the result of a run, or of a trial, and close the board."""
     drawn = {name: run_figures.pixels(figure) for name, figure in pictures(directory, result)}
-    board.finish(sum(stage["epochs"] for stage in result["stages"]) - 1, summary(result), drawn)
+    board.finish(sum(stage.epochs for stage in result.stages) - 1, summary(result), drawn)
 
 
-def summary(result: Mapping[str, Any]) -> dict[str, float]:
-    """A result's numbers by name: of the test where there was one, after each correction, and of the minival."""
-    last = result["stages"][-1]
-    found: dict[str, Any] = {"minival/macro_recall": last["minival_macro_recall"], "seconds": result["seconds"]}
-    tests = {"test": result, **{f"test/{name}": column for name, column in result.get("posthoc", {}).items()}}
-    for name, column in tests.items():
-        found |= {f"{name}/{metric}": value for metric, value in column.get("metrics", {}).items()}
-        found |= {f"{name}/recall/{label}": value for label, value in column.get("per_class_recall", {}).items()}
-    for key in ("center_drift", "center_spread"):
-        found |= {f"{key}/{label}": value for label, value in result.get(key, {}).items()}
-    found["optimism"] = results.optimism(result)
-    return {name: float(value) for name, value in found.items() if is_number(value)}
+def summary(result: Result | TrialResult) -> dict[str, float]:
+    """Return a result's numbers by name: of the minival and, for a run, of the test and after each correction."""
+    values: dict[str, Any] = {"minival/macro_recall": result.minival_macro_recall, "seconds": result.seconds}
+    if isinstance(result, Result):
+        parts = {f"test/{name}": scores for name, scores in (result.posthoc or {}).items()}
+        for name, scores in {"test": result, **parts}.items():
+            values |= {f"{name}/{metric}": value for metric, value in scores.metrics.items()}
+            values |= {f"{name}/recall/{label}": value for label, value in scores.per_class_recall.items()}
+        values |= {f"center_drift/{label}": value for label, value in result.center_drift.items()}
+        values |= {f"center_spread/{label}": value for label, value in result.center_spread.items()}
+    values["optimism"] = results.optimism(result)
+    return {name: float(value) for name, value in values.items() if is_number(value)}
 
 
-def pictures(directory: Path, result: Mapping[str, Any]) -> Iterator[tuple[str, Figure]]:
-    """Figures of a result, by name; a trial has none. No face, id or label of a single picture is in them."""
-    if "confusion" in result:
-        yield "test/confusion", run_figures.confusion(result["confusion"], result["classes"])
-        yield "test/class_recall", run_figures.class_recall(result["per_class_recall"])
-    kept = directory / results.EMBEDDINGS
-    if kept.exists():
-        with np.load(kept) as arrays:
+def pictures(directory: Path, result: Result | TrialResult) -> Iterator[tuple[str, Figure]]:
+    """Yield figures of a result by name; a trial has none. They show no face, id or label of a single image."""
+    if not isinstance(result, Result):
+        return
+    yield "test/confusion", run_figures.confusion(result.confusion, result.classes)
+    yield "test/class_recall", run_figures.class_recall(result.per_class_recall)
+    path = directory / results.EMBEDDINGS
+    if path.exists():
+        with np.load(path) as arrays:
             points = arrays["embeddings"], arrays["labels"]
             means, centers = arrays["class_means"], arrays.get("centers")
-        yield "test/embeddings", run_figures.embeddings(*points, result["classes"], means, centers)
+        yield "test/embeddings", run_figures.embeddings(*points, result.classes, means, centers)

@@ -1,4 +1,4 @@
-"""A run at Weights & Biases: the only module that knows its client, which is imported when a run starts."""
+"""A run at Weights & Biases: the only module that uses its client, which is imported when a run starts."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from fer_lightning.core.errors import UserError
 from fer_lightning.training.loggers.run_summary import About
 
 INIT_SECONDS = 8.0
-"""How long the server may take to answer; what it says later is not waited for."""
+"""Seconds that the server may take to answer."""
 
 FINISH_SECONDS = 60.0
-"""How long the rest of a run may take to be sent; what is not sent by then stays on disk."""
+"""Seconds that the rest of a run may take to be sent; data that are not sent by then stay on disk."""
 
 
 class WandbBoard:
-    """A run that has begun. What closes it raises a UserError where the server does not take all in time.
+    """Board of a run at Weights & Biases. Closing it raises a UserError where the server is too slow.
 
     Args:
-        run: the client's.
+        run: run of the client.
     """
 
     def __init__(self, run: Any) -> None:
@@ -40,7 +40,7 @@ class WandbBoard:
     def finish(
         self, epoch: int, summary: Mapping[str, float], pictures: Mapping[str, npt.NDArray[np.uint8]]
     ) -> None:
-        """Put pictures (H, W, 3) beside the numbers, and what came out into the run's summary; then close."""
+        """Show pictures (H, W, 3), put the result into the run's summary, and close."""
         import wandb
 
         if pictures:
@@ -49,7 +49,7 @@ class WandbBoard:
         self._close()
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], page: Path | None) -> None:
-        """Show a table and, where there is one, its page; then close."""
+        """Show a table and, if given, its page; then close."""
         import wandb
 
         shown: dict[str, Any] = {"table": wandb.Table(columns=list(columns), data=[list(row) for row in rows])}
@@ -59,7 +59,7 @@ class WandbBoard:
         self._close()
 
     def _close(self) -> None:
-        """End the run and the client's own process: before that, not all need be on disk."""
+        """End the run and the client's process; until then data may not be on disk."""
         import wandb
 
         try:
@@ -74,26 +74,26 @@ class WandbBoard:
 
 
 def start(about: About, directory: Path, project: str, *, offline: bool, notes: str = "") -> WandbBoard:
-    """Begin a run. Earlier ones of the same id in the folder go: each is shown whole in the end.
+    """Start a run. Earlier ones of the same id in the folder are deleted, since each shows all epochs in the end.
 
-    Only what is logged is sent: no paths, host, user, code, packages, output or use of the machine.
+    Only logged data are sent: no paths, host, user, code, packages, output or use of the machine.
 
     Args:
-        about: what tells it from the others.
-        directory: where its files lie, in a folder ``wandb``.
-        project: at Weights & Biases.
-        offline: keep it there; ``wandb sync`` uploads it.
-        notes: text to show with it.
+        about: identity of the run.
+        directory: folder in which the client writes its folder ``wandb``.
+        project: project at Weights & Biases.
+        offline: whether to keep the run there, for ``wandb sync``.
+        notes: text to show with the run.
 
     Raises:
         UserError: there is no account, or the server did not answer in time.
     """
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # for which the process would wait at its end
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # the process would wait for it at its end
     import wandb
 
     directory.mkdir(parents=True, exist_ok=True)
     _forget(directory, about.id)
-    wandb.setup(wandb.Settings(silent=True))  # says nothing and, without an account, asks nothing
+    wandb.setup(wandb.Settings(silent=True))  # without output and, without an account, without a prompt
     try:
         run = wandb.init(
             id=about.id,
@@ -106,16 +106,16 @@ def start(about: About, directory: Path, project: str, *, offline: bool, notes: 
             project=project,
             dir=str(directory),
             mode="offline" if offline else "online",
-            reinit="finish_previous",  # of a run that failed in this process
+            reinit="finish_previous",  # one that failed in this process
             settings=_settings(wandb),
         )
     except Exception as error:
-        wandb.teardown()  # else the id is taken
+        wandb.teardown()  # releases the id
         _forget(directory, about.id)
         if offline:
             raise
-        said = str(error).partition("\n")[0]
-        raise UserError(f"wandb: the run could not begin: {type(error).__name__}: {said}") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"wandb: the run could not begin: {type(error).__name__}: {reason}") from error
     return WandbBoard(run)
 
 

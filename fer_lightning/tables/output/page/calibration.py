@@ -63,7 +63,7 @@ def section(table: Table) -> Section:
 
 
 def _read(directory: Path, row: Trained) -> list[Reliability]:
-    told = (probabilities(directory / run.folder, run.result["classes"]) for run in row.runs)
+    told = (probabilities(directory / run.folder, run.result.classes) for run in row.runs)
     return [reliability(one) for one in told if one is not None]
 
 

@@ -48,11 +48,11 @@ def spread(table: Table) -> Section:
 
 def ratio(run: FinishedRun) -> float | None:
     """Mean spread inside the classes over the mean distance between two; None where the result does not say."""
-    geometry = run.result.get("geometry")
-    if not geometry:
+    geometry = run.result.geometry
+    if geometry is None:
         return None
-    within = np.array(list(geometry["within"].values()), dtype=np.float64)
-    between = np.array(geometry["between"], dtype=np.float64)
+    within = np.array(list(geometry.within.values()), dtype=np.float64)
+    between = np.array(geometry.between, dtype=np.float64)
     pairs = between[np.triu_indices(len(between), 1)]
     within, pairs = within[np.isfinite(within)], pairs[np.isfinite(pairs)]
     return float(within.mean() / pairs.mean()) if len(within) and len(pairs) and pairs.mean() > 0 else None

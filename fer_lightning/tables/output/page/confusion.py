@@ -44,8 +44,8 @@ def share(row: Row) -> FloatArray:
     """(C, C) shares of the predictions of each true class, mean over the seeds; NaN for one without images."""
     found = []
     for run in row.runs:
-        result = run.result if row.posthoc is None else run.result["posthoc"][row.posthoc]
-        counts = np.asarray(result["confusion"], dtype=np.float64)
+        scores = run.result if row.posthoc is None else (run.result.posthoc or {})[row.posthoc]
+        counts = np.asarray(scores.confusion, dtype=np.float64)
         sizes = counts.sum(1, keepdims=True)
         found.append(np.divide(counts, sizes, out=np.full_like(counts, np.nan), where=sizes > 0))
     return over_seeds(np.stack(found))[0]

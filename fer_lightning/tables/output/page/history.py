@@ -32,11 +32,11 @@ class History:
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
-        told = [run.result.get("stages") or [] for run in runs]
+        told = [run.result.stages for run in runs]
         longest = max(told, key=len, default=[])
-        self.stages = [str(stage.get("name", k + 1)) for k, stage in enumerate(longest)]
-        self._epochs = [[stage.get("history") or [] for stage in stages] for stages in told]
-        self._chosen = [[stage.get("best_epoch") for stage in stages] for stages in told]
+        self.stages = [stage.name for stage in longest]
+        self._epochs = [[stage.history for stage in stages] for stages in told]
+        self._chosen = [[stage.best_epoch for stage in stages] for stages in told]
         self.lengths = [
             max(len(stages[k]) if k < len(stages) else 0 for stages in self._epochs) for k in range(len(longest))
         ]
@@ -99,6 +99,6 @@ class History:
     def chosen(self) -> list[list[int]]:
         """The epoch each run kept, a list a stage, from 1 over all stages."""
         return [
-            [start + stages[k] for stages in self._chosen if k < len(stages) and stages[k] is not None]
+            [start + stages[k] for stages in self._chosen if k < len(stages)]
             for k, start in enumerate(self.starts)
         ]

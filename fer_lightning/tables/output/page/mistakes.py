@@ -28,12 +28,10 @@ def section(table: Table) -> Section:
     """Faces of the best row's first seed that it took for something else, the surest first."""
     name, title = "mistakes", "Most confident mistakes"
     rows = trained(table)
-    if not all(run.result.get("data", {}).get("redistributable") is True for row in rows for run in row.runs):
+    if not all(run.result.data.redistributable for row in rows for run in row.runs):
         return Section(name, title, ["The faces are not shown: the data's licence does not say that they may be."])
-    best = max(
-        (r for r in rows), key=lambda r: float(np.mean([c.result["metrics"]["macro_recall"] for c in r.runs]))
-    )
-    told = probabilities(table.directory / best.runs[0].folder, best.runs[0].result["classes"])
+    best = max((r for r in rows), key=lambda r: float(np.mean([c.result.metrics["macro_recall"] for c in r.runs])))
+    told = probabilities(table.directory / best.runs[0].folder, best.runs[0].result.classes)
     if told is None:
         return Section(name, title, ["The predictions of these results are not there (predictions.parquet)."])
     faces = _faces(best)
@@ -46,7 +44,7 @@ def section(table: Table) -> Section:
         f"Of {best.method}, which has the highest macro recall as trained, seed {best.row.seeds[0]}: test faces "
         "with another label than it predicts, the surest first. Below: prediction, its probability; the label."
     )
-    return Section(name, title, [sentence], markup=_grid(wrong, told, faces, best.runs[0].result["classes"]))
+    return Section(name, title, [sentence], markup=_grid(wrong, told, faces, best.runs[0].result.classes))
 
 
 def _surest(told: Probabilities) -> npt.NDArray[np.int64]:
@@ -59,12 +57,12 @@ def _faces(row: Trained) -> StoreSplit | None:
     from fer_lightning.data.store.store import Store
 
     result = row.runs[0].result
-    folder = result["provenance"].get("paths", {}).get("faces")
+    folder = result.provenance.paths.get("faces")
     try:
         store = Store.open(Path(folder)) if folder else None
     except UserError:
         return None
-    return store.split("test") if store and store.hash == result["protocol"].get("faces") else None
+    return store.split("test") if store and store.hash == result.protocol.get("faces") else None
 
 
 def _grid(wrong: npt.NDArray[np.int64], told: Probabilities, faces: StoreSplit, classes: Sequence[str]) -> str:

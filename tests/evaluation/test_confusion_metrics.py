@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from fer_lightning.evaluation.metrics import evaluate
-from fer_lightning.tables.analysis.confusion_metrics import OF_CONFUSION, confusions, gradient
+from fer_lightning.evaluation.metrics import METRICS, evaluate
+from fer_lightning.tables.analysis.predictions import confusions, gradient
 
+OF_CONFUSION = {name: metric.of_confusion for name, metric in METRICS.items() if metric.of_confusion}
 RANDOM = np.random.default_rng(3)
 COUNTS = [
     RANDOM.integers(1, 40, (8, 8)),
@@ -40,20 +41,22 @@ def test_derivatives_are_finite_differences(name, counts):
         moved = np.zeros(counts.shape)
         moved[place] = step
         expected[place] = (metric(counts + moved) - metric(counts - moved)) / (2 * step)
-    assert gradient(name, counts) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+    assert gradient(metric, counts) == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
 def test_derivatives_in_closed_form():
     counts = COUNTS[0].astype(float)
     sizes, eye = counts.sum(1), np.eye(8)
     recall = np.diag(counts) / sizes
-    assert gradient("macro_recall", counts) == pytest.approx((eye - recall[:, None]) / sizes[:, None] / 8)
+    assert gradient(OF_CONFUSION["macro_recall"], counts) == pytest.approx(
+        (eye - recall[:, None]) / sizes[:, None] / 8
+    )
     total = counts.sum()
-    assert gradient("accuracy", counts) == pytest.approx((eye - np.trace(counts) / total) / total)
+    assert gradient(OF_CONFUSION["accuracy"], counts) == pytest.approx((eye - np.trace(counts) / total) / total)
     f1 = 2 * np.diag(counts) / (sizes + counts.sum(0))
     below = sizes + counts.sum(0)
     by_hand = (2 * eye - f1[:, None]) / below[:, None] - (f1 / below)[None, :]
-    assert gradient("macro_f1", counts) == pytest.approx(by_hand / 8)
+    assert gradient(OF_CONFUSION["macro_f1"], counts) == pytest.approx(by_hand / 8)
 
 
 def test_confusions_are_counted():
