@@ -57,19 +57,19 @@ def import_weights(source: Path, target: Path, sha256: str | None = None) -> Non
     print(f"  next: fer train backbone={BACKBONE} backbone.weights={target}")
 
 
-def read_published(content: bytes, what: str) -> dict[str, Tensor]:
+def read_published(content: bytes, label: str) -> dict[str, Tensor]:
     """Return the tensors in a pickle of arrays, a PyTorch or a safetensors file by name, without running its code.
 
     Args:
         content: the file's bytes.
-        what: the file's name; messages begin with it.
+        label: the file's name; messages begin with it.
 
     Raises:
         UserError: see ``read_arrays`` and ``read_state_dict``.
     """
     if is_safetensors(content) or is_torch(content):
-        return read_state_dict(content, what)
-    arrays = read_arrays(content, what)
+        return read_state_dict(content, label)
+    arrays = read_arrays(content, label)
     return {
         name: torch.tensor(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
         for name, array in arrays.items()
