@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,7 @@ class Planner:
 
     def __init__(self, config_dir: str | None = None) -> None:
         self.config_dir = config_dir
-        self._composer = Composer(config_dir)
-        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._compose = cache(Composer(config_dir))
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
 
@@ -46,10 +45,7 @@ class Planner:
         Raises:
             UserError: an override does not fit the configuration.
         """
-        words = tuple(overrides)
-        if words not in self._configs:
-            self._configs[words] = self._composer(words)
-        return self._configs[words]
+        return self._compose(tuple(overrides))
 
     def planned(self, overrides: Sequence[str], base: Path, label: str = "", *, trial: bool = False) -> PlannedRun:
         """Plan a run with a folder in ``base``; prepare its faces and pre-trained weights if they are missing.

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from multiprocessing import set_start_method
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Task:
             return launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
 
 
+@dataclass
 class Sweep:
     """Runs of one command, of which the missing ones are trained.
 
@@ -67,23 +68,18 @@ class Sweep:
         retry_failed: whether runs that failed earlier are trained anew.
     """
 
-    def __init__(
-        self,
-        runs: Sequence[PlannedRun],
-        base: Path,
-        hydra_words: Sequence[str] = (),
-        config_dir: str | None = None,
-        *,
-        what: str = "runs",
-        retry_failed: bool = False,
-    ) -> None:
-        first = {run.directory: run for run in reversed(runs) if not run.error}  # rows of a table may share a run
-        self.runs = [run for run in runs if run.error or first[run.directory] is run]
-        self.base = base
-        self.hydra_words = hydra_words
-        self.config_dir = config_dir
-        self.what = what
-        self.retry_failed = retry_failed
+    runs: Sequence[PlannedRun]
+    base: Path
+    hydra_words: Sequence[str] = ()
+    config_dir: str | None = None
+    _: KW_ONLY
+    what: str = "runs"
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        first = {run.directory: run for run in reversed(self.runs) if not run.error}
+        # rows of a table may share a run
+        self.runs = [run for run in self.runs if run.error or first[run.directory] is run]
 
     def run(self) -> list[PlannedRun]:
         """Train the missing runs with a progress display.
