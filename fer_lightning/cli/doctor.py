@@ -1,4 +1,4 @@
-"""``fer doctor ROOT``: read a data set without training, and say what is in it and what is wrong."""
+"""``fer doctor ROOT``: read a data set without training, and report what is in it and what is wrong."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def doctor(words: Sequence[str]) -> int:
     overrides = options.overrides
     if other := [word for word in overrides if not word.lstrip("+~").startswith(("data=", "data."))]:
         raise UserError(
-            f"fer doctor: {other[0]} is not about data; say ROOT first, then data=... and data.key=..."
+            f"fer doctor: {other[0]} is not about data; give ROOT first, then data=... and data.key=..."
         )
     # imported here, since they cost more than --help may
     from fer_lightning.config.compose import compose

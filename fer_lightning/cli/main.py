@@ -15,7 +15,7 @@ from fer_lightning.core.errors import UserError, report
 COMMANDS = {
     "train": "train one run, or with -m a sweep of runs",
     "prepare": "read a data set and prepare its faces, without training",
-    "doctor": "say what is in a data set and what is wrong with it: fer doctor FOLDER",
+    "doctor": "report what is in a data set and what is wrong with it: fer doctor FOLDER",
     "evaluate": "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]",
     "cache": "list or clear what is kept of earlier work: fer cache list",
     "sweep": "show the state of each run in a folder: fer sweep status FOLDER",

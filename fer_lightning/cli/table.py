@@ -110,7 +110,7 @@ def _upload(words: Sequence[str]) -> int:
 
 ACTIONS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "run": (_run, "run a table: its search and its missing runs; then show it"),
-    "plan": (_plan, "say which runs are missing, and what disk and time they take"),
+    "plan": (_plan, "show which runs are missing, and what disk space and time they take"),
     "show": (_show, "show the table of a folder of runs"),
     "compare": (_compare, "compare two checkpoints: McNemar's test"),
     "upload": (_upload, "send a folder's runs and its table to Weights & Biases"),

@@ -1,7 +1,7 @@
 """The two objects that modules pass to one another, and the contract between the training loop and a loss head.
 
-A loss head is a ``torch.nn.Module`` whose ``forward(embeddings, labels=None)`` returns a ``HeadOutput``. It may have
-any of these hooks, which are called if they exist:
+A loss head is a ``torch.nn.Module`` whose ``forward(embeddings, labels=None)`` returns a ``HeadOutput``. It may
+have any of these hooks, which are called if they exist:
 
 - ``init_centers(means)``: before training, with the class means (C, D) of the embeddings;
 - ``observe(embeddings, labels, class_weights)``: after the forward pass of every (micro-)batch of this rank;

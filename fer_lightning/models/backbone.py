@@ -193,7 +193,7 @@ class OwnBackbone(Backbone):
 def _require_name(name: str) -> None:
     """Refuse a name for which timm would download files, and one that timm does not have."""
     if ":" in name:  # may also come from a checkpoint, which must not cause a download
-        raise UserError(f"backbone.name={name}: {name} would fetch weights; say backbone.weights=FILE")
+        raise UserError(f"backbone.name={name}: {name} would fetch weights; give backbone.weights=FILE")
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
         raise UserError(f"backbone.name={name}: timm has no such network{close and f'; there is {close}'}")
@@ -203,7 +203,7 @@ def _without_classifier(name: str, arguments: Mapping[str, Any]) -> Any:
     """Return timm's network without a classifier, with random weights."""
     _require_name(name)
     if fetching := sorted(_FETCHING & arguments.keys()):  # may also come from a checkpoint
-        raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; say backbone.weights=FILE")
+        raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; give backbone.weights=FILE")
     try:
         network = timm.create_model(name, num_classes=0, **arguments)
     except Exception as error:  # networks refuse arguments with exceptions of all types

@@ -1,4 +1,4 @@
-"""What only Hydra knows: its own settings, the help text, the grid of a command line, and its launchers."""
+"""Hydra's own part of a command: its settings, the help text, the grid of a command line, and the launchers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fer_lightning.config.overrides import parse, readable, search_path
-from fer_lightning.config.shipped import shipped
+from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -58,10 +58,12 @@ def help_text(words: Sequence[str], config_dir: str | None = None) -> str:
     Raises:
         UserError: an override does not fit the configuration.
     """
-    with _composed(words, config_dir, RunMode.RUN) as (hydra, config):
-        loader = hydra.config_loader
-        groups = [group for group in loader.list_groups("") if group != "hydra"]
-        choices = "".join(f"{group}: {', '.join(loader.get_group_options(group))}\n" for group in sorted(groups))
+    folders = [shipped("conf"), *([Path(config_dir).expanduser()] if config_dir else [])]
+    choices = ""
+    for group in sorted(groups()):
+        options = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+        choices += f"{group}: {', '.join(sorted(options))}\n"
+    with _composed(words, config_dir, RunMode.RUN) as (_, config):
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         template = string.Template(config.hydra.help.template)
         return template.substitute(APP_CONFIG_GROUPS=choices, CONFIG=OmegaConf.to_yaml(job))

@@ -34,7 +34,7 @@ _TOLERANCE = 1e-6
 
 @dataclass(frozen=True)
 class Objective:
-    """What distinguishes a run: a hash of everything but loss and class weights, and the gradients of these.
+    """Description of a run to compare: the gradients of its loss with class weights, and a hash of all the rest.
 
     Attributes:
         rest: hash of the run's identity without loss and class weights, of the names of what is trained, and of
@@ -100,9 +100,7 @@ def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
     return Objective(rest, torch.cat([*gradients.values(), torch.zeros(1, dtype=torch.float64)]))
 
 
-def _epoch_spans(
-    config: Config, stats: ClassStats
-) -> list[tuple[Loss, int, tuple[float, ...]]]:
+def _epoch_spans(config: Config, stats: ClassStats) -> list[tuple[Loss, int, tuple[float, ...]]]:
     """Return the loss, the number of epochs and the class weights (C,) of each span of epochs that share these."""
     weights, start = tuple(class_weights(config, stats).tolist()), config["class_weights"]["from_epoch"]
     ones = (1.0,) * stats.num_classes
