@@ -1,1 +1,1 @@
-"""The command `fer`, a file a sub-command. Nothing heavy is imported before it must be."""
+"""The command ``fer``: one file for each sub-command."""

@@ -1,160 +1,135 @@
-"""``fer cache``: what is kept under the cache for others to find, and taking it away."""
+"""``fer cache``: list and clear prepared faces, weights, embeddings and first stages that later runs reuse."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from tqdm import tqdm
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import ABOUT, home
 from fer_lightning.core.parser import Parser
 
 
-def _store(entry: Path) -> str:
+def _describe_faces(entry: Path) -> str:
     counts = json.loads((entry / "store.json").read_text())["counts"]
     return ", ".join(f"{sum(by_class.values())} {split} faces" for split, by_class in counts.items())
 
 
-def _stage(entry: Path) -> str:
+def _describe_stage(entry: Path) -> str:
     stage = json.loads((entry / "stage.json").read_text())
     recall = 100 * stage["minival_macro_recall"]
     return f"{stage['name']}, {stage['epochs']} epochs, minival macro recall {recall:.1f}"
 
 
-def _embeddings(entry: Path) -> str:
-    (entry / "embeddings.npy").stat()
+def _describe_embeddings(entry: Path) -> str:
+    (entry / "embeddings.npy").stat()  # written last: without it the entry is not finished
     return (entry / ABOUT).read_text()
 
 
-def _drawn(entry: Path) -> str:
-    drawn = json.loads((entry / "parameters.json").read_text())
-    return f"{drawn['rows']} drawn training faces, seed {drawn['seed']}"
+def _describe_drawn(entry: Path) -> str:
+    parameters = json.loads((entry / "parameters.json").read_text())
+    return f"{parameters['rows']} drawn training faces, seed {parameters['seed']}"
 
 
 KINDS: dict[str, tuple[str, Callable[[Path], str]]] = {
-    "synthetic": ("drawn faces", _drawn),
-    "stores": ("prepared faces", _store),
+    "synthetic": ("drawn faces", _describe_drawn),
+    "stores": ("prepared faces", _describe_faces),
     "weights": ("pre-trained backbones", lambda entry: entry.stem),
-    "embeddings": ("frozen backbones' embeddings", _embeddings),
-    "stages": ("first stages", _stage),
+    "embeddings": ("frozen backbones' embeddings", _describe_embeddings),
+    "stages": ("first stages", _describe_stage),
 }
-"""What is kept: the folder, what it holds in words, and what an entry is in words."""
+"""Folders of the cache, each with what it holds and a function that describes one entry."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """Something kept: its kind, its place, what it is in words, its size in bytes, when it was last written."""
+def cache(words: Sequence[str]) -> int:
+    """Run ``fer cache``.
 
-    kind: str
-    path: Path
-    about: str
-    size: int
-    written: float
+    Returns:
+        The exit code: 1 if an entry could not be cleared because another process is writing it.
 
-
-def entries(kind: str) -> list[Entry]:
-    """Everything of a kind, the largest first; what was not finished, too."""
-    folder = home() / kind
-    found = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
-    return sorted((_entry(kind, path) for path in found), key=lambda entry: -entry.size)
-
-
-def _entry(kind: str, path: Path) -> Entry:
-    try:
-        about = "half written" if path.name.startswith(".") else KINDS[kind][1](path)
-    except (OSError, ValueError, KeyError):
-        about = "not finished"
-    stats = [file.stat() for file in (path, *path.rglob("*")) if file.is_file()]
-    return Entry(
-        kind, path, about, sum(stat.st_size for stat in stats), max((stat.st_mtime for stat in stats), default=0.0)
-    )
-
-
-def clear(entry: Entry) -> bool:
-    """Take an entry away, unless somebody is making it right now. Returns whether it is gone.
-
-    It loses its name first, so that nobody meets a half of it.
+    Raises:
+        UserError: a kind is unknown, or ``clear`` is given none.
     """
-    name = entry.path.name
-    if name.startswith("."):  # a temporary neighbour of what it was to become: .NAME.RANDOM.partial
+    parser = Parser(
+        prog="fer cache",
+        description="List or clear the cache (FER_CACHE). What is cleared is made again when it is needed.",
+    )
+    parser.add_argument("action", choices=["list", "clear"])
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)}, or all")
+    options = parser.parse_args(words)
+    unknown = [kind for kind in options.kinds if kind not in (*KINDS, "all")]
+    if unknown or (options.action == "clear" and not options.kinds):
+        mistake = f"unknown kind {unknown[0]!r}" if unknown else "no kind is given"
+        raise UserError(f"fer cache {options.action}: {mistake}; give {', '.join(KINDS)}, or all")
+    everything = not options.kinds or "all" in options.kinds
+    kinds = [kind for kind in KINDS if everything or kind in options.kinds]
+    if options.action == "clear":
+        return max([_clear_kind(kind) for kind in kinds])
+    print(home())
+    for kind in kinds:
+        _list_kind(kind)
+    return 0
+
+
+def _entries(kind: str) -> dict[Path, int]:
+    """Return the entries of a kind, unfinished ones among them, with their sizes in bytes, the largest first."""
+    folder = home() / kind
+    paths = [path for path in folder.iterdir() if path.suffix != ".lock"] if folder.is_dir() else []
+    sizes = {path: sum(file.stat().st_size for file in _files(path)) for path in paths}
+    return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _files(entry: Path) -> list[Path]:
+    return [path for path in (entry, *entry.rglob("*")) if path.is_file()]
+
+
+def _list_kind(kind: str) -> None:
+    sizes, (title, describe) = _entries(kind), KINDS[kind]
+    print(f"{kind:<12}{_in_units(sum(sizes.values())):>9}  {title}, {len(sizes)}")
+    for path, size in sizes.items():
+        try:
+            description = "half written" if path.name.startswith(".") else describe(path)
+        except (OSError, ValueError, KeyError):
+            description = "not finished"
+        age = (time.time() - max((file.stat().st_mtime for file in _files(path)), default=0.0)) / 86400
+        name = path.name if len(path.name) <= 30 else f"{path.name[:27]}..."
+        print(f"  {name:<30}{_in_units(size):>9}  {age:4.0f} days  {description}")
+
+
+def _clear_kind(kind: str) -> int:
+    """Delete all entries of a kind that no process is writing; return 1 if there is one that stays."""
+    sizes = _entries(kind)
+    cleared = [path for path in sizes if _delete(path)]
+    print(f"{kind}: {len(cleared)} cleared, {_in_units(sum(sizes[path] for path in cleared))}")
+    in_use = [path for path in sizes if path not in cleared]
+    for path in in_use:
+        print(f"  {path} is in use and stays")
+    return int(bool(in_use))
+
+
+def _delete(entry: Path) -> bool:
+    """Delete an entry unless a process holds its lock; return whether it was deleted."""
+    name = entry.name
+    if name.startswith("."):  # the temporary file or folder of an entry being written: .NAME.RANDOM.partial
         name = name[1:].rsplit(".", 2)[0]
     try:
-        with FileLock(entry.path.with_name(f"{name}.lock"), timeout=0):
-            gone = entry.path.with_name(f".{name}.cleared.partial")
-            entry.path.rename(gone)
-            if gone.is_dir():
-                shutil.rmtree(gone)
+        with FileLock(entry.with_name(f"{name}.lock"), timeout=0):
+            # renamed first, so that no process reads an entry of which a half is deleted
+            renamed = entry.rename(entry.with_name(f".{name}.cleared.partial"))
+            if renamed.is_dir():
+                shutil.rmtree(renamed)
             else:
-                gone.unlink()
+                renamed.unlink()
     except Timeout:
         return False
     return True
 
 
-def cache(words: Sequence[str]) -> int:
-    """Run ``fer cache`` with these words. Returns the exit code: 1 where something was in use and stays.
-
-    Raises:
-        UserError: there is no such kind, or none is named.
-    """
-    options = _parser().parse_args(words)
-    if unknown := [kind for kind in options.kinds if kind not in (*KINDS, "all")]:
-        raise UserError(f"fer cache: no kind {unknown[0]!r}; there is {', '.join(KINDS)}, or all")
-    if options.action == "clear" and not options.kinds:
-        raise UserError(f"fer cache clear: say what: {', '.join(KINDS)}, or all")
-    kinds = [kind for kind in KINDS if kind in options.kinds or not options.kinds or "all" in options.kinds]
-    return _clear(kinds) if options.action == "clear" else _list(kinds)
-
-
-def _list(kinds: Sequence[str]) -> int:
-    print(home())
-    for kind in kinds:
-        found = entries(kind)
-        print(f"{kind:<12}{_bytes(sum(entry.size for entry in found)):>9}  {KINDS[kind][0]}, {len(found)}")
-        for line in _lines(found):
-            print(line)
-    return 0
-
-
-def _lines(found: Sequence[Entry]) -> Iterator[str]:
-    for entry in found:
-        age = (time.time() - entry.written) / 86400
-        name = entry.path.name if len(entry.path.name) <= 30 else f"{entry.path.name[:27]}..."
-        yield f"  {name:<30}{_bytes(entry.size):>9}  {age:4.0f} days  {entry.about}"
-
-
-def _clear(kinds: Sequence[str]) -> int:
-    stays = 0
-    for kind in kinds:
-        found = entries(kind)
-        gone = [entry for entry in found if clear(entry)]
-        print(f"{kind}: {len(gone)} cleared, {_bytes(sum(entry.size for entry in gone))}")
-        for entry in found:
-            if entry not in gone:
-                stays += 1
-                print(f"  {entry.path} is in use and stays")
-    return 1 if stays else 0
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="fer cache",
-        description="What is kept under the cache (FER_CACHE): it is made again where it is missing.",
-    )
-    parser.add_argument("action", choices=["list", "clear"])
-    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"{', '.join(KINDS)}; list: all; clear: or all")
-    return parser
+def _in_units(size: int) -> str:
+    return str(tqdm.format_sizeof(size, "B"))

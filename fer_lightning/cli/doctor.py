@@ -1,4 +1,4 @@
-"""``fer doctor ROOT``: read a data set without training, and say what is in it and what is wrong."""
+"""``fer doctor ROOT``: read a data set without training, and report what is in it and what is wrong."""
 
 from __future__ import annotations
 
@@ -7,49 +7,58 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from fer_lightning.config.compose import compose
-from fer_lightning.config.instantiate import is_own
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import write_atomic
 from fer_lightning.core.parser import Parser
-from fer_lightning.core.progress import Line
-from fer_lightning.data import dataset
-from fer_lightning.data.store.crop import Recipe
-from fer_lightning.doctor.examination import examine
-from fer_lightning.doctor.page import SIDE, page
-from fer_lightning.doctor.report import report
 
 
 def doctor(words: Sequence[str]) -> int:
-    """Run ``fer doctor`` with these words. Returns the exit code: 1 where something would spoil a result.
+    """Run ``fer doctor``.
+
+    Returns:
+        The exit code: 1 if something in the data set would spoil a result.
 
     Raises:
-        UserError: something the user can mend.
+        UserError: the user can mend it.
     """
     options = _parser().parse_intermixed_args(words)
-    if other := [word for word in options.overrides if not word.lstrip("+~").startswith(("data=", "data."))]:
+    overrides = options.overrides
+    if other := [word for word in overrides if not word.lstrip("+~").startswith(("data=", "data."))]:
         raise UserError(
-            f"fer doctor: {other[0]} is not about data; say ROOT first, then data=... and data.key=..."
+            f"fer doctor: {other[0]} is not about data; give ROOT first, then data=... and data.key=..."
         )
-    node = {**compose([*_choice(options.overrides), *options.overrides], options.config_dir)["data"]}
-    node["root"] = options.root
-    if not is_own(node) and not any(word.startswith("data.classes=") for word in options.overrides):
-        node["classes"] = None  # whatever emotions there are
+    # imported here, since they cost more than --help may
+    from fer_lightning.config.compose import compose
+    from fer_lightning.config.instantiate import is_own
+    from fer_lightning.core.progress import Line
+    from fer_lightning.data import dataset
+    from fer_lightning.data.store.crop import Recipe
+    from fer_lightning.doctor.examination import examine
+    from fer_lightning.doctor.page import SIDE, page
+    from fer_lightning.doctor.report import report
+
+    if not any(word.startswith("data=") for word in overrides):
+        overrides = ["data=auto", *overrides]
+    node = compose(overrides, options.config_dir)["data"] | {"root": options.root}
+    if not is_own(node) and not any(word.startswith("data.classes=") for word in overrides):
+        node["classes"] = None  # all emotions that the data set has
+    try:
+        recipe = Recipe(size=SIDE, margin=node["margin"], codec="jpeg")
+    except (TypeError, ValueError) as error:
+        raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
     manifest = dataset.read(node, Line("annotations"))
-    recipe = _recipe(node)
-    examined = examine(manifest, recipe.margin, options.processes, Line)
-    found = report(manifest, examined, {} if node.get("automatic") else None)
+    examination = examine(manifest, recipe.margin, options.processes, Line)
+    findings = report(manifest, examination, {} if node.get("automatic") else None)
     encoding = sys.stdout.encoding or "utf-8"
-    print(found.to_text().encode(encoding, "backslashreplace").decode(encoding))
+    print(findings.to_text().encode(encoding, "backslashreplace").decode(encoding))
     if options.json:
-        _write(options.json, found.to_json())
+        _write(options.json, findings.to_json())
     if options.exclude:
-        _write(options.exclude, json.dumps(examined.leaking(), indent=0) + "\n")
+        _write(options.exclude, json.dumps(examination.leaking(), indent=0) + "\n")
     if options.html:
-        _write(options.html, page(found, manifest, examined, recipe))
-    return int(found.spoils)
+        _write(options.html, page(findings, manifest, examination, recipe))
+    return int(findings.spoils)
 
 
 def _parser() -> Parser:
@@ -77,18 +86,6 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError("give a whole number from 1 on")
     return int(text)
-
-
-def _choice(overrides: Sequence[str]) -> list[str]:
-    return [] if any(word.startswith("data=") for word in overrides) else ["data=auto"]
-
-
-def _recipe(node: dict[str, Any]) -> Recipe:
-    """How faces are cut out, to be compared and to be shown."""
-    try:
-        return Recipe(size=SIDE, margin=node["margin"], codec="jpeg")
-    except (TypeError, ValueError) as error:
-        raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
 
 
 def _write(path: Path, text: str) -> None:

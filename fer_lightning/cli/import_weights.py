@@ -1,10 +1,10 @@
-"""Published face-recognition weights -> a file that ``backbone.weights`` takes."""
+"""Convert published face-recognition weights into a file for ``backbone.weights``; imported by ``fer weights``."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import string
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from fer_lightning.models.weights.weight_files import is_safetensors, is_torch, 
 
 BACKBONE = "seresnet50_vggface2"
 ABOUT = "fer_lightning"
-"""The one key of the file's metadata: safetensors writes several in an order that differs from run to run."""
+"""Only key of the file's metadata: safetensors writes several keys in an order that differs from run to run."""
 
 LICENCE = (
     "VGGFace2's weights have terms of their own, research use as their publishers state; nothing is granted here"
@@ -30,22 +30,22 @@ LICENCE = (
 
 
 def import_weights(source: Path, target: Path, sha256: str | None = None) -> None:
-    """Convert a file of published weights, and say what was made of it.
+    """Convert a file of published weights, and print what was converted and left out.
 
     Args:
         source: the file as published.
         target: the converted file.
-        sha256: what the published file must be; None: anything.
+        sha256: the SHA-256 that the published file must have, in hex digits; None accepts any file.
 
     Raises:
-        UserError: something the user can mend; nothing has been written.
+        UserError: the user can mend it; nothing has been written.
     """
     content = read_bytes(source, str(source))
     digest = hashlib.sha256(content).hexdigest()
     if sha256 is not None:
-        _compare(source, digest, sha256)
-    if _is_there(target, digest):
-        print(f"{target} was there, made of the same file")
+        _require_digest(source, digest, sha256)
+    if _is_converted(target, digest):
+        print(f"{target} exists already, made from the same file")
     else:
         converted = convert(read_published(content, str(source)), str(source))
         _write(target, converted, source.name, digest)
@@ -57,34 +57,38 @@ def import_weights(source: Path, target: Path, sha256: str | None = None) -> Non
     print(f"  next: fer train backbone={BACKBONE} backbone.weights={target}")
 
 
-def read_published(content: bytes, what: str) -> dict[str, Tensor]:
-    """Tensors by name from the bytes of a pickle of arrays, a PyTorch or a safetensors file; nothing is run.
+def read_published(content: bytes, label: str) -> dict[str, Tensor]:
+    """Return the tensors in a pickle of arrays, a PyTorch or a safetensors file by name, without running its code.
+
+    Args:
+        content: the file's bytes.
+        label: the file's name; messages begin with it.
 
     Raises:
         UserError: see ``read_arrays`` and ``read_state_dict``.
     """
     if is_safetensors(content) or is_torch(content):
-        return read_state_dict(content, what)
-    arrays = read_arrays(content, what)
+        return read_state_dict(content, label)
+    arrays = read_arrays(content, label)
     return {
         name: torch.tensor(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
         for name, array in arrays.items()
     }
 
 
-def _compare(source: Path, digest: str, said: str) -> None:
-    wanted = said.strip().lower()
-    if len(wanted) != 64 or not set(wanted) <= set(string.hexdigits):
-        raise UserError(f"--sha256 {said}: give the 64 hex digits of the file's SHA-256")
-    if wanted != digest:
-        raise UserError(f"{source}: its SHA-256 is {digest}, not {wanted}: another file, or a damaged copy")
+def _require_digest(source: Path, digest: str, sha256: str) -> None:
+    expected = sha256.strip().lower()
+    if not re.fullmatch("[0-9a-f]{64}", expected):
+        raise UserError(f"--sha256 {sha256}: give the 64 hex digits of the file's SHA-256")
+    if expected != digest:
+        raise UserError(f"{source}: its SHA-256 is {digest}, not {expected}: another file, or a damaged copy")
 
 
-def _is_there(target: Path, digest: str) -> bool:
-    """Whether the target was made of the same source.
+def _is_converted(target: Path, digest: str) -> bool:
+    """Return whether the target exists and was converted from the same source.
 
     Raises:
-        UserError: it is something else, and is left alone.
+        UserError: it is another file, which is not overwritten.
     """
     if not target.exists():
         return False
@@ -95,7 +99,7 @@ def _is_there(target: Path, digest: str) -> bool:
     except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         same = False
     if not same:
-        raise UserError(f"{target} holds something else: it is kept; give another folder with --to")
+        raise UserError(f"{target} holds something else and is not overwritten; give another folder with --to")
     return True
 
 

@@ -11,21 +11,17 @@ from fer_lightning.run import launch
 
 
 def prepare(words: Sequence[str]) -> int:
-    """Run ``fer prepare`` with these words. Returns the exit code.
+    """Run ``fer prepare``; return the exit code.
 
     Raises:
         UserError: an override does not fit the configuration.
     """
-    options = _parser().parse_intermixed_args(words)
-    own, of_hydra = apart(options.overrides)
-    refuse(of_hydra, lambda _: True, "fer prepare", "data.store=FOLDER")
-    compose(own, options.config_dir)
-    given = ["--config-dir", options.config_dir] if options.config_dir else []
-    return launch.wait(lambda: launch.child(["--faces", *given, *own]))
-
-
-def _parser() -> Parser:
     parser = Parser(prog="fer prepare", description="Read a data set and prepare its faces, without training.")
     parser.add_argument("overrides", nargs="*", help="as for `fer train`, e.g. data=affectnet data.root=...")
     parser.add_argument("--config-dir", help="a folder with further options; code of your own lies beside it")
-    return parser
+    options = parser.parse_intermixed_args(words)
+    overrides, of_hydra = apart(options.overrides)
+    refuse(of_hydra, lambda _: True, "fer prepare", "data.store=FOLDER")
+    compose(overrides, options.config_dir)
+    config_dir = ["--config-dir", options.config_dir] if options.config_dir else []
+    return launch.wait(lambda: launch.child(["--faces", *config_dir, *overrides]))

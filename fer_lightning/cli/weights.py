@@ -1,4 +1,4 @@
-"""``fer weights import``: published face-recognition weights -> a file that ``backbone.weights`` takes."""
+"""``fer weights import FILE``: turn published face-recognition weights into a file for ``backbone.weights``."""
 
 from __future__ import annotations
 
@@ -12,22 +12,11 @@ NAME = "senet50_vggface2.safetensors"
 
 
 def weights(words: Sequence[str]) -> int:
-    """Run ``fer weights`` with these words. Returns the exit code.
+    """Run ``fer weights``; return the exit code.
 
     Raises:
-        UserError: something the user can mend; nothing has been written.
+        UserError: the user can mend it; nothing has been written.
     """
-    options = _parser().parse_args(words)
-    source, folder = options.file.expanduser(), options.to.expanduser()
-    if not source.exists():
-        raise UserError(f"{source}: no such file; give the path of a local file")
-    from fer_lightning.cli.import_weights import import_weights  # PyTorch takes seconds
-
-    import_weights(source, folder / NAME, options.sha256)
-    return 0
-
-
-def _parser() -> Parser:
     parser = Parser(
         prog="fer weights", description="Turn published face-recognition weights into a file for backbone.weights."
     )
@@ -36,8 +25,15 @@ def _parser() -> Parser:
         "file",
         type=Path,
         metavar="FILE",
-        help="VGGFace2's SE-ResNet-50 as published: senet50_*_weight.pkl or senet50_*.pth; nothing in it is run",
+        help="VGGFace2's SE-ResNet-50 as published: senet50_*_weight.pkl or senet50_*.pth; no code in it is run",
     )
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help=f"the folder for {NAME}")
-    parser.add_argument("--sha256", metavar="HEX", help="what FILE must be; nothing is read from another one")
-    return parser
+    parser.add_argument("--sha256", metavar="HEX", help="the SHA-256 that FILE must have; another file is refused")
+    options = parser.parse_args(words)
+    source, folder = options.file.expanduser(), options.to.expanduser()
+    if not source.exists():
+        raise UserError(f"{source}: no such file; give the path of a local file")
+    from fer_lightning.cli.import_weights import import_weights  # importing PyTorch takes seconds
+
+    import_weights(source, folder / NAME, options.sha256)
+    return 0

@@ -1,1 +1,1 @@
-"""What every room needs: errors, files, processes, progress, and the objects that rooms hand to one another."""
+"""Shared by all rooms: errors, files, processes, progress, and the objects that rooms pass to one another."""

@@ -1,4 +1,4 @@
-"""The colours of all figures: those of Okabe and Ito (2008), which the colour-blind tell apart, too."""
+"""Colours of all figures, from the palette of Okabe and Ito (2008), which suits colour-blind readers."""
 
 BLUE = "#0072b2"
 ORANGE = "#e69f00"
@@ -8,4 +8,4 @@ SKY = "#56b4e9"
 PURPLE = "#cc79a7"
 BLACK = "#000000"
 OLIVE = "#8b6f00"
-"""In place of their yellow, which is too light for dots and lines on white."""
+"""Replaces the yellow of the palette, which is too light for dots and lines on white."""

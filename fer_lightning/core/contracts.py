@@ -1,17 +1,17 @@
-"""The two objects that modules hand to one another, and what the training loop asks of a loss head.
+"""The two objects that modules pass to one another, and the contract between the training loop and a loss head.
 
 A loss head is a ``torch.nn.Module`` whose ``forward(embeddings, labels=None)`` returns a ``HeadOutput``. It may
-have any of these hooks, which are called where they are present:
+have any of these hooks, which are called if they exist:
 
 - ``init_centers(means)``: before training, with the class means (C, D) of the embeddings;
 - ``observe(embeddings, labels, class_weights)``: after the forward pass of every (micro-)batch of this rank;
 - ``after_step()``: after every optimizer step, on every rank;
 - ``epoch_scalars(means, grand_mean)``: after every epoch, with the class means (C, D) and the mean (D,) of the
-  epoch's embeddings; returns what is logged and drawn, by name: one number a class (C,).
+  epoch's embeddings; returns values to log and draw by name, each one number per class (C,).
 
-and these attributes: ``centers`` (C, D), one a class; ``soft_labels``: labels may be distributions (N, C);
-``corrects_imbalance``: the loss itself makes up for the classes' sizes. ``losses.center_term.CenterTermHead`` has
-them all.
+It may also have these attributes: ``centers`` (C, D), one for each class; ``soft_labels``: labels may be
+distributions (N, C); ``corrects_imbalance``: the loss itself compensates for the sizes of the classes.
+``losses.center_term.CenterTermHead`` has them all.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassStats:
-    """The classes of the training part (the minival excluded) and how many images each has.
+    """Names and image counts of the classes in the training part, without the minival.
 
     Args:
         names: class names, in the order of the classifier's outputs (C,).
-        counts: images a class, same order (C,).
+        counts: images of each class, in the same order (C,).
 
     Raises:
-        ValueError: lengths differ, a name is there twice, or a count is negative.
+        ValueError: the lengths differ, a name occurs twice, or a count is negative.
     """
 
     names: tuple[str, ...]
@@ -48,19 +48,19 @@ class ClassStats:
 
     @property
     def num_classes(self) -> int:
-        """C, the number of classes."""
+        """Return C, the number of classes."""
         return len(self.names)
 
 
 @dataclass
 class HeadOutput:
-    """What a loss head returns for a batch of N embeddings.
+    """Output of a loss head for a batch of N embeddings.
 
     Attributes:
         logits: (N, C) inference logits, the same with and without labels.
-        per_sample: (N,) unweighted losses; None where no labels were given.
-        terms: named (N,) parts of the loss, for the log only.
-        penalty: scalar added once to the batch's mean; it carries no class weight.
+        per_sample: (N,) unweighted losses; None without labels.
+        terms: (N,) parts of the loss by name, used in the log only.
+        penalty: scalar added to the mean over the batch, without a class weight.
     """
 
     logits: Tensor

@@ -1,4 +1,4 @@
-"""Emotion names and their orders. Labels travel by name; an index means nothing outside its data set."""
+"""Names of emotions. Labels are passed by name, since an index has no meaning outside its data set."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SYNONYMS = {
     "contemptuous": "contempt",
     "nf": "not a face",
 }
-"""What data sets call our names."""
+"""Names that data sets use, with ours."""
 
 NO_EMOTION = ("none", "uncertain", "unknown", "non-face", "not a face")
-"""Labels that data sets have beside emotions."""
+"""Labels of data sets that are no emotions."""
 
 AFFECTNET_CODES = {
     **dict(enumerate(EMOTIONS)),
@@ -31,18 +31,18 @@ AFFECTNET_CODES = {
     9: "uncertain",
     10: "non-face",
 }
-"""AffectNet's integer annotation -> name (Mollahosseini et al. 2017)."""
+"""AffectNet's integer annotations with their names (Mollahosseini et al. 2017)."""
 
 AFFECTNET_TRAIN_COUNTS = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 """Training images of AffectNet's manually annotated part by class, in the order of EMOTIONS."""
 
 
 def known_name(name: str, classes: Collection[str] = ()) -> str | None:
-    """Our name for what a data set calls a class, in any case of letters; None: unknown.
+    """Return our name for a class of a data set, regardless of upper and lower case; None if it is unknown.
 
     Args:
-        name: as it stands in the data set.
-        classes: further names that are known, such as those of the user's ``data.classes``.
+        name: the name in the data set.
+        classes: further known names, such as those of the user's ``data.classes``.
     """
     plain = name.strip().lower()
     plain = SYNONYMS.get(plain, plain) if plain not in classes else plain

@@ -1,4 +1,4 @@
-"""What a user did wrong, or what went wrong with a run, told in one line."""
+"""Errors that are reported in one line: mistakes of the user, and runs that failed or were stopped."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on what may be written
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # EFBIG: a limit on the size of files
 
 
 class UserError(Exception):
-    """A mistake the user can mend. The message says what is wrong, where, and what to do about it.
+    """Mistake that the user can correct. The message says what is wrong, where, and what to do about it.
 
     The command line prints it as ``fer: <message>`` and exits with ``code``; no traceback is shown.
     """
@@ -27,35 +27,36 @@ class UserError(Exception):
 
 
 class RunFailed(UserError):  # noqa: N818
-    """A run that ended by itself without a result. The same command would do the same again."""
+    """Run that failed by itself; the same command would fail again."""
 
     code = 1
 
 
 class Stopped(UserError):  # noqa: N818
-    """A run that was ended by something else: a signal, a full disk. The same command goes on with it."""
+    """Run that something else stopped, such as a signal or a full disk; the same command continues it."""
 
     code = 74
 
 
 class Busy(UserError):  # noqa: N818
-    """A run that another process is training now."""
+    """Run that another process is training now."""
 
     code = 75
 
 
 @dataclass
 class Outcome:
-    """What a command ends with: 0, or the code of what the user was told."""
+    """Exit code of a command: 0, or the ``code`` of the UserError that was reported."""
 
     code: int = 0
 
 
 @contextmanager
 def report() -> Iterator[Outcome]:
-    """Run a command: show what is logged, turn a UserError into one line on stderr and its exit code.
+    """Run a command: show log messages, and report a UserError or a full disk as one line on stderr.
 
-    So is a full disk, wherever it shows.
+    Yields:
+        The outcome, which holds the exit code once the block has ended.
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("fer_lightning").setLevel(logging.INFO)
@@ -64,16 +65,16 @@ def report() -> Iterator[Outcome]:
         with stopped_by_a_full_disk():
             yield outcome
     except UserError as error:
-        sys.stderr.write(f"fer: {' '.join(str(error).split())}\n")  # at once: ranks share it
+        sys.stderr.write(f"fer: {' '.join(str(error).split())}\n")  # in one call, since ranks share stderr
         outcome.code = error.code
 
 
 @contextmanager
 def stopped_by_a_full_disk() -> Iterator[None]:
-    """Say what to do where there is no space to write to.
+    """Raise Stopped, with what to do about it, if there is no space left to write to.
 
     Raises:
-        Stopped: there is none.
+        Stopped: a write failed for lack of space.
     """
     try:
         yield
@@ -84,21 +85,21 @@ def stopped_by_a_full_disk() -> Iterator[None]:
 
 
 def in_words(error: BaseException) -> str:
-    """An exception in one line: its kind and what it says."""
+    """Return the type and the message of an exception in one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 @contextmanager
 def in_one_line(what: str, *, own: bool) -> Iterator[None]:
-    """Make a UserError of what a class or function refuses; it begins with ``what``.
+    """Turn an exception of a configured class or function into a UserError that begins with ``what``.
 
     Args:
-        what: a group of the config.
-        own: whether it is code of the user's own. In ours, only a ValueError is about what it was given; anything
-            else is a fault of ours, and stays as it is.
+        what: the group of the config, or another beginning of the message.
+        own: whether the code is the user's own. In our code only a ValueError is about its arguments; every other
+            exception is a fault of ours, and is not caught.
 
     Raises:
-        UserError: for the user's own code it says where.
+        UserError: the code failed; for the user's own code the message names the line.
     """
     try:
         yield
@@ -106,22 +107,22 @@ def in_one_line(what: str, *, own: bool) -> Iterator[None]:
         raise
     except Exception as error:
         if own:
-            raise UserError(f"{what}: {type(error).__name__}: {error}{_place(error)}") from error
+            raise UserError(f"{what}: {type(error).__name__}: {error}{_location(error)}") from error
         if isinstance(error, ValueError):
             raise UserError(f"{what}: {error}") from error
         raise
 
 
-def _place(error: Exception) -> str:
-    """Where it happened: the innermost line that is neither ours nor Python's nor in an installed package."""
-    others = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<")
+def _location(error: Exception) -> str:
+    """Return the innermost line of the traceback that is neither ours nor Python's nor an installed package's."""
+    not_the_users = (str(Path(__file__).parents[1]), sysconfig.get_path("stdlib"), "<")
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if "site-packages" not in frame.filename and not frame.filename.startswith(others):
+        if "site-packages" not in frame.filename and not frame.filename.startswith(not_the_users):
             return f" ({Path(frame.filename).name}, line {frame.lineno})"
     return ""
 
 
 def did_you_mean(key: str, known: Iterable[str]) -> str:
-    """The known key that is nearest to a misspelt one, as the end of a sentence; empty where none is near."""
+    """Return a hint at the known key most like a misspelt one, to end a sentence; empty if none is similar."""
     close = difflib.get_close_matches(key, list(known), 1)
     return f" (did you mean {close[0]}?)" if close else ""

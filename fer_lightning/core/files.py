@@ -1,4 +1,4 @@
-"""Content hashes, atomic writes and locks: how anything kept on disk is found again and never half there."""
+"""Content hashes, atomic writes and locks for everything that is kept on disk."""
 
 from __future__ import annotations
 
@@ -20,45 +20,48 @@ from fer_lightning.core.errors import UserError
 log = logging.getLogger(__name__)
 
 ABOUT = "about.txt"
-"""In an entry of a cache: what it is, in words."""
+"""File in an entry of a cache that describes the entry in words."""
 
 
 def home() -> Path:
-    """Where stores and caches lie: ``FER_CACHE``, else ``$XDG_CACHE_HOME/fer_lightning``, else ``~/.cache``."""
-    if own := os.environ.get("FER_CACHE"):
-        return Path(own).expanduser()
+    """Return the folder of stores and caches.
+
+    It is ``FER_CACHE``, else ``$XDG_CACHE_HOME/fer_lightning``, else ``~/.cache/fer_lightning``.
+    """
+    if folder := os.environ.get("FER_CACHE"):
+        return Path(folder).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "fer_lightning"
 
 
 def _umask() -> int:
-    """The process's umask: tempfile makes private files, but a lab shares its stores."""
+    """Return the umask of the process: tempfile makes private files, but a lab shares its stores."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def content_hash(value: Any) -> str:
-    """SHA-256 (64 hex digits) of a JSON-like value; independent of the order of dictionary keys."""
+    """Return the SHA-256 (64 hex digits) of a JSON-like value, whatever the order of its dictionary keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes."""
+    """Return the SHA-256 (64 hex digits) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_atomic(path: Path, data: str | bytes | memoryview) -> None:
-    """Write a file so that it is either whole or absent, also after a kill or a full disk."""
+    """Write a file so that it is either complete or absent, even after a kill or on a full disk."""
     with atomic_path(path) as partial:
         partial.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` to write a file to; it takes the name when the block ends well."""
+    """Yield a temporary file beside ``path``, which is renamed to ``path`` if the block raises nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(handle)
@@ -75,9 +78,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A temporary neighbour of ``path`` to fill; it takes the name when the block ends well.
+    """Yield a temporary folder beside ``path``, which is renamed to ``path`` if the block raises nothing.
 
-    What stands under the name already is kept: the entry was made by somebody else with the same content.
+    A folder that exists under the name by then is kept: another process has made it with the same content.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
@@ -91,18 +94,18 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def lock_of(path: Path) -> FileLock:
-    """The lock beside ``path``, not yet held."""
+    """Return the lock beside ``path``, not yet acquired."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f"{path.name}.lock"))
 
 
 @contextmanager
 def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
-    """Hold the lock beside ``path``; a lock of a process that died is free (the kernel lets go of it).
+    """Hold the lock beside ``path``; the kernel releases the lock of a process that died.
 
     Args:
-        path: what is worked on.
-        waiting_for: what to say where somebody else holds the lock.
+        path: the file or folder that is worked on.
+        waiting_for: logged if another process holds the lock.
     """
     lock = lock_of(path)
     try:
@@ -118,10 +121,10 @@ def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
 
 
 def require_checkpoint(path: Path) -> None:
-    """Refuse a checkpoint that is not there.
+    """Refuse the path of a checkpoint that does not exist.
 
     Raises:
-        UserError: it is not.
+        UserError: there is no such file.
     """
     if not path.is_file():
         raise UserError(f"checkpoint {path}: no such file; give the path of a run's best.ckpt")

@@ -1,4 +1,4 @@
-"""Options of a command line, as argparse reads them; a mistake is one line."""
+"""An argparse parser that reports a mistake in one line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ from fer_lightning.core.errors import UserError
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser that raises a UserError where argparse prints its usage and exits."""
+    """ArgumentParser that raises a UserError where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what argparse found wrong.
+        """Raise argparse's message as a UserError.
+
+        Args:
+            message: argparse's message.
 
         Raises:
             UserError: always.

@@ -1,4 +1,4 @@
-"""Processes that end with those who started them."""
+"""Processes that end together with the process that started them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from contextlib import contextmanager
 from multiprocessing import parent_process
 
 GRACE = 5.0
-"""Seconds that a process has to end by itself once it should, before it is made to."""
+"""Seconds between SIGTERM, which asks a process to end, and SIGKILL."""
 
 ENDS_WITH_PARENT = "FER_ENDS_WITH_PARENT"
-"""Set in the environment of a run that is not to outlive who started it."""
+"""Environment variable of a run that must not outlive the process that started it."""
 
 
 @contextmanager
 def signals_held_back(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
-    """Hold back signals that this process handles in Python, so that none comes in the middle of something.
+    """Hold back signals that this process handles in Python, so that none interrupts the block.
 
-    Only the main thread is interrupted by signals; in others this does nothing.
+    Signals interrupt the main thread only; in other threads this does nothing.
 
     Args:
-        numbers: of the signals.
+        numbers: numbers of the signals.
 
     Yields:
-        A function that lets them through from now on, those that came first. The end of the block does, too.
+        A function that delivers the signals held back so far and holds back no more. It is also called at the end
+        of the block.
     """
     handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     if threading.current_thread() is not threading.main_thread():
@@ -36,34 +37,34 @@ def signals_held_back(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
     for number in handlers:
         signal.signal(number, lambda number, _: held.append(number))
 
-    def let_through() -> None:
+    def deliver() -> None:
         while handlers:
             signal.signal(*handlers.popitem())
         while held:
             signal.raise_signal(held.pop(0))
 
     try:
-        yield let_through
+        yield deliver
     finally:
-        let_through()
+        deliver()
 
 
 def end_with_parent(parent: int | None = None) -> None:
-    """From now on, end when the process that started this one is gone; its children do the same in their turn.
+    """End this process, from a thread that watches, once the process that started it has ended.
 
     Args:
-        parent: who that is, where it may be gone already.
+        parent: id of the process that started this one, if it may have ended already.
     """
     parent = os.getppid() if parent is None else parent
-    asked_by = parent_process()  # of a fork server's children it is who asked for them, and not the server
-    if asked_by is not None and asked_by.pid == parent:
-        asked_by = None  # nobody else to watch; and joblib's workers know no more of it than its number
+    requester = parent_process()  # differs from the parent if a fork server started this process on request
+    if requester is not None and requester.pid == parent:
+        requester = None  # the same process; for joblib's workers only its id is known
 
-    def is_there() -> bool:
-        return os.getppid() == parent and (asked_by is None or asked_by.is_alive())
+    def is_needed() -> bool:
+        return os.getppid() == parent and (requester is None or requester.is_alive())
 
     def watch() -> None:
-        while is_there():
+        while is_needed():
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)

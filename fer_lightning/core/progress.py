@@ -1,4 +1,4 @@
-"""Progress with time left: a bar on a terminal, a line now and then in a log file."""
+"""Progress with the time left: a bar on a terminal, and a line from time to time in the log."""
 
 from __future__ import annotations
 
@@ -15,42 +15,45 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def track(items: Iterable[T], what: str) -> Iterable[T]:
-    """The items, with a bar that shows how many of all are done and the time left."""
-    bar: Iterable[T] = tqdm(items, desc=what, leave=False, disable=not sys.stderr.isatty())
+def track(items: Iterable[T], description: str) -> Iterable[T]:
+    """Yield the items, with a bar that shows how many are done and the time left."""
+    bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not sys.stderr.isatty())
     return bar
 
 
 class Line:
-    """Called with (done, of all): says how far a long preparation is, at most every ten seconds.
+    """Callback that logs the progress of a long preparation and the time left, at most every ten seconds.
 
     Args:
-        what: is being done.
+        description: the preparation, e.g. ``faces``.
         every: seconds between two lines.
     """
 
-    def __init__(self, what: str, every: float = 10.0) -> None:
-        self.what = what
+    def __init__(self, description: str, every: float = 10.0) -> None:
+        self.description = description
         self.every = every
-        self.begin = self.told = time.monotonic()
+        self.begin = self.logged = time.monotonic()
         self.first = self.done = self.total = 0
 
     def __call__(self, done: int, total: int) -> None:
-        """Say so, if it is time."""
+        """Log the progress if the last line is old enough.
+
+        Args:
+            done: number of items that are done. The first call gives those done before this process began.
+            total: number of all items; another number begins a new count.
+        """
         now = time.monotonic()
-        if (
-            total != self.total or done < self.done
-        ):  # it begins, or goes on where it was stopped; or something else is counted now
+        if total != self.total or done < self.done:
             self.begin, self.first, self.total = now, done, total
-        elif done > self.first and now - self.told >= self.every:
-            self.told = now
+        elif done > self.first and now - self.logged >= self.every:
+            self.logged = now
             left = (now - self.begin) / (done - self.first) * (total - done)
-            log.info("%s: %d of %d, %.0f s left", self.what, done, total, left)
+            log.info("%s: %d of %d, %.0f s left", self.description, done, total, left)
         self.done = done
 
 
 def duration(seconds: float) -> str:
-    """Hours and minutes, minutes, or seconds."""
+    """Return a time in seconds as hours and minutes, minutes, or seconds."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{seconds:.0f} s"

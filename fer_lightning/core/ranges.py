@@ -1,6 +1,6 @@
-"""Ranges of numbers, written where a signature takes them; the configuration is held against them.
+"""Types for numbers in signatures, with the ranges that the configuration is checked against.
 
-They bind nobody who calls from Python: what a number must be for the mathematics is checked there by the function.
+Calls from Python are not checked against them: a function checks by itself what its mathematics needs.
 """
 
 from __future__ import annotations
@@ -9,35 +9,35 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-_MOST = 1e6  # nothing that is configured is larger, but for seeds: what is comes from a slip of the finger
+_MAXIMUM = 1e6  # a larger value is a typing error: seeds apart, no sensible setting is larger
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
-"""How many: 1, 2, ..."""
+"""Integer from 1 on."""
 
 Natural = Annotated[int, Field(ge=0, le=10**9)]
-"""How many, and none is a choice: 0, 1, ..."""
+"""Integer from 0 on."""
 
 AtLeastTwo = Annotated[int, Field(ge=2, le=10**9)]
 Side = Annotated[int, Field(ge=8, le=4096)]
-"""Of a square picture, in pixels."""
+"""Side of a square picture in pixels."""
 
 Margin = Annotated[float, Field(ge=0, le=4)]
 """Share of a face's box that it is grown by on each side."""
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-"""What torch and numpy take as a seed."""
+"""Seed that torch and numpy accept."""
 
-Finite = Annotated[float, Field(ge=-_MOST, le=_MOST, allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, le=_MOST, allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
+Finite = Annotated[float, Field(ge=-_MAXIMUM, le=_MAXIMUM, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=_MAXIMUM, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, le=_MAXIMUM, allow_inf_nan=False)]
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-"""From 0 to 1."""
+"""Share from 0 to 1, both included."""
 
 UpToOne = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-"""Between 0 and 1, neither of them."""
+"""Share between 0 and 1, both excluded."""
 
 Normalise = Literal["as_is", "mean_one", "expected_one"]
 """What class weights are scaled to."""

@@ -1,4 +1,4 @@
-"""Versions of the packages that decide the digits of a result."""
+"""Versions of the packages that influence the digits of a result."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide digits."""
-    found = {"python": platform.python_version()}
+    """Return the versions of Python and of the packages that influence digits, ``?`` for a missing package."""
+    result = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            result[package] = version(package)
         except PackageNotFoundError:
-            found[package] = "?"
-    return found
+            result[package] = "?"
+    return result

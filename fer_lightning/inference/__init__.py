@@ -1,1 +1,1 @@
-"""A trained model for those who only use it; needs neither Hydra nor Lightning."""
+"""Use of a trained model, without Hydra and Lightning."""

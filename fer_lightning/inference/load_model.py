@@ -1,4 +1,4 @@
-"""A trained model for those who only use it: from a checkpoint alone, without Hydra and Lightning."""
+"""Loads a trained model from a checkpoint alone, without Hydra and Lightning."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from fer_lightning.models.backbone import Backbone, OwnBackbone, TimmBackbone
 from fer_lightning.models.network import Network
 
 Own: TypeAlias = Mapping[str, Callable[..., nn.Module]]
-"""A user's own classes and functions by the names that a checkpoint has for them, such as ``mine.MineHead``."""
+"""A user's own classes and functions by their names in a checkpoint, such as ``mine.MineHead``."""
 
 _NONE: Own = MappingProxyType({})
 
 
 class Model(nn.Module):
-    """Face crops in, class probabilities out.
+    """Trained network from face crops to class probabilities.
 
     Attributes:
         classes: C names, in the order of the probabilities.
-        card: what the checkpoint tells: classes, protocol, config.
+        card: the description in the checkpoint: classes, protocol and config.
     """
 
     def __init__(self, network: Network, card: dict[str, Any]) -> None:
@@ -45,9 +45,12 @@ class Model(nn.Module):
         self.flip_averaging = bool(card["protocol"].get("flip_averaging"))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Probabilities (N, C) of uint8 RGB face crops (N, 3, H, W), of the side ``crop`` in the card's protocol.
+        """Return class probabilities (N, C) of face crops.
 
-        With flip averaging in the protocol they are those of the mean logits of a crop and its mirror image.
+        With flip averaging in the protocol, the logits of a crop and its mirror image are averaged.
+
+        Args:
+            images: uint8 RGB face crops (N, 3, H, W), whose side is ``crop`` in the card's protocol.
         """
         logits = self._logits(images)
         if self.flip_averaging:
@@ -59,10 +62,10 @@ class Model(nn.Module):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's plain content; nothing in the file is executed.
+    """Return the content of a checkpoint; no code in the file is run.
 
     Raises:
-        UserError: it is not there, carries code, or was not written by this project.
+        UserError: the file does not exist, names code, or was not written by this project.
     """
     require_checkpoint(path)
     try:
@@ -79,33 +82,33 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def head_class(name: str) -> type[SoftmaxHead] | None:
-    """A head's class by its full name, from fer_lightning.losses and nowhere else; None where it is not there."""
+    """Return a head's class by its full name; None if it is not in fer_lightning.losses."""
     package, _, rest = name.rpartition(".")[0].rpartition(".")
     if package == losses.__name__ and rest in {module.name for module in pkgutil.iter_modules(losses.__path__)}:
-        found = getattr(importlib.import_module(f"{package}.{rest}"), name.rpartition(".")[2], None)
-        if isinstance(found, type) and issubclass(found, SoftmaxHead):
-            return found
+        head = getattr(importlib.import_module(f"{package}.{rest}"), name.rpartition(".")[2], None)
+        if isinstance(head, type) and issubclass(head, SoftmaxHead):
+            return head
     return None
 
 
 def neck_class(name: str) -> type[nn.Module] | None:
-    """A neck's class by its full name, from fer_lightning.models.neck; None where it is not there."""
+    """Return a neck's class by its full name; None if it is not in fer_lightning.models.neck."""
     ours: list[type[nn.Module]] = [necks.Identity, necks.LinearPReLU]
     return {f"{necks.__name__}.{neck.__name__}": neck for neck in ours}.get(name)
 
 
 def build_network(card: dict[str, Any], own: Own = _NONE) -> Network:
-    """The network that a checkpoint's card describes, with random weights.
+    """Return the network that a checkpoint's card describes, with random weights.
 
     Args:
-        card: names its parts; nothing is imported because a card names it.
-        own: those of its parts that are not ours.
+        card: names the parts of the network; a name outside fer_lightning is never imported.
+        own: the parts of the user's own.
 
     Raises:
-        UserError: a part is neither ours nor given, or cannot be made.
+        UserError: a part is neither ours nor given, or cannot be built.
     """
 
-    def part(kind: str, ours: Callable[..., nn.Module] | None, *positional: Any, **offered: Any) -> Any:
+    def part(kind: str, ours: Callable[..., nn.Module] | None, *positional: Any, **optional: Any) -> Any:
         name = card[kind]["class"]
         function = ours or own.get(name)
         if function is None:
@@ -113,9 +116,9 @@ def build_network(card: dict[str, Any], own: Own = _NONE) -> Network:
                 f"the checkpoint's {kind} is {name}, which is not in fer_lightning: give it to load_model as "
                 f"own={{{name!r}: {name.rpartition('.')[2]}}}, or --config-dir to fer evaluate"
             )
-        taken = {key: value for key, value in offered.items() if key in inspect.signature(function).parameters}
+        accepted = {key: value for key, value in optional.items() if key in inspect.signature(function).parameters}
         with in_one_line(f"the checkpoint's {kind}: {name}", own=ours is None):
-            return function(*positional, **taken, **card[kind]["arguments"])
+            return function(*positional, **accepted, **card[kind]["arguments"])
 
     spec = card["backbone"]
     backbone: Backbone
@@ -129,16 +132,16 @@ def build_network(card: dict[str, Any], own: Own = _NONE) -> Network:
 
 
 def load_model(path: str | Path, own: Own = _NONE) -> Model:
-    """The model in a checkpoint, in eval mode on the CPU.
+    """Return the model in a checkpoint, in eval mode on the CPU.
 
     Args:
-        path: of a run's best.ckpt.
-        own: classes of your own that it needs, by name: ``{"mine.MineHead": MineHead}``. Nothing is imported
-            because a checkpoint names it.
+        path: path of a run's best.ckpt.
+        own: your own classes that the model needs, by name: ``{"mine.MineHead": MineHead}``. Names of a checkpoint
+            outside fer_lightning are never imported.
 
     Raises:
-        UserError: the file is missing, carries code, is not ours, needs a class that is not given, or its weights
-            do not fit what it describes.
+        UserError: the file is missing, names code, is not ours, needs a class that is not given, or its weights do
+            not fit the network that it describes.
     """
     checkpoint = read_checkpoint(Path(path))
     card = checkpoint["fer_lightning"]

@@ -1,4 +1,4 @@
-"""Backbones: uint8 pictures to embeddings, by a timm network with strictly loaded weights, or a user's own."""
+"""Backbones from uint8 pictures to embeddings: timm's networks with strictly loaded weights, or a user's own."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ from fer_lightning.models.weights.weight_files import load_weights
 _FETCHING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
 """Arguments of ``timm.create_model`` that make it open or download files."""
 
-
 STEM = "stem"
-"""Name of a backbone's first block, where its parameters have no name in common."""
+"""Name of a backbone's first block if the names of its parameters share no prefix."""
 
 
 class Backbone(nn.Module):
-    """A network from uint8 RGB pictures (N, 3, H, W) to embeddings (N, num_features), and what is known of it.
+    """Network from uint8 RGB pictures (N, 3, H, W) to embeddings (N, num_features), with its description.
 
     Args:
         network: any module with ``num_features``.
-        name: timm's, or the class or function of the user's own.
-        spec: what rebuilds it, as plain values; its ``weights_hash`` is the SHA-256 of the weights it starts from,
-            None where random.
-        code: what names the code that computes.
+        name: timm's name of the network, or the user's class or function.
+        spec: plain values from which the backbone can be rebuilt; ``weights_hash`` is the SHA-256 of the weights
+            that it starts from, None if they are random.
+        code: identifies the code that computes the embeddings.
     """
 
     network: Any  # timm's classes share no base with num_features and group_matcher
@@ -49,23 +48,23 @@ class Backbone(nn.Module):
 
     @property
     def weights_hash(self) -> str | None:
-        """SHA-256 of the weights it starts from; None where random."""
-        found: str | None = self.spec["weights_hash"]
-        return found
+        """Return the SHA-256 of the weights that the backbone starts from; None if they are random."""
+        digest: str | None = self.spec["weights_hash"]
+        return digest
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings (N, num_features) of uint8 pictures (N, 3, H, W)."""
+        """Return the embeddings (N, num_features) of uint8 pictures (N, 3, H, W)."""
         embeddings: Tensor = self.network(images)
         return embeddings
 
     def complete(self) -> None:
-        """Whatever takes long before its weights are there; called once the data is known to be right."""
+        """Do what takes long before the weights are loaded; called once the data has been checked."""
 
     def blocks(self) -> dict[str, list[str]]:
-        """Names of the parameters by block, from the first block to the last.
+        """Return the names of the parameters by block, from the first block to the last.
 
-        A block is a child of the network that has parameters (of its only such child, where it has just one);
-        parameters beside the children are the first block.
+        A block is a child of the network that has parameters; if there is only one such child, its children are
+        the blocks. Parameters that belong to no child are the first block.
         """
         owners = {name: name.split(".")[:-1] for name, _ in self.named_parameters()}
         shared = takewhile(lambda column: len(set(column)) == 1, zip(*owners.values(), strict=False))
@@ -77,18 +76,18 @@ class Backbone(nn.Module):
 
 
 class TimmBackbone(Backbone):
-    """A timm network without its classifier.
+    """Network of timm's without its classifier.
 
     Args:
         name: a timm model name.
         arguments: further arguments of ``timm.create_model``.
-        mean: by channel, of pixels scaled to 0..1, in the order R, G, B.
-        std: likewise.
-        input_size: side, or height and width, that pictures are resized to; None: they are taken as they are.
+        mean: mean of R, G and B, of pixels scaled to 0..1.
+        std: standard deviation of the same.
+        input_size: side, or height and width, that pictures are resized to; None keeps their size.
         weights_hash: see Backbone.
 
     Raises:
-        UserError: timm has no such network or does not take the arguments, or a number makes no sense.
+        UserError: timm has no such network or refuses the arguments, or a number is out of its range.
     """
 
     mean: Tensor
@@ -105,7 +104,7 @@ class TimmBackbone(Backbone):
         weights_hash: str | None = None,
     ) -> None:
         arguments = {"drop_rate": 0.0, **(arguments or {})}
-        network = _headless(name, arguments)
+        network = _without_classifier(name, arguments)
         size = [input_size] * 2 if isinstance(input_size, int) else [*(input_size or ())]
         mean, std = [float(value) for value in mean], [float(value) for value in std]
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
@@ -121,20 +120,20 @@ class TimmBackbone(Backbone):
             "weights_hash": weights_hash,
         }
         super().__init__(network, name, spec, code=f"{name} {spec['arguments']} {size}")
-        # what it returns without a classifier; some have layers between num_features and that
+        # the width of the output without a classifier, which some networks compute by further layers
         self.num_features = getattr(network, "head_hidden_size", None) or network.num_features
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings (N, num_features) of pictures 0..255 (N, 3, H, W), resized and normalised on their device."""
+        """Return the embeddings (N, num_features) of pictures 0..255 (N, 3, H, W), which are normalised first."""
         pixels, size = images.to(self.mean.dtype), self.spec["input_size"]
         if size and [*pixels.shape[2:]] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
         return super().forward((pixels / 255 - self.mean) / self.std)
 
     def load(self, path: Path) -> None:
-        """Start from the weights in a local file.
+        """Load the weights in a local file.
 
         Raises:
             UserError: see ``load_weights``.
@@ -142,26 +141,35 @@ class TimmBackbone(Backbone):
         self.spec["weights_hash"] = load_weights(self.network, path)
 
     def blocks(self) -> dict[str, list[str]]:
-        """Names of the parameters by block, from the stem to the last, in timm's own coarse grouping.
+        """Return the names of the parameters by block, from the stem to the last, in timm's coarse grouping.
 
-        A block has the shortest name that its first parameter begins with and none of the other blocks', such as
-        ``layer3`` or ``blocks.5``; the first block is the stem, unless all its parameters begin alike. The few
-        networks without such a grouping have their children for blocks.
+        The name of a block is the shortest prefix of its first parameter that no parameter of another block has,
+        such as ``layer3`` or ``blocks.5``; the first block is called ``stem`` unless all its parameters have that
+        prefix. For the few networks without such a grouping, see ``Backbone.blocks``.
         """
         try:
             grouped = group_parameters(self.network, self.network.group_matcher(coarse=True))
         except (AttributeError, AssertionError):
             return super().blocks()
         blocks: dict[str, list[str]] = {}
-        for place, key in enumerate(sorted(grouped)):
+        for number, key in enumerate(sorted(grouped)):
             others = [name for other in grouped if other != key for name in grouped[other]]
-            name = _own_prefix(grouped[key], others, shared=place == 0)
+            name = _unique_prefix(grouped[key], others, shared=number == 0)
             blocks[name or STEM] = [f"network.{parameter}" for parameter in grouped[key]]
         return blocks
 
 
-def _own_prefix(names: Sequence[str], others: Sequence[str], *, shared: bool) -> str:
-    """The shortest dotted prefix of the first name that no other has; of all names where it must be ``shared``."""
+def _unique_prefix(names: Sequence[str], others: Sequence[str], *, shared: bool) -> str:
+    """Return the shortest dotted prefix of the first name that none of the other names has.
+
+    Args:
+        names: names of the parameters of a block.
+        others: names of all other parameters.
+        shared: whether all names must have the prefix.
+
+    Returns:
+        The prefix; empty if there is none.
+    """
     parts = names[0].split(".")
     for depth in range(1, len(parts)):
         prefix = ".".join(parts[:depth]) + "."
@@ -171,11 +179,11 @@ def _own_prefix(names: Sequence[str], others: Sequence[str], *, shared: bool) ->
 
 
 class OwnBackbone(Backbone):
-    """A user's own network; what it makes of the uint8 pictures is its own affair.
+    """Network of the user's own, which resizes and normalises the uint8 pictures itself.
 
     Args:
         network: any module with ``num_features``, from uint8 pictures (N, 3, H, W) to (N, num_features).
-        spec: the ``class`` and ``arguments`` it was made of, a hash of its ``source``, and ``weights_hash``.
+        spec: its ``class`` and ``arguments``, a hash of its ``source``, and ``weights_hash``.
     """
 
     def __init__(self, network: nn.Module, spec: dict[str, Any]) -> None:
@@ -183,26 +191,26 @@ class OwnBackbone(Backbone):
 
 
 def _require_name(name: str) -> None:
-    """Refuse a name that timm would fetch from elsewhere, or does not have."""
-    if ":" in name:  # a checkpoint may say this, too, and must not make us download anything
-        raise UserError(f"backbone.name={name}: {name} would fetch weights; say backbone.weights=FILE")
+    """Refuse a name for which timm would download files, and one that timm does not have."""
+    if ":" in name:  # may also come from a checkpoint, which must not cause a download
+        raise UserError(f"backbone.name={name}: {name} would fetch weights; give backbone.weights=FILE")
     if not timm.is_model(name):
         close = ", ".join(difflib.get_close_matches(name, timm.list_models(), 3))
         raise UserError(f"backbone.name={name}: timm has no such network{close and f'; there is {close}'}")
 
 
-def _headless(name: str, arguments: Mapping[str, Any]) -> Any:
-    """timm's network without a classifier."""
+def _without_classifier(name: str, arguments: Mapping[str, Any]) -> Any:
+    """Return timm's network without a classifier, with random weights."""
     _require_name(name)
-    if fetching := sorted(_FETCHING & arguments.keys()):  # these may come from a checkpoint as well
-        raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; say backbone.weights=FILE")
+    if fetching := sorted(_FETCHING & arguments.keys()):  # may also come from a checkpoint
+        raise UserError(f"backbone.name={name}: {fetching[0]} would fetch weights; give backbone.weights=FILE")
     try:
         network = timm.create_model(name, num_classes=0, **arguments)
-    except Exception as error:  # each network refuses in its own way
+    except Exception as error:  # networks refuse arguments with exceptions of all types
         reason = str(error) or type(error).__name__
         raise UserError(f"backbone.name={name}: timm cannot build it with {arguments}: {reason}") from error
     if not isinstance(getattr(network, "num_features", None), int):
-        raise UserError(f"backbone.name={name}: with {arguments} it makes no embedding but feature maps")
+        raise UserError(f"backbone.name={name}: with {arguments} it returns feature maps, not an embedding")
     return network
 
 
@@ -217,20 +225,20 @@ def local_weights(
     arguments: Mapping[str, Any] | None = None,
     input_size: Count | Sequence[Count] | None = None,
 ) -> Backbone:
-    """A backbone that starts from a local weights file.
+    """Return a backbone that starts from a local weights file.
 
     Args:
         name: a timm model name.
-        weights: path of the state_dict.
-        pretrained: False leaves the weights random (from_scratch); no file is needed then.
+        weights: path of a state_dict.
+        pretrained: False keeps random weights, as for stage=from_scratch; no file is needed then.
         mean: see TimmBackbone.
         std: see TimmBackbone.
-        source: where such a file usually comes from, for the message when it is missing or another one.
+        source: where such a file comes from, for messages about a missing or a wrong one.
         arguments: see TimmBackbone.
         input_size: see TimmBackbone.
 
     Raises:
-        UserError: the file is not given, not there, or does not fit.
+        UserError: the file is not given, does not exist, or does not fit.
     """
     if pretrained and weights is None:
         raise UserError(
@@ -257,34 +265,34 @@ def timm_network(
     source: str,
     arguments: Mapping[str, Any],
 ) -> Backbone:
-    """Any network of timm's, as ``local_weights``, on pictures as it was trained on.
+    """Return any network of timm's, with its own mean, std and input size by default; see ``local_weights``.
 
     Args:
-        name: a timm model name; a tag, as in ``resnet18.a1_in1k``, says whose mean and std.
+        name: a timm model name; a tag, as in ``resnet18.a1_in1k``, chooses the mean and std of these weights.
         weights: see local_weights.
         pretrained: see local_weights.
-        mean: see TimmBackbone; None: what timm knows of the network.
-        std: likewise.
-        input_size: likewise, or the arguments' ``img_size`` where that is given.
+        mean: see TimmBackbone; by default timm's.
+        std: see TimmBackbone; by default timm's.
+        input_size: see TimmBackbone; by default ``img_size`` of the arguments, else timm's.
         source: see local_weights.
         arguments: see TimmBackbone.
 
     Raises:
-        UserError: timm has no such network, or see local_weights.
+        UserError: timm has no such network; see also local_weights.
     """
     _require_name(name)
     try:
-        own = get_pretrained_cfg(name, allow_unregistered=False)
+        defaults = get_pretrained_cfg(name, allow_unregistered=False)
     except RuntimeError as error:
-        raise UserError(f"backbone.name={name}: {error} Say the name without its tag") from error
-    assert own is not None
+        raise UserError(f"backbone.name={name}: {error} Give the name without its tag") from error
+    assert defaults is not None
     return local_weights(
         name,
         weights=weights,
         pretrained=pretrained,
-        mean=own.mean if mean is None else mean,
-        std=own.std if std is None else std,
+        mean=defaults.mean if mean is None else mean,
+        std=defaults.std if std is None else std,
         source=source,
         arguments=arguments,
-        input_size=(arguments.get("img_size") or own.input_size[1:]) if input_size is None else input_size,
+        input_size=(arguments.get("img_size") or defaults.input_size[1:]) if input_size is None else input_size,
     )

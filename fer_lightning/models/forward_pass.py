@@ -1,4 +1,4 @@
-"""A forward pass outside a Trainer, and hashes of the weights that it is taken with."""
+"""Forward passes outside a Trainer, and hashes of weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Pass:
-    """How a forward pass outside a Trainer is computed, so that it gives the digits that training would see.
+    """Settings of a forward pass outside a Trainer, which computes the same digits as training.
 
     Args:
-        device: where.
+        device: name of the device.
         precision: the Trainer's precision, e.g. ``32-true``, ``64-true``, ``bf16-mixed``.
-        channels_last: the memory format of pictures and kernels.
+        channels_last: whether pictures and kernels are in this memory format.
     """
 
     def __init__(self, device: str, precision: str, channels_last: bool) -> None:
@@ -38,19 +38,25 @@ class Pass:
         }
 
     def place(self, module: nn.Module) -> nn.Module:
-        """Move a module to the device, dtype and memory format of this pass."""
+        """Move a module to the device, dtype and memory format of this pass; return it."""
         return module.to(self.device, self.dtype).to(memory_format=self.memory_format)
 
     def run(self, compute: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
-        """``compute`` of one batch that lies on the device, in this precision."""
+        """Call ``compute`` on a batch that is on the device, in this precision."""
         with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
             return compute(images)
 
     @torch.no_grad()
-    def over(self, loader: DataLoader[Batch], compute: Callable[[Tensor], Tensor], what: str) -> Tensor:
-        """``compute`` of every batch, concatenated on the CPU in the loader's order."""
+    def over(self, loader: DataLoader[Batch], compute: Callable[[Tensor], Tensor], description: str) -> Tensor:
+        """Call ``compute`` on every batch; return the results on the CPU, concatenated in the loader's order.
+
+        Args:
+            loader: batches of pictures or embeddings, and their labels.
+            compute: from a batch to a tensor of as many rows.
+            description: of the progress bar.
+        """
         results = []
-        for images, _ in track(loader, what):
+        for images, _ in track(loader, description):
             images = images.to(self.device, non_blocking=True)
             if images.ndim == 4:
                 images = images.contiguous(memory_format=self.memory_format)
@@ -59,14 +65,16 @@ class Pass:
 
 
 def state_hash(module: nn.Module) -> str:
-    """SHA-256 of all parameters and buffers, by name."""
+    """Return the SHA-256 of all parameters and buffers with their names."""
     return _hash(_state(module))
 
 
 def fixed_hash(module: nn.Module, again: nn.Module) -> str:
-    """SHA-256 of the parameters and buffers that are equal in two modules of one making, by name.
+    """Return the SHA-256 of the parameters and buffers that are equal in two modules, with their names.
 
-    Made under two seeds, they tell what a network starts from apart from what is drawn in it.
+    Args:
+        module: a network.
+        again: the same network, built under another seed; what is drawn at random differs and is left out.
     """
     other = _state(again)
     return _hash({name: value for name, value in _state(module).items() if torch.equal(value, other[name])})

@@ -1,4 +1,4 @@
-"""Which parts of a backbone a stage trains; what is frozen stays as it is, its BatchNorm included."""
+"""Freezing of the parts of a backbone that a stage does not train, BatchNorm statistics included."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ BatchNorm = Literal["with_block", "only", "never"]
 
 
 def freeze(backbone: Backbone, blocks: str | int, batch_norm: BatchNorm) -> None:
-    """Say which parameters of a backbone are trained.
+    """Set ``requires_grad`` of every parameter of a backbone.
 
     Args:
-        backbone: whose ``requires_grad`` is set, whatever it was before.
-        blocks: what is frozen: ``none``, ``all``, a block's name (that block and all below it), or -n (all but the
-            last n blocks).
-        batch_norm: of what is not frozen, ``with_block``: everything is trained; ``only``: its BatchNorm alone;
-            ``never``: everything else.
+        backbone: the backbone; earlier values of ``requires_grad`` are overwritten.
+        blocks: the frozen blocks: ``none``, ``all``, a block's name (that block and all below it), or -n (all but
+            the last n blocks).
+        batch_norm: the trained part of the other blocks: everything (``with_block``), BatchNorm alone (``only``),
+            or everything but BatchNorm (``never``).
 
     Raises:
-        UserError: there is no such block, or ``only`` finds no BatchNorm.
+        UserError: there is no such block, or no BatchNorm for ``only``.
     """
     named = backbone.blocks()
-    frozen = _how_many(blocks, [*named], backbone.name)
+    frozen = _frozen_count(blocks, [*named], backbone.name)
     trained = {name for block in [*named.values()][frozen:] for name in block}
     norms = {
         f"{path}.{name}"
@@ -45,8 +45,8 @@ def freeze(backbone: Backbone, blocks: str | int, batch_norm: BatchNorm) -> None
         parameter.requires_grad_(name in trained)
 
 
-def _how_many(blocks: str | int, names: list[str], backbone: str) -> int:
-    """The number of blocks that are frozen, counted from the first."""
+def _frozen_count(blocks: str | int, names: list[str], backbone: str) -> int:
+    """Return the number of frozen blocks, counted from the first."""
     if isinstance(blocks, int):
         if -len(names) <= blocks < 0:
             return len(names) + blocks
@@ -56,14 +56,15 @@ def _how_many(blocks: str | int, names: list[str], backbone: str) -> int:
     if blocks in ("none", "all"):
         return len(names) if blocks == "all" else 0
     if blocks not in names:
-        raise UserError(f"stage: freeze={blocks}: say none, all, -1 or a block of {backbone}: {', '.join(names)}")
+        raise UserError(f"stage: freeze={blocks}: give none, all, -1 or a block of {backbone}: {', '.join(names)}")
     return names.index(blocks) + 1
 
 
 def keep_frozen_in_eval(module: nn.Module) -> None:
-    """Put every part of which no parameter is trained into eval mode.
+    """Put every part whose parameters are all frozen into eval mode.
 
-    requires_grad_(False) alone does not freeze: BatchNorm would go on normalising by, and counting, its batches.
+    requires_grad_(False) alone does not freeze BatchNorm, which would still normalise by batches and update its
+    statistics.
     """
     for part in module.children():
         parameters = list(part.parameters())

@@ -1,4 +1,4 @@
-"""Necks: what stands between backbone and head. Center-type losses shape what is trained here and below."""
+"""Necks: the layers between backbone and head. Center-type losses act on the embedding that a neck returns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fer_lightning.core.ranges import Count
 
 
 class Identity(nn.Identity):
-    """No neck: the embedding is what the backbone returns."""
+    """Neck without layers: the embedding is the output of the backbone."""
 
     def __init__(self, feature_dim: int) -> None:
         super().__init__()
@@ -16,10 +16,10 @@ class Identity(nn.Identity):
 
 
 class LinearPReLU(nn.Sequential):
-    """A linear layer with PReLU, (N, feature_dim) -> (N, features); the feature layer of one re-implementation.
+    """Linear layer with PReLU, (N, feature_dim) -> (N, features); the feature layer of a re-implementation.
 
     Args:
-        feature_dim: what the backbone returns.
+        feature_dim: size of the backbone's output.
         features: D, the size of the embedding.
     """
 

@@ -1,4 +1,4 @@
-"""The network: backbone, neck and head in a row."""
+"""The whole network: backbone, neck and head."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from fer_lightning.core.contracts import HeadOutput
 
 
 class Network(nn.Module):
-    """backbone -> neck -> head. Fed with the backbone's embeddings, it has nn.Identity for a backbone.
+    """Network of backbone, neck and head.
 
     Args:
-        backbone: pictures (N, 3, H, W) to (N, num_features).
-        neck: to embeddings (N, D).
-        head: a loss head from fer_lightning.losses.
+        backbone: module from pictures (N, 3, H, W) to (N, num_features); nn.Identity if the network is given the
+            backbone's embeddings.
+        neck: module from (N, num_features) to embeddings (N, D).
+        head: a loss head, see fer_lightning.losses.
     """
 
-    backbone: Any  # an nn.Module; its own attributes are wanted too
+    backbone: Any  # nn.Module, whose further attributes are used
     neck: Any
     head: Any
 
@@ -29,11 +30,11 @@ class Network(nn.Module):
         self.head = head
 
     def embed(self, images: Tensor) -> Tensor:
-        """Embeddings (N, D)."""
+        """Return the embeddings (N, D) of pictures (N, 3, H, W)."""
         embeddings: Tensor = self.neck(self.backbone(images))
         return embeddings
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> HeadOutput:
-        """The head's output for pictures (N, 3, H, W) and labels (N,)."""
+        """Return the head's output for pictures (N, 3, H, W) and labels (N,)."""
         output: HeadOutput = self.head(self.embed(images), labels)
         return output

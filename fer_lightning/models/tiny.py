@@ -1,4 +1,4 @@
-"""A small backbone pre-trained on drawn identities: the stand-in for a face-recognition network."""
+"""A small backbone pre-trained on drawn identities, in place of a face-recognition network."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ def tiny(
     size: Side,
     seed: Seed,
 ) -> Backbone:
-    """A small timm network, identifying ``people`` drawn persons from ``pictures`` pictures each.
+    """Return a small timm network that was trained to identify ``people`` drawn persons.
 
-    Trained once for these arguments and kept under the cache; ``weights`` names a file to use instead.
+    It is trained once for these arguments and kept in the cache.
 
     Args:
         name: a timm model name.
-        weights: a state_dict to start from, or None.
-        pretrained: False leaves the weights random (from_scratch).
+        weights: path of a state_dict to start from instead, or None.
+        pretrained: False keeps random weights, as for stage=from_scratch.
         mean: see TimmBackbone.
         std: see TimmBackbone.
-        arguments: of ``timm.create_model``.
-        people: identities to tell apart.
-        pictures: of each.
-        epochs: of the identification training.
-        batch_size: of the same.
-        lr: its highest learning rate.
-        size: of the pictures, pixels.
-        seed: of the pictures and of the training.
+        arguments: further arguments of ``timm.create_model``.
+        people: number of identities.
+        pictures: number of pictures of each identity.
+        epochs: epochs of the training.
+        batch_size: batch size of the training.
+        lr: highest learning rate of the training.
+        size: side of the pictures in pixels.
+        seed: seed of the pictures and of the training.
 
     Raises:
-        UserError: the given file is not there or does not fit.
-        ValueError: there are fewer pictures than a batch takes.
+        UserError: the given file does not exist or does not fit.
+        ValueError: a batch is larger than the number of pictures.
     """
     if not pretrained or weights:
         source = "backbone.weights=null pre-trains this network, and keeps the weights"
@@ -73,39 +73,30 @@ def tiny(
 
 
 class TinyBackbone(TimmBackbone):
-    """A backbone whose pre-training is still to be done or found.
+    """Backbone whose pre-trained weights ``complete`` takes from the cache or trains.
 
     Args:
-        recipe: what decides its weights.
-        arguments: see TimmBackbone.
-        mean: see TimmBackbone.
-        std: see TimmBackbone.
+        recipe: all settings that influence the weights.
+        settings: further arguments of TimmBackbone.
     """
 
-    def __init__(
-        self,
-        recipe: Mapping[str, Any],
-        *,
-        arguments: Mapping[str, Any],
-        mean: Sequence[Finite],
-        std: Sequence[Positive],
-    ) -> None:
-        super().__init__(recipe["name"], arguments=arguments, mean=mean, std=std)
+    def __init__(self, recipe: Mapping[str, Any], **settings: Any) -> None:
+        super().__init__(recipe["name"], **settings)
         self.recipe = recipe
 
     def complete(self) -> None:
-        """Load the pre-trained weights from the cache; train them first where they are not there."""
+        """Load the pre-trained weights from the cache; train them first if they are missing."""
         path = home() / "weights" / f"tiny-{content_hash(self.recipe)[:16]}.safetensors"
         with locked(path):
             if not path.exists():
                 log.info("pre-training the tiny backbone on %d drawn people (once)", self.recipe["people"])
-                write_atomic(path, save(self._identified()))  # save_file's are readable for their owner alone
+                write_atomic(path, save(self._train()))  # save_file would make a file for its owner only
         self.load(path)
 
-    def _identified(self) -> dict[str, Tensor]:
-        """Weights after the recipe's training; nothing enters them but the recipe, not even the run's seed."""
+    def _train(self) -> dict[str, Tensor]:
+        """Return the weights after the training, which depend on nothing but the recipe."""
         threads = torch.get_num_threads()
-        torch.set_num_threads(2)  # wherever this runs: their number decides the last digits
+        torch.set_num_threads(2)  # on every machine, since the number of threads influences the last digits
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe["seed"])
             spec = self.spec
@@ -116,7 +107,7 @@ class TinyBackbone(TimmBackbone):
 
 
 def _identify(backbone: Backbone, recipe: Mapping[str, Any]) -> None:
-    """Train ``backbone`` to tell the recipe's people apart."""
+    """Train a backbone to identify the people of a recipe."""
     pictures, people = identities(recipe["people"], recipe["pictures"], recipe["size"], recipe["seed"])
     images = torch.from_numpy(pictures).permute(0, 3, 1, 2)
     labels = torch.from_numpy(people)
@@ -128,7 +119,7 @@ def _identify(backbone: Backbone, recipe: Mapping[str, Any]) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe["lr"], recipe["epochs"] * batches)
     backbone.train()
     for epoch in range(recipe["epochs"]):
-        right = 0
+        correct = 0
         for batch in torch.randperm(len(images))[: batches * recipe["batch_size"]].view(batches, -1):
             logits = classifier(backbone(images[batch].contiguous(memory_format=torch.channels_last)))
             loss = F.cross_entropy(logits, labels[batch])
@@ -136,6 +127,6 @@ def _identify(backbone: Backbone, recipe: Mapping[str, Any]) -> None:
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-            right += int((logits.argmax(1) == labels[batch]).sum())
-        accuracy = right / (batches * recipe["batch_size"])
+            correct += int((logits.argmax(1) == labels[batch]).sum())
+        accuracy = correct / (batches * recipe["batch_size"])
         log.info("  epoch %d of %d: %.0f %% identified", epoch + 1, recipe["epochs"], 100 * accuracy)

@@ -1,1 +1,1 @@
-"""Many runs: what they are, which are missing, and running them through Hydra's launchers."""
+"""Sweeps: plan many runs, find the missing ones, and train them through Hydra's launchers."""

@@ -1,4 +1,4 @@
-"""GPUs of this machine: no two runs of any sweep on it get the same one."""
+"""Leases on the GPUs of this machine, so that no two runs of any sweep use the same one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,53 +19,48 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def visible() -> list[str]:
-    """Names of the GPUs that may be used, as CUDA_VISIBLE_DEVICES takes them; none where there is no driver."""
-    if (named := os.environ.get(VISIBLE)) is not None:
-        return [name for name in named.split(",") if name]
+    """Return the names of the usable GPUs as CUDA_VISIBLE_DEVICES takes them; none if there is no driver."""
+    if (names := os.environ.get(VISIBLE)) is not None:
+        return [name for name in names.split(",") if name]
     try:
-        told = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         return []
-    return [str(number) for number, _ in enumerate(line for line in told.splitlines() if line.startswith("GPU "))]
+    gpus = [line for line in listing.splitlines() if line.startswith("GPU ")]
+    return [str(number) for number in range(len(gpus))]
 
 
 @contextmanager
 def leased(number: int) -> Iterator[dict[str, str]]:
-    """Hold so many GPUs, and wait until they are free; gives the environment that shows a run only these.
+    """Hold ``number`` GPUs, after waiting until they are free.
 
-    In a SLURM job nothing is held: SLURM has given it its own. Where there are too few, the run will say so.
+    Nothing is held in a SLURM job, which has GPUs of its own, or if the machine has too few: the run then says so.
+
+    Args:
+        number: how many GPUs the run needs.
+
+    Yields:
+        The environment variable that shows a run only these GPUs; nothing if none is held.
     """
     names = visible()
     if not number or "SLURM_JOB_ID" in os.environ or len(names) < number:
         yield {}
         return
-    locks = _hold(names, number)
-    try:
-        yield {VISIBLE: ",".join(locks)}
-    finally:
-        for lock in locks.values():
-            lock.release()
-
-
-def _hold(names: Sequence[str], number: int) -> dict[str, FileLock]:
     user = os.getuid() if hasattr(os, "getuid") else "user"
     folder = Path(tempfile.gettempdir()) / f"fer-lightning-gpus-{user}"
     folder.mkdir(parents=True, exist_ok=True)
-    told = False
+    announced = False
     while True:
-        held: dict[str, FileLock] = {}
-        for name in names:
-            lock = FileLock(folder / f"{name}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            held[name] = lock
-            if len(held) == number:
-                return held
-        for lock in held.values():  # all or none: two that hold half of what they need would wait for ever
-            lock.release()
-        if not told:
+        with ExitStack() as locks:  # releases what it holds if that is too little: two waiting runs would deadlock
+            held: list[str] = []
+            for name in names:
+                with suppress(Timeout):
+                    locks.enter_context(FileLock(folder / f"{name}.lock", timeout=0))
+                    held.append(name)
+                if len(held) == number:
+                    yield {VISIBLE: ",".join(held)}
+                    return
+        if not announced:
             log.info("waiting for %d free GPUs of %s", number, ", ".join(names))
-        told = True
+        announced = True
         time.sleep(1)

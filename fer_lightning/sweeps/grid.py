@@ -1,4 +1,4 @@
-"""``fer train -m``: the runs that a command line spans."""
+"""The runs of a grid, as ``fer train -m`` plans them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ log = logging.getLogger(__name__)
 
 
 def plan(combinations: Sequence[Sequence[str]], planner: Planner, base: Path) -> list[PlannedRun]:
-    """The runs of a grid; of those that are the same experiment in other words, the first.
+    """Plan the runs of a grid; of runs that are the same experiment in other words, keep the first.
+
+    Args:
+        combinations: the overrides of each run.
+        planner: composes the runs and names their folders.
+        base: the folder of the runs.
 
     Raises:
-        UserError: an override of one does not fit the configuration; the first cannot be set up.
+        UserError: an override does not fit the configuration, or the first run cannot be set up.
     """
-    for words in combinations:  # a misspelt one is found before anything is prepared or trained
+    for words in combinations:  # a misspelt override is reported before anything is prepared or trained
         planner.compose(words)
-    planner.planned(combinations[0], base)  # data or weights that are missing are said once, and now
+    planner.planned(combinations[0], base)  # missing data or weights are reported once, before the other runs
     labels = _labels(combinations)
     planned = [_planned(words, label, planner, base) for words, label in zip(combinations, labels, strict=True)]
     if all(run.error or run.is_done() for run in planned):
         return planned
-    return _without_twins(planned, planner)
+    return _without_duplicates(planned, planner)
 
 
 def _planned(words: Sequence[str], label: str, planner: Planner, base: Path) -> PlannedRun:
@@ -38,27 +43,30 @@ def _planned(words: Sequence[str], label: str, planner: Planner, base: Path) -> 
 
 
 def _labels(combinations: Sequence[Sequence[str]]) -> list[str]:
-    """The words of each run that it does not share with all others; none where there is only one."""
+    """Return a label for each run: the words that it does not share with all others."""
     shared = set(combinations[0]).intersection(*map(set, combinations))
     return [" ".join(word for word in words if word not in shared) for words in combinations]
 
 
-def _without_twins(planned: Sequence[PlannedRun], planner: Planner) -> list[PlannedRun]:
-    """All runs but those that would train what an earlier one does; says which, also up to a factor."""
-    from fer_lightning.sweeps.same_experiment import Distinct  # torch, which a sweep that is complete needs not
+def _without_duplicates(planned: Sequence[PlannedRun], planner: Planner) -> list[PlannedRun]:
+    """Drop the runs that are the same experiment as an earlier one; log these, and those equal up to a factor."""
+    # imports torch, which a complete sweep does not need
+    from fer_lightning.sweeps.same_experiment import Distinct
 
-    kept, seen = [], Distinct[PlannedRun]()
+    distinct_runs, objectives = [], Distinct[PlannedRun]()
     for run in planned:
         try:
-            same = None if run.error else seen.add(run, planner.objective(run.words))
-        except UserError as error:  # a number that its loss refuses
-            run, same = replace(run, error=str(error)), None
-        if same and same[1] == 1 and same[0].directory != run.directory:
-            log.info("not trained: %s is the same experiment as %s", run.label, same[0].label)
-            continue
-        if same and same[1] != 1:
-            log.warning(
-                "notice: %s is %s up to a constant, %.3g times the loss", run.label, same[0].label, same[1]
-            )
-        kept.append(run)
-    return kept
+            match = None if run.error else objectives.add(run, planner.objective(run.words))
+        except UserError as error:  # the loss refuses a number
+            run, match = replace(run, error=str(error)), None
+        if match:
+            earlier, factor = match
+            if factor == 1 and earlier.directory != run.directory:
+                log.info("not trained: %s is the same experiment as %s", run.label, earlier.label)
+                continue
+            if factor != 1:
+                log.warning(
+                    "notice: %s is %s up to a constant, %.3g times the loss", run.label, earlier.label, factor
+                )
+        distinct_runs.append(run)
+    return distinct_runs

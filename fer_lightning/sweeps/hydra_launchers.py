@@ -1,9 +1,10 @@
-"""Hydra's side of a sweep: its configuration, the grid that words span, and its launchers."""
+"""Hydra's own part of a command: its settings, the help text, the grid of a command line, and the launchers."""
 
 from __future__ import annotations
 
 import logging
 import re
+import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,30 +23,57 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fer_lightning.config.overrides import parse, readable, search_path
-from fer_lightning.config.shipped import shipped
+from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
 
 def settings(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
-    """Hydra's own configuration, its node ``hydra``, for words that begin with ``hydra``.
+    """Return Hydra's own configuration, the node ``hydra``.
+
+    Args:
+        words: overrides that begin with ``hydra``.
+        config_dir: a user's folder with further options.
 
     Raises:
-        UserError: there is no such option or key.
+        UserError: an option or key does not exist.
     """
-    with _hydra(words, config_dir) as (_, config):
+    with _composed(words, config_dir) as (_, config):
         OmegaConf.resolve(config.hydra.sweep)
         OmegaConf.resolve(config.hydra.sweeper)
         node: DictConfig = config.hydra
         return node
 
 
-def run_folder(words: Sequence[str], of_hydra: Sequence[str], config_dir: str | None = None) -> Path | None:
-    """The value of ``hydra.run.dir`` as Hydra understands it, interpolations and all; None where it is not given.
+def help_text(words: Sequence[str], config_dir: str | None = None) -> str:
+    """Return the text of ``fer train --help``: every group with its choices, and the composed configuration.
+
+    Hydra's own --help prints the same in three times as long, since it lists the groups of Hydra itself as well.
 
     Args:
-        words: overrides about the run.
+        words: overrides of the configuration.
+        config_dir: a user's folder with further options.
+
+    Raises:
+        UserError: an override does not fit the configuration.
+    """
+    folders = [shipped("conf"), *([Path(config_dir).expanduser()] if config_dir else [])]
+    choices = ""
+    for group in sorted(groups()):
+        options = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+        choices += f"{group}: {', '.join(sorted(options))}\n"
+    with _composed(words, config_dir, RunMode.RUN) as (_, config):
+        job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        template = string.Template(config.hydra.help.template)
+        return template.substitute(APP_CONFIG_GROUPS=choices, CONFIG=OmegaConf.to_yaml(job))
+
+
+def run_folder(words: Sequence[str], of_hydra: Sequence[str], config_dir: str | None = None) -> Path | None:
+    """Return the value of ``hydra.run.dir`` with its interpolations resolved; None if it is not given.
+
+    Args:
+        words: overrides of the run.
         of_hydra: overrides that begin with ``hydra``.
         config_dir: a user's folder with further options.
 
@@ -54,21 +82,21 @@ def run_folder(words: Sequence[str], of_hydra: Sequence[str], config_dir: str | 
     """
     if not of_hydra:
         return None
-    with _hydra([*words, *of_hydra], config_dir, RunMode.RUN) as (_, config):
-        HydraConfig.instance().set_config(config)  # for ${hydra:...}
+    with _composed([*words, *of_hydra], config_dir, RunMode.RUN) as (_, config):
+        HydraConfig.instance().set_config(config)  # resolves ${hydra:...}
         return Path(config.hydra.run.dir).expanduser()
 
 
 def grid(words: Sequence[str]) -> list[list[str]]:
-    """The overrides of each run: all combinations of the choices in ``words``, the last varying first.
+    """Return the overrides of each run: all combinations of the choices in ``words``, the last varying fastest.
 
     Raises:
-        UserError: a word cannot be parsed, or is not a finite choice.
+        UserError: a word cannot be parsed, or has infinitely many choices.
     """
     try:
         (runs,) = BasicSweeper.split_arguments(parse(words), None)
     except HydraException as error:
-        raise UserError(f"{error}; for intervals there is hydra/sweeper=optuna") from error
+        raise UserError(f"{error}; hydra/sweeper=optuna searches over intervals") from error
     return runs
 
 
@@ -78,32 +106,36 @@ def launch(
     """Run ``task`` for each job through the configured launcher.
 
     Args:
-        task: is called with a job's config, its number in Hydra's ``job.num``.
-        jobs: their overrides.
+        task: called with a job's config; Hydra's ``job.num`` is the job's number.
+        jobs: the overrides of each job.
         words: overrides that begin with ``hydra``.
         config_dir: a user's folder with further options.
 
     Returns:
-        What it returned; None for a job of which that is not known. None at all where the launcher gave up, as
-        when a cluster ends a job: the jobs' files tell of themselves.
+        The return value of each job, None if it is not known. An empty list if the launcher failed, for example
+        because a cluster ended a job; the files of the runs show what was completed.
+
+    Raises:
+        UserError: the launcher or one of its settings does not exist.
     """
-    with _hydra(words, config_dir) as (hydra, config):
+    with _composed(words, config_dir) as (hydra, config):
         context = HydraContext(hydra.config_loader, Callbacks(config))
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
     try:
-        done = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
+        returns = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
     except Exception as error:
-        log.error("the launcher gave up: %s: %s", type(error).__name__, (str(error).splitlines() or [""])[0])
+        log.error("the launcher failed: %s: %s", type(error).__name__, (str(error).splitlines() or [""])[0])
         return []
-    return [job.return_value if job.status == JobStatus.COMPLETED else None for job in done]
+    return [job.return_value if job.status == JobStatus.COMPLETED else None for job in returns]
 
 
 @contextmanager
-def _hydra(
+def _composed(
     words: Sequence[str], config_dir: str | None, mode: RunMode = RunMode.MULTIRUN
 ) -> Iterator[tuple[Hydra, DictConfig]]:
+    """Compose the configuration with Hydra's own node; yield it with the Hydra that composed it."""
     parse(words)
     all_words = [*readable(words), *search_path([Path(config_dir).expanduser().resolve()] if config_dir else [])]
     GlobalHydra.instance().clear()
@@ -113,6 +145,7 @@ def _hydra(
             assert hydra is not None
             yield hydra, hydra.compose_config("config", all_words, mode, with_log_configuration=False)
     except (HydraException, OmegaConfBaseException) as error:
-        told = re.sub(r"^In '.*?': |\s+full_key: [\s\S]*", "", str(error).split("Config search path")[0].strip())
+        message = str(error).split("Config search path")[0].strip()
+        message = re.sub(r"^In '.*?': |\s+full_key: [\s\S]*", "", message)
         chosen = [word for word in words if not word.startswith("hydra.sweep.dir=")]
-        raise UserError(f"{' '.join(chosen)}: {' '.join(told.split())}") from error
+        raise UserError(f"{' '.join(chosen)}: {' '.join(message.split())}") from error

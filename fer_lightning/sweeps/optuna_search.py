@@ -1,4 +1,4 @@
-"""``hydra/sweeper=optuna``: a search by the minival's macro recall, seeded and kept on disk, where it resumes."""
+"""``hydra/sweeper=optuna``: a seeded search by the minival's macro recall, which resumes from its file."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ JOURNAL = "study.log"
 
 
 class Search:
-    """A study over the choices and intervals in a command line's words.
+    """An Optuna study over the choices and intervals of a command line.
 
-    What trial k tries is drawn from the study's seed and k, given the scores of those before it; so a search that
-    was stopped ends with the trials of one that was not.
+    Trial k depends on the seed, on k and on the scores of the trials before it, so an interrupted search ends with
+    the same trials as one that was not.
 
     Args:
-        words: overrides; those with a choice, a range or an interval are searched over.
-        planner: knows the trials' folders.
-        base: the study's folder.
-        n_trials: how many in all.
-        n_jobs: how many are suggested at a time.
-        seed: of what is suggested.
-        startup: trials drawn at random before the others' scores are used.
+        words: overrides; those with choices, a range or an interval are searched over.
+        planner: plans the run of each trial.
+        base: the folder of the study.
+        n_trials: number of trials in all.
+        n_jobs: number of trials suggested at a time.
+        seed: seed of the suggestions.
+        startup: number of random trials before suggestions use the scores.
 
     Raises:
-        UserError: there is nothing to search over, or a number makes no sense.
+        UserError: there is nothing to search over, or a number is out of its range.
     """
 
     def __init__(
@@ -67,29 +67,38 @@ class Search:
         searched = {override.get_key_element(): override for override in parsed if override.is_sweep_override()}
         if not searched:
             raise UserError(
-                "hydra/sweeper=optuna: nothing to search over; say optimizer.lr='interval(1e-4, 1e-2)'"
+                "hydra/sweeper=optuna: nothing to search over; give e.g. optimizer.lr='interval(1e-4, 1e-2)'"
             )
         self.space = {key: _distribution(override) for key, override in searched.items()}
         base.mkdir(parents=True, exist_ok=True)
+        space = {key: repr(distribution) for key, distribution in self.space.items()}
         self.study = optuna.create_study(
-            study_name=content_hash([self.fixed, {key: repr(what) for key, what in self.space.items()}, seed])[:8],
+            study_name=content_hash([self.fixed, space, seed])[:8],
             storage=optuna.storages.JournalStorage(JournalFileBackend(str(base / JOURNAL))),
             direction="maximize",
             load_if_exists=True,
         )
 
     def run(self, hydra_words: Sequence[str], config_dir: str | None, *, retry_failed: bool = False) -> int:
-        """Try until there are ``n_trials``. Returns 1 where one failed.
+        """Train trials until there are ``n_trials``, and log the best one.
+
+        Args:
+            hydra_words: overrides that begin with ``hydra``.
+            config_dir: a user's folder with further options.
+            retry_failed: whether trials that failed earlier are trained anew.
+
+        Returns:
+            1 if a trial failed, else 0.
 
         Raises:
-            Busy: another process is at this study.
-            UserError: all of them failed.
+            Busy: another process is running this search.
+            UserError: all trials failed, or one was stopped.
         """
         lock = FileLock(self.base / f".{self.study.study_name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
-            raise Busy(f"{self.base}: another process is at this search") from error
+            raise Busy(f"{self.base}: another process is running this search") from error
         with lock, Progress([], [], self.n_trials) as progress:
             progress.watch([self._run(trial) for trial in self.study.trials if trial.state.is_finished()])
             while trials := self._next():
@@ -99,31 +108,28 @@ class Search:
                 sweep.train()
                 for trial, run in zip(trials, runs, strict=True):
                     self._score(trial, run)
-        return self._verdict()
+        return self._conclude()
 
     def _next(self) -> list[optuna.trial.Trial]:
-        """The trials to run now: those that an interrupted process left, else new ones, up to ``n_jobs``."""
-        left = self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
-        if left:
-            return [optuna.trial.Trial(self.study, trial._trial_id) for trial in left]
-        wanted = min(self.n_jobs, self.n_trials - len(self.study.trials))
-        return [self._ask() for _ in range(wanted)]
+        """Return the trials to train now: those of an interrupted search, else up to ``n_jobs`` new ones."""
+        interrupted = self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+        if interrupted:
+            return [optuna.trial.Trial(self.study, trial._trial_id) for trial in interrupted]
+        return [self._ask() for _ in range(min(self.n_jobs, self.n_trials - len(self.study.trials)))]
 
     def _ask(self) -> optuna.trial.Trial:
         number = len(self.study.trials)
-        own = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, number]).generate_state(1)[0])
         self.study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=self.startup, seed=own, constant_liar=True
+            n_startup_trials=self.startup, seed=seed, constant_liar=True
         )
         return self.study.ask(self.space)
 
     def _run(self, trial: optuna.trial.Trial | optuna.trial.FrozenTrial) -> PlannedRun:
-        chosen = {key: trial.params[key] for key in self.space}
-        short = [
-            f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in chosen.items()
-        ]
-        words = [*self.fixed, *(f"{key}={value}" for key, value in chosen.items())]
-        return self.planner.planned(words, self.base, f"trial {trial.number}: {' '.join(short)}", trial=True)
+        values = {key: trial.params[key] for key in self.space}
+        rounded = [f"{key}={v:.4g}" if isinstance(v, float) else f"{key}={v}" for key, v in values.items()]
+        words = [*self.fixed, *(f"{key}={value}" for key, value in values.items())]
+        return self.planner.planned(words, self.base, f"trial {trial.number}: {' '.join(rounded)}", trial=True)
 
     def _score(self, trial: optuna.trial.Trial, run: PlannedRun) -> None:
         if run.is_done():
@@ -131,37 +137,38 @@ class Search:
         elif run.failure():
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
-            raise UserError(f"{run.label}: not complete: {run.says()}; the same command goes on with it")
+            raise UserError(f"{run.label}: not complete: {run.message()}; the same command goes on with it")
 
-    def _verdict(self) -> int:
+    def _conclude(self) -> int:
         failed = self.study.get_trials(states=(optuna.trial.TrialState.FAIL,))
         for trial in failed:
             run = self._run(trial)
-            log.error("failed: %s: %s", run.label, run.says())
+            log.error("failed: %s: %s", run.label, run.message())
         if len(failed) == len(self.study.trials):
             raise UserError(f"{self.base}: all trials failed")
-        best = self.study.best_trial
-        log.info(
-            "best of %d trials: minival %.1f: %s",
-            len(self.study.trials),
-            100 * (best.value or 0),
-            self._run(best).label,
-        )
-        log.info("train it: fer train %s", " ".join(self._run(best).words))
+        best, count = self._run(self.study.best_trial), len(self.study.trials)
+        log.info("best of %d trials: minival %.1f: %s", count, 100 * self.study.best_value, best.label)
+        log.info("train it: fer train %s", " ".join(best.words))
         return 1 if failed else 0
 
 
 def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
-    """What a word with a choice, a range or an interval searches over; ``tag(log, ...)``: in logarithms."""
+    """Return the values that a word with choices, a range or an interval stands for.
+
+    An interval in ``tag(log, ...)`` is searched on a logarithmic scale.
+
+    Raises:
+        UserError: Optuna refuses the interval.
+    """
     value: Any = override.value()
     if isinstance(value, IntervalSweep):
         whole = isinstance(value.start, int) and isinstance(value.end, int)
         kind: Any = IntDistribution if whole else FloatDistribution
         try:
-            made: optuna.distributions.BaseDistribution = kind(value.start, value.end, log="log" in value.tags)
+            interval: optuna.distributions.BaseDistribution = kind(value.start, value.end, log="log" in value.tags)
         except ValueError as error:
             raise UserError(f"{override.input_line}: {error}") from error
-        return made
+        return interval
     if isinstance(value, RangeSweep) and not value.shuffle and isinstance(value.stop, int):
         return IntDistribution(int(value.start or 0), value.stop - 1, step=int(value.step))
     return CategoricalDistribution(list(override.sweep_string_iterator()))

@@ -1,4 +1,4 @@
-"""A planned run of a sweep or table, and what has become of it."""
+"""The planned runs of a sweep or table, and the state of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLANS = ".plans"
 
 
 class State(Enum):
-    """What has become of a run; in the order in which a person wants to read of them."""
+    """State of a planned run, in the order in which a person wants to read the counts."""
 
     RUNNING = "running"
     FAILED = "failed"
@@ -30,12 +30,12 @@ class PlannedRun:
     """A run that is to be trained, or a trial of one.
 
     Attributes:
-        words: its overrides.
-        directory: its folder.
-        label: for the lines a person reads.
-        trial: whether only the minival's score is wanted, and the test set not looked at.
-        gpus: that it needs on one machine.
-        error: why there can be no such run; it then has no folder either.
+        words: the overrides.
+        directory: the folder.
+        label: the name of the run in messages.
+        trial: whether only the score on the minival is wanted; the test set is not looked at then.
+        gpus: number of GPUs that the run needs on one machine.
+        error: why the run cannot be set up; it has no folder then.
     """
 
     words: tuple[str, ...]
@@ -46,15 +46,15 @@ class PlannedRun:
     error: str = ""
 
     def result(self) -> results.Result | results.TrialResult | None:
-        """Its result, once it is complete."""
+        """Return the result, or None while the run is not complete."""
         return results.read_trial(self.directory) if self.trial else results.read(self.directory)
 
     def is_done(self) -> bool:
-        """Whether it is complete, without reading what it left."""
+        """Return whether the run is complete, without reading its result."""
         return (self.directory / (results.TRIAL if self.trial else results.RESULT)).exists()
 
     def state(self) -> State:
-        """What has become of it."""
+        """Return the state of the run, read from its folder."""
         if self.error:
             return State.FAILED
         if self.is_done():
@@ -66,18 +66,23 @@ class PlannedRun:
         return State.STOPPED if (self.directory / results.LOG).exists() else State.MISSING
 
     def failure(self) -> str | None:
-        """Why it ended by itself without a result; None where it did not."""
+        """Return why the run failed; None if it did not fail by itself."""
         return self.error or claim.read_failure(self.directory)
 
     def score(self) -> tuple[float | None, float]:
-        """Macro recall on the test set, None for a trial, and on the minival."""
+        """Return the macro recall on the test set (None for a trial) and on the minival."""
         result = self.result()
         assert result is not None
         tested = result.metrics["macro_recall"] if isinstance(result, results.Result) else None
         return tested, result.minival_macro_recall
 
-    def says(self) -> str:
-        """Why it failed, or else the last line of its log: what it is doing."""
+    def score_text(self) -> str:
+        """Return the scores for a person to read, in percent."""
+        tested, minival = self.score()
+        return ("" if tested is None else f"macro recall {100 * tested:.1f}, ") + f"minival {100 * minival:.1f}"
+
+    def message(self) -> str:
+        """Return why the run failed, or else the last line of its log."""
         if failure := self.failure():
             return failure
         try:
@@ -89,27 +94,26 @@ class PlannedRun:
         return lines[-1].strip().removeprefix("fer: ") if lines else "starting"
 
 
-def note_down(runs: Sequence[PlannedRun], base: Path) -> None:
-    """Write down in ``base`` which runs are planned, for ``read``. Plans of other sweeps in it are kept."""
+def write(runs: Sequence[PlannedRun], base: Path) -> None:
+    """Write the plan of a sweep into its folder ``base``, beside the plans of other sweeps."""
     name = content_hash([[run.words, run.trial] for run in runs])[:8]
-    told = [{**asdict(run), "directory": run.directory.name} for run in runs]
-    write_atomic(base / _PLANS / f"{name}.json", json.dumps(told))
+    plan = [{**asdict(run), "directory": run.directory.name} for run in runs]
+    write_atomic(base / _PLANS / f"{name}.json", json.dumps(plan))
 
 
 def read(base: Path) -> list[PlannedRun]:
-    """The runs that were planned for a folder, and those that lie in it unplanned."""
-    found: dict[str, PlannedRun] = {}
+    """Return the runs in all plans of a folder, and those in it that no plan names."""
+    runs: dict[str, PlannedRun] = {}
     for path in sorted((base / _PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime):
-        for told in json.loads(path.read_text()):
-            run = PlannedRun(**{**told, "words": tuple(told["words"]), "directory": base / told["directory"]})
-            found[run.label if run.error else told["directory"]] = run
-    for name in sorted(_unplanned(base, found)):
-        trial = (base / name / results.TRIAL).exists()
-        found[name] = PlannedRun((), base / name, name, trial)
-    return list(found.values())
+        for entry in json.loads(path.read_text()):
+            run = PlannedRun(**{**entry, "words": tuple(entry["words"]), "directory": base / entry["directory"]})
+            runs[run.label if run.error else entry["directory"]] = run
+    for name in sorted(_unplanned(base, runs)):
+        runs[name] = PlannedRun((), base / name, name, (base / name / results.TRIAL).exists())
+    return list(runs.values())
 
 
 def _unplanned(base: Path, planned: Iterable[str]) -> set[str]:
-    signs = (results.RESULT, results.TRIAL, claim.FAILURE, results.LOG, "last.ckpt")
-    there = {entry.name for entry in base.iterdir() if entry.is_dir()} - {*planned, _PLANS}
-    return {name for name in there if any((base / name / sign).exists() for sign in signs)}
+    files = (results.RESULT, results.TRIAL, claim.FAILURE, results.LOG, "last.ckpt")
+    folders = {entry.name for entry in base.iterdir() if entry.is_dir()} - {*planned, _PLANS}
+    return {name for name in folders if any((base / name / file).exists() for file in files)}

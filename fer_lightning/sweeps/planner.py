@@ -1,11 +1,11 @@
-"""Which runs there are: overrides -> folder, and what has to be asked of a child process for that."""
+"""From overrides to planned runs; what needs torch for that is computed in a child process."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,97 +20,91 @@ from fer_lightning.sweeps.planned_run import PlannedRun
 if TYPE_CHECKING:
     from fer_lightning.sweeps.same_experiment import Objective
 
-_DECIDES = ("data", "backbone", "stage", "trainer")
+_SETUP_GROUPS = ("data", "backbone", "stage", "trainer")
 
 
 class Planner:
-    """Knows runs by their content: what they are is asked once for each choice of data and backbone.
+    """Plans runs, and asks a child process once for each choice of data, backbone, stage and trainer.
 
     Args:
         config_dir: a user's folder with further options.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: the folder does not exist.
     """
 
     def __init__(self, config_dir: str | None = None) -> None:
         self.config_dir = config_dir
-        self._composer = Composer(config_dir)
-        self._configs: dict[tuple[str, ...], dict[str, Any]] = {}
+        self._compose = cache(Composer(config_dir))
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
-        self._objectives: dict[tuple[str, ...], Objective] = {}
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """The configuration of a run, composed once; it is not to be changed.
+        """Return the configuration of a run, composed once; callers must not change it.
 
         Raises:
-            UserError: an override does not fit.
+            UserError: an override does not fit the configuration.
         """
-        words = tuple(overrides)
-        if words not in self._configs:
-            self._configs[words] = self._composer(words)
-        return self._configs[words]
+        return self._compose(tuple(overrides))
 
     def planned(self, overrides: Sequence[str], base: Path, label: str = "", *, trial: bool = False) -> PlannedRun:
-        """The run with its folder in ``base``; prepares its faces and pre-trained weights where they are missing.
+        """Plan a run with a folder in ``base``; prepare its faces and pre-trained weights if they are missing.
+
+        Args:
+            overrides: of the run.
+            base: the folder of the sweep.
+            label: the name of the run in messages; by default its overrides.
+            trial: see PlannedRun.
 
         Raises:
-            UserError: the configuration is wrong, or the child that sets up said so and ended.
+            UserError: the configuration is wrong, or the run cannot be set up.
         """
-        config, known = self._run(overrides)
-        directory = base / identity.run_name(config, known["protocol"])
+        config, answer = self._set_up(overrides)
+        directory = base / identity.run_name(config, answer["protocol"])
         trainer = config["trainer"]
-        here = trainer["accelerator"] == "gpu" and trainer["started_by"] == "fer"
-        gpus = trainer["devices"] if here else 0
+        on_this_machine = trainer["accelerator"] == "gpu" and trainer["started_by"] == "fer"
+        gpus = trainer["devices"] if on_this_machine else 0
         return PlannedRun(tuple(overrides), directory, label or " ".join(overrides), trial, gpus)
 
     def setting(self, overrides: Sequence[str]) -> str:
-        """``results.setting`` of the result that a run will have."""
-        config, known = self._run(overrides)
-        return identity.setting(config, known["protocol"])
+        """Return the ``identity.setting`` of the result that a run will have."""
+        config, answer = self._set_up(overrides)
+        return identity.setting(config, answer["protocol"])
 
     def objective(self, overrides: Sequence[str]) -> Objective:
-        """What a run minimises, to compare it with others before anything is trained."""
-        from fer_lightning.sweeps.same_experiment import (
-            objective,  # torch, which a sweep that is complete needs not
-        )
+        """Return what a run minimises, to be compared with other runs before anything is trained."""
+        # imports torch, which a complete sweep does not need
+        from fer_lightning.sweeps.same_experiment import objective
 
-        key = tuple(overrides)
-        if key not in self._objectives:
-            config, known = self._run(overrides)
-            stats = ClassStats(**{key: tuple(value) for key, value in known["class_stats"].items()})
-            self._objectives[key] = objective(config, known["protocol"], stats)
-        return self._objectives[key]
+        config, answer = self._set_up(overrides)
+        stats = ClassStats(**{key: tuple(value) for key, value in answer["class_stats"].items()})
+        return objective(config, answer["protocol"], stats)
 
     def measure(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """What a run costs, see run/estimate_cost.py; measured once for each data, backbone and stage."""
-        config = self.compose(overrides)
-        return self._ask("--measure", overrides, [config[group] for group in _DECIDES])
+        """Return the cost of a run, see run/estimate_cost.py; measured once for each data, backbone and stage."""
+        return self._ask("--measure", overrides)
 
     def is_complete(self, overrides: Sequence[str], base: Path) -> bool:
-        """Whether a run's result is there; where its faces are not even prepared, it is not."""
-        known = self.measure(overrides)
-        if "protocol" not in known:
+        """Return whether a run has a result; it has none while its faces are not prepared."""
+        answer = self.measure(overrides)
+        if "protocol" not in answer:
             return False
-        return results.read(base / identity.run_name(self.compose(overrides), known["protocol"])) is not None
+        return results.read(base / identity.run_name(self.compose(overrides), answer["protocol"])) is not None
 
-    def _run(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A run's config, and what only a child can find out: its protocol and class counts."""
+    def _set_up(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a run's config, and the protocol and class counts that only a child process can tell."""
+        return self.compose(overrides), self._ask("--protocol", overrides)
+
+    def _ask(self, option: str, overrides: Sequence[str]) -> dict[str, Any]:
+        """Return what ``python -m fer_lightning.run`` writes for an option, asked once for each setup."""
         config = self.compose(overrides)
-        return config, self._ask("--protocol", overrides, [config[group] for group in _DECIDES])
-
-    def _ask(self, what: str, overrides: Sequence[str], decides: Any) -> dict[str, Any]:
-        """The answer of a child that imports what this process must not; asked once for what decides it."""
-        key = json.dumps([what, decides], sort_keys=True)
+        key = json.dumps([option, *(config[group] for group in _SETUP_GROUPS)], sort_keys=True)
         if key not in self._answers:
             with tempfile.TemporaryDirectory() as folder:
-                answer, said = Path(folder) / "answer.json", Path(folder) / "log.txt"
-                launch.wait(partial(launch.fork, [what, str(answer), *self.options, *overrides], said))
+                answer, log = Path(folder) / "answer.json", Path(folder) / "log.txt"
+                launch.wait(partial(launch.fork, [option, str(answer), *self.options, *overrides], log))
                 if not answer.exists():
-                    last = (said.read_text().strip().splitlines() or ["the process that sets up runs was killed"])[
-                        -1
-                    ]
-                    raise UserError(last.removeprefix("fer: "))
+                    lines = log.read_text().strip().splitlines() or ["the process that sets up runs was killed"]
+                    raise UserError(lines[-1].removeprefix("fer: "))
                 self._answers[key] = json.loads(answer.read_text())
         return self._answers[key]

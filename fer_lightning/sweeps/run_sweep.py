@@ -1,4 +1,4 @@
-"""A sweep being run: its missing runs go through Hydra's launcher, each in a process tree of its own."""
+"""Train the missing runs of a sweep through Hydra's launcher, each in a child process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from multiprocessing import set_start_method
 from pathlib import Path
 
@@ -19,8 +19,7 @@ from fer_lightning.core.errors import Busy
 from fer_lightning.core.processes import end_with_parent
 from fer_lightning.evaluation import results
 from fer_lightning.run import claim, launch
-from fer_lightning.sweeps import gpu_leases, hydra_launchers
-from fer_lightning.sweeps import planned_run as planned_run
+from fer_lightning.sweeps import gpu_leases, hydra_launchers, planned_run
 from fer_lightning.sweeps.planned_run import PlannedRun, State
 from fer_lightning.sweeps.progress_lines import Progress
 
@@ -29,11 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What a Hydra launcher runs for each run, here or elsewhere: a child process. Returns its exit code.
+    """Function that a Hydra launcher calls for each job, on this machine or another one.
 
     Attributes:
-        runs: by the job's number.
-        options: of the child's command line.
+        runs: the run of each job, by the job's number.
+        options: options of the child's command line.
         sweep: process id of the sweep.
     """
 
@@ -42,55 +41,54 @@ class Task:
     sweep: int
 
     def __call__(self, _: DictConfig) -> int:
-        """Train the run of the present job."""
-        if os.getppid() == self.sweep:  # in a worker on this machine, which joblib has started
+        """Train the run of the current job in a child process; return the child's exit code."""
+        if os.getppid() == self.sweep:  # this is one of joblib's workers, whose start method a forked run lacks
             end_with_parent()
-            set_start_method("forkserver", force=True)  # a forked run would not know joblib's own
+            set_start_method("forkserver", force=True)
         run = self.runs[HydraConfig.get().job.num]
         if int(os.environ.get("SLURM_NTASKS", "1")) == 1 and claim.is_claimed(run.directory):
-            return Busy.code  # among several tasks, the first rank may have it already
+            return Busy.code  # with several SLURM tasks, the first rank of this very run may hold the claim
         run.directory.mkdir(parents=True, exist_ok=True)
-        kind = ["--trial"] if run.trial else []
-        words = ["--directory", str(run.directory.resolve()), *kind, *self.options, *run.words]
+        trial = ["--trial"] if run.trial else []
+        words = ["--directory", str(run.directory.resolve()), *trial, *self.options, *run.words]
         with gpu_leases.leased(run.gpus) as environment:
             return launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
 
 
+@dataclass
 class Sweep:
-    """Runs that are to be there in the end.
+    """Runs of one command, of which the missing ones are trained.
 
     Args:
-        runs: all of them; those that are complete are left alone.
-        base: their folder.
-        hydra_words: overrides that begin with ``hydra``: which launcher, and its settings.
+        runs: all runs; complete ones are not trained again.
+        base: the folder of the runs.
+        hydra_words: overrides that begin with ``hydra``, which choose the launcher and its settings.
         config_dir: a user's folder with further options.
-        what: they are called.
-        retry_failed: train those anew that an earlier run of this sweep saw fail.
+        what: what messages call the runs.
+        retry_failed: whether runs that failed earlier are trained anew.
     """
 
-    def __init__(
-        self,
-        runs: Sequence[PlannedRun],
-        base: Path,
-        hydra_words: Sequence[str] = (),
-        config_dir: str | None = None,
-        *,
-        what: str = "runs",
-        retry_failed: bool = False,
-    ) -> None:
-        shared = {run.directory: run for run in reversed(runs) if not run.error}  # some rows share theirs
-        self.runs = [run for run in runs if run.error or shared[run.directory] is run]
-        self.base = base
-        self.hydra_words = hydra_words
-        self.config_dir = config_dir
-        self.what = what
-        self.retry_failed = retry_failed
+    runs: Sequence[PlannedRun]
+    base: Path
+    hydra_words: Sequence[str] = ()
+    config_dir: str | None = None
+    _: KW_ONLY
+    what: str = "runs"
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        first = {run.directory: run for run in reversed(self.runs) if not run.error}
+        # rows of a table may share a run
+        self.runs = [run for run in self.runs if run.error or first[run.directory] is run]
 
     def run(self) -> list[PlannedRun]:
-        """Train what is missing. Returns the runs that are not complete in the end, and says why.
+        """Train the missing runs with a progress display.
+
+        Returns:
+            The runs that are not complete in the end; the reason of each is logged.
 
         Raises:
-            UserError: there is no such launcher.
+            UserError: the launcher does not exist.
         """
         to_do = self._to_do()
         done = sum(run.is_done() for run in self.runs)
@@ -102,47 +100,44 @@ class Sweep:
             self.train()
         missing = [run for run in self.runs if not run.is_done()]
         for run in missing:
-            log.error(self._epitaph(run))
+            log.error(_reason(run))
         return missing
 
     def train(self) -> None:
-        """Train what is missing, and write down all that was planned.
+        """Write the plan of all runs, and train the missing ones.
 
         Raises:
-            UserError: there is no such launcher.
+            UserError: the launcher does not exist.
         """
-        planned_run.note_down(self.runs, self.base)
+        planned_run.write(self.runs, self.base)
         to_do = self._to_do()
         for run in to_do:
             (run.directory / claim.FAILURE).unlink(missing_ok=True)
         while to_do:
-            to_do = self._once(to_do)
+            to_do = self._train_once(to_do)
 
     def _to_do(self) -> list[PlannedRun]:
         runs = [run for run in self.runs if not run.error and not run.is_done()]
         return runs if self.retry_failed else [run for run in runs if run.failure() is None]
 
-    def _once(self, to_do: Sequence[PlannedRun]) -> list[PlannedRun]:
-        """Launch all; returns those that another sweep was at and then left, which are ours to go on with."""
-        codes = self._launch(to_do)
+    def _train_once(self, to_do: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """Launch the runs; return those that another sweep was training and then left incomplete."""
+        options = ["--config-dir", self.config_dir] if self.config_dir else []
+        task = Task(to_do, options, os.getpid())
+        words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
+        codes = hydra_launchers.launch(task, [run.words for run in to_do], words, self.config_dir)
         busy = [run for run, code in zip(to_do, codes, strict=False) if code == Busy.code]
         for run in busy:
             while claim.is_claimed(run.directory):
                 time.sleep(0.5)
         return [run for run in busy if run.state() in (State.STOPPED, State.MISSING)]
 
-    def _launch(self, to_do: Sequence[PlannedRun]) -> list[int | None]:
-        """Exit codes of the runs, as far as the launcher knows them."""
-        options = ["--config-dir", self.config_dir] if self.config_dir else []
-        task = Task(to_do, options, os.getpid())
-        words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
-        return hydra_launchers.launch(task, [run.words for run in to_do], words, self.config_dir)
 
-    def _epitaph(self, run: PlannedRun) -> str:
-        """Why a run is not complete."""
-        if run.error:
-            return f"failed: {run.label}: {run.error}"
-        where = run.directory / results.LOG
-        if run.failure():
-            return f"failed: {run.label}: {run.says()} ({where}; --retry-failed trains it anew)"
-        return f"not complete: {run.label}: {run.says()} ({where}); the same command goes on with it"
+def _reason(run: PlannedRun) -> str:
+    """Return why a run is not complete, and what to do about it."""
+    if run.error:
+        return f"failed: {run.label}: {run.error}"
+    log_file = run.directory / results.LOG
+    if run.failure():
+        return f"failed: {run.label}: {run.message()} ({log_file}; --retry-failed trains it anew)"
+    return f"not complete: {run.label}: {run.message()} ({log_file}); the same command goes on with it"

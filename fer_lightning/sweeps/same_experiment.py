@@ -1,17 +1,18 @@
-"""What a run minimises: its head and class weights, from its config. Needs torch and nothing heavier.
+"""Finds runs that are the same experiment although their settings differ. Needs torch and nothing heavier.
 
-Two runs whose settings look different may be the same experiment: min_over_count and inverse scaled alike,
-balanced softmax and logit adjustment with tau 1, center loss over nothing that is trained. ``objective`` finds out
-by trying: it lets each head answer to the same made-up embeddings.
+Examples are min_over_count and inverse with the same scale, balanced softmax and logit adjustment with tau 1, and
+center loss over nothing that is trained. ``objective`` finds them by trying: it takes gradients of each loss at
+the same made-up embeddings.
 """
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,125 +27,135 @@ Config = dict[str, Any]
 Label = TypeVar("Label")
 
 _FEATURES = 6
-_SHOWINGS = 3
-_SAME = 1e-6
-"""Answers this close in direction, and factors this close to 1, are the same: class weights are float32."""
+_BATCHES = 3
+_TOLERANCE = 1e-6
+"""Relative distance up to which gradients, and factors of 1, are the same: class weights are float32."""
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What tells a run from another: everything but loss and weights by hash, these by how they move things.
+    """Description of a run to compare: the gradients of its loss with class weights, and a hash of all the rest.
 
     Attributes:
-        rest: hash of the run's identity without its loss and class weights, of its stretches of epochs, and of
-            what is moved.
-        answers: gradients at made-up embeddings, one after the other.
+        rest: hash of the run's identity without loss and class weights, of the names of what is trained, and of
+            the epochs that each loss and weighting lasts.
+        gradients: gradients at made-up embeddings, concatenated.
     """
 
     rest: str
-    answers: Tensor
+    gradients: Tensor
 
     def factor_to(self, other: Objective) -> float | None:
-        """k where ``other`` is this experiment with k times the loss, 1 for the same; None where it is another."""
+        """Return k if ``other`` is this experiment with k times the loss, 1 for the same; None for another one."""
         if self.rest != other.rest:
             return None
-        if not self.answers.any():  # nothing is trained in either
+        if not self.gradients.any():  # nothing is trained in either
             return 1.0
-        factor = float(self.answers @ other.answers / (self.answers @ self.answers))
-        apart = (other.answers - factor * self.answers).norm() / other.answers.norm()
-        if apart > _SAME:
+        factor = float(self.gradients @ other.gradients / (self.gradients @ self.gradients))
+        distance = (other.gradients - factor * self.gradients).norm() / other.gradients.norm()
+        if distance > _TOLERANCE:
             return None
-        return 1.0 if abs(factor - 1) < _SAME else factor
+        return 1.0 if abs(factor - 1) < _TOLERANCE else factor
 
 
 class Distinct(Generic[Label]):
-    """Objectives that are not the same, each with a label."""
+    """Objectives that all differ, each with a label."""
 
     def __init__(self) -> None:
-        self._by_rest: dict[str, list[tuple[Label, Objective]]] = {}
+        self._by_rest: dict[str, list[tuple[Label, Objective]]] = defaultdict(list)
 
-    def add(self, label: Label, own: Objective) -> tuple[Label, float] | None:
-        """Add an objective, unless it is one of those that are there.
+    def add(self, label: Label, objective: Objective) -> tuple[Label, float] | None:
+        """Add an objective unless it equals an earlier one.
 
         Returns:
-            The label of that one, and 1; or of the first that it is but for a factor of the loss, and the factor.
+            The label of the earlier objective that it equals, and 1; else the label of the first that it equals up
+            to a factor of the loss, and the factor; else None.
         """
-        alike = self._by_rest.setdefault(own.rest, [])
-        factors = [(other, objective.factor_to(own)) for other, objective in alike]
-        found = [(other, factor) for other, factor in factors if factor is not None]
-        same = min(found, key=lambda pair: pair[1] != 1, default=None)
-        if same is None or same[1] != 1:
-            alike.append((label, own))
-        return same
+        earlier = self._by_rest[objective.rest]
+        factors = [(other_label, other.factor_to(objective)) for other_label, other in earlier]
+        matches = [(other_label, factor) for other_label, factor in factors if factor is not None]
+        match = min(matches, key=lambda match: match[1] != 1, default=None)
+        if match is None or match[1] != 1:
+            earlier.append((label, objective))
+        return match
 
 
 def objective(config: Config, protocol: Config, stats: ClassStats) -> Objective:
-    """The objective of a run.
+    """Return the objective of a run.
 
     Args:
-        config: its resolved config.
-        protocol: its data and weights.
-        stats: the classes of its training part.
+        config: the resolved config.
+        protocol: the run's data and weights, see ``run.build.protocol``.
+        stats: the classes of the training part.
     """
-    answers: dict[str, Tensor] = {}
-    below = _trains_below(config)
-    for number, (loss, epochs, w) in enumerate(_stretches(config, stats)):
-        asked = [config["loss"] if loss == "configured" else None, w.tolist(), stats.names, stats.counts, below]
-        found = _answers(json.dumps(asked))
-        answers |= {f"{number} {epochs} {name}": value for name, value in found.items()}
+    gradients: dict[str, Tensor] = {}
+    configured, trains_below = json.dumps(config["loss"]), _trains_below(config)
+    for number, (loss, epochs, weights) in enumerate(_epoch_spans(config, stats)):
+        of_span = _gradients(configured if loss == "configured" else None, weights, stats, trains_below)
+        gradients |= {f"{number} {epochs} {name}": gradient for name, gradient in of_span.items()}
     others = {key: value for key, value in config.items() if key not in ("loss", "class_weights")}
     others["choices"] = {k: v for k, v in config["choices"].items() if k not in ("loss", "class_weights")}
-    rest = content_hash([identity.identity(others, protocol), [[name, len(v)] for name, v in answers.items()]])
-    return Objective(rest, torch.cat([*answers.values(), torch.zeros(1, dtype=torch.float64)]))
+    sizes = [[name, len(gradient)] for name, gradient in gradients.items()]
+    rest = content_hash([identity.identity(others, protocol), sizes])
+    return Objective(rest, torch.cat([*gradients.values(), torch.zeros(1, dtype=torch.float64)]))
 
 
-def _stretches(config: Config, stats: ClassStats) -> list[tuple[Literal["configured", "softmax"], int, Tensor]]:
-    """Stretches of epochs with the same loss and weights: which, how many, and w (C,)."""
-    w, start = class_weights(config, stats), config["class_weights"]["from_epoch"]
+def _epoch_spans(config: Config, stats: ClassStats) -> list[tuple[Loss, int, tuple[float, ...]]]:
+    """Return the loss, the number of epochs and the class weights (C,) of each span of epochs that share these."""
+    weights, start = tuple(class_weights(config, stats).tolist()), config["class_weights"]["from_epoch"]
+    ones = (1.0,) * stats.num_classes
     stages = [node for node in config["stage"].values() if isinstance(node, dict)]
-    epochs = [stage["loss"] for stage in stages for _ in range(stage["epochs"])]
-    plain = torch.ones_like(w)
-    by_epoch = [(loss, not (epoch < start or torch.equal(w, plain))) for epoch, loss in enumerate(epochs)]
-    return [(loss, len(list(run)), w if weighted else plain) for (loss, weighted), run in groupby(by_epoch)]
+    losses = [stage["loss"] for stage in stages for _ in range(stage["epochs"])]
+    by_epoch = [(loss, weights if epoch >= start else ones) for epoch, loss in enumerate(losses)]
+    return [(loss, len(list(span)), w) for (loss, w), span in groupby(by_epoch)]
 
 
 @cache
-def _answers(asked: str) -> dict[str, Tensor]:
-    """What a head's loss does to each trained number, and to the embeddings where something below is trained.
+def _gradients(
+    loss: str | None, weights: tuple[float, ...], stats: ClassStats, trains_below: bool
+) -> dict[str, Tensor]:
+    """Return the gradients of a weighted loss by parameter, and of the embeddings if something below is trained.
 
     Args:
-        asked: JSON of all that it depends on, so that seeds share it: the loss, None for softmax; class weights;
-            names and counts of the classes; whether anything below the head is trained.
+        loss: the config of the loss as JSON; None for softmax. All arguments can be hashed, so that runs share the
+            result over seeds.
+        weights: class weights (C,).
+        stats: names and counts of the classes.
+        trains_below: whether anything below the head is trained.
     """
-    loss, weights, names, counts, below = json.loads(asked)
-    stats, w = ClassStats(tuple(names), tuple(counts)), torch.tensor(weights, dtype=torch.float64)
-    draw, classes = torch.Generator().manual_seed(0), stats.num_classes
-    embeddings = torch.randn(_SHOWINGS, 2 * classes, _FEATURES, dtype=torch.float64, generator=draw)
-    centers = torch.randn(classes, _FEATURES, dtype=torch.float64, generator=draw)
+    w, classes = torch.tensor(weights, dtype=torch.float64), stats.num_classes
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(_BATCHES, 2 * classes, _FEATURES, dtype=torch.float64, generator=generator)
+    centers = torch.randn(classes, _FEATURES, dtype=torch.float64, generator=generator)
     labels = torch.arange(classes).repeat(2)
-    torch.default_generator.manual_seed(1)  # which the head draws from; seeding those of all devices takes longer
+    torch.default_generator.manual_seed(1)  # for the head; torch.manual_seed also seeds all devices: slow
     kind: Loss = "configured" if loss else "softmax"
-    made: Any = head({"loss": loss, "data": {}}, kind, _FEATURES, stats).double()
-    getattr(made, "init_centers", lambda _: None)(centers)
-    found: dict[str, list[Tensor]] = {}
-    for showing in embeddings:
-        features = showing.clone().requires_grad_()
-        output = made(features, labels)
+    module: Any = head({"loss": json.loads(loss or "null"), "data": {}}, kind, _FEATURES, stats).double()
+    _call_hook(module, "init_centers", centers)
+    gradients: dict[str, list[Tensor]] = {}
+    for batch in embeddings:
+        features = batch.clone().requires_grad_()
+        output = module(features, labels)
         ((w.index_select(0, labels) * output.per_sample).mean() + output.penalty).backward()
-        moved = {name: value.grad for name, value in made.named_parameters() if name != "centers"}
-        if below:
-            moved["embeddings"] = features.grad
-        for name, gradient in moved.items():
+        of_batch = {name: value.grad for name, value in module.named_parameters() if name != "centers"}
+        if trains_below:
+            of_batch["embeddings"] = features.grad
+        for name, gradient in of_batch.items():
             if gradient is not None and gradient.any():
-                found.setdefault(name, []).append(gradient.detach().clone().flatten())
-        for hook, given in (("observe", (features, labels, w)), ("after_step", ())):
-            getattr(made, hook, lambda *_: None)(*given)  # how centers move tells later showings apart
-        made.zero_grad()
-    return {name: torch.cat(gradients) for name, gradients in found.items()}
+                gradients.setdefault(name, []).append(gradient.detach().clone().flatten())
+        _call_hook(module, "observe", features, labels, w)
+        _call_hook(module, "after_step")  # later batches differ by how centers have moved
+        module.zero_grad()
+    return {name: torch.cat(parts) for name, parts in gradients.items()}
+
+
+def _call_hook(module: Any, name: str, *arguments: Tensor) -> None:
+    if hook := getattr(module, name, None):
+        hook(*arguments)
 
 
 def _trains_below(config: Config) -> bool:
-    """Whether anything between the pictures and the head is trained with the run's loss."""
+    """Return whether anything between the pictures and the head is trained with the run's loss."""
     stages = [node for node in config["stage"].values() if isinstance(node, dict) and node["loss"] == "configured"]
     if any(stage["freeze"] != "all" for stage in stages):
         return True

@@ -53,7 +53,7 @@ def test_everything_is_listed_in_words(kept: Path, capsys: pytest.CaptureFixture
         "tiny-12",
         "803 drawn training faces, seed 0",
         "half written",
-        "2 MB",
+        "2.40MB",
     ):
         assert words in text, words
     assert text.count("not finished") == 2  # an entry of embeddings, a stage
@@ -66,7 +66,7 @@ def test_one_kind_is_listed(kept: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_kind_is_cleared_and_the_others_stay(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "embeddings: 2 cleared, 2 MB" in said(capsys, "clear", "embeddings")
+    assert "embeddings: 2 cleared, 2.40MB" in said(capsys, "clear", "embeddings")
     assert [*(kept / "embeddings").glob("[!.]*[!k]")] == []
     assert (kept / "stores/ferplus-1234/train-00000.arrow").exists()
 

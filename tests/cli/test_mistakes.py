@@ -111,7 +111,7 @@ def test_a_sweep_without_its_flag(mistake: Mistake) -> None:
         ("stage.fine_tuning.freeze=-99", "freeze=-99"),
         (
             "stage.fine_tuning.freeze=layer9",
-            "say none, all, -1 or a block of resnet18: stem, layer1, layer2, layer3",
+            "give none, all, -1 or a block of resnet18: stem, layer1, layer2, layer3",
         ),
         ("optimizer.ema_decay=2", "optimizer.ema_decay=2: must be less than 1"),
         ("optimizer.part_lr.neck=0", "optimizer.part_lr.neck=0: must be greater than 0"),

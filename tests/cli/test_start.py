@@ -21,6 +21,24 @@ def test_a_sweep_is_planned_without_lightning() -> None:
     assert done.stdout == "{'torch'}\n", done.stderr
 
 
+HELP = """
+import contextlib, io, sys
+from fer_lightning.cli.main import COMMANDS, main
+words = [["--help"], *([name, "--help"] for name in COMMANDS), ["table", "run", "--help"], ["doctor"]]
+for each in words:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.suppress(SystemExit):
+            main(each)
+    heavy = {"torch", "scipy", "pyarrow", "pydantic", "cv2"} & set(sys.modules)
+    if heavy:
+        sys.exit(f"{each} imports {heavy}")
+"""
+
+
+def test_help_imports_neither_scipy_nor_pydantic_nor_arrow(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", HELP], cwd=tmp_path, check=True)
+
+
 QUICK = """
 import contextlib, io, sys
 from fer_lightning.cli.main import COMMANDS, main

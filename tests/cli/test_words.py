@@ -49,7 +49,11 @@ def test_a_value_that_cannot_be_read_is_shown_in_quotes(command: list[str], valu
         ("stage=null", "stage=null: choose one of the group's options by its name"),
         ("loss=cluster =softmax", "=softmax: write group=option or key=value"),
         ("loss = softmax", "loss: write group=option or key=value"),
-        ("--optimizer.lr=0.01", "--optimizer.lr=0.01: there is no such option; write optimizer.lr=0.01"),
+        (
+            "--optimizer.lr=0.01",
+            "fer train: unrecognized arguments: --optimizer.lr=0.01; write optimizer.lr=0.01",
+        ),
+        ("--config-dir", "fer train: argument -cd/--config-dir: expected one argument"),
         ("data.size=64 loss=3", "loss=3: choose one of the group's options by its name, e.g. loss=cluster"),
         ("hydra.sweep.dir=x", "fer train does not use hydra.sweep.dir=x; it takes hydra.run.dir=FOLDER"),
         ("-m hydra.run.dir=x", "fer train -m does not use hydra.run.dir=x; it takes hydra.sweep.dir=FOLDER"),

@@ -163,6 +163,6 @@ def test_ctrl_c_is_one_line(tmp_path):
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
         _, errors = process.communicate(timeout=HANGING)
-    assert errors == "fer: stopped; the same command goes on where this one ended\n"
+    assert errors == "fer: stopped; run the same command again to continue\n"
     assert process.returncode == 130
     assert list(tmp_path.glob("stores/*.partial"))

@@ -161,7 +161,7 @@ def test_weights_come_from_a_local_file_alone(tmp_path: Path) -> None:
         ("resnet10t", ["+backbone.arguments.checkpoint_path=a"], "checkpoint_path would fetch weights"),
         ("resnet10t", ["+backbone.arguments.wide=2"], "timm cannot build it"),
         ("resnet10t", ["+backbone.arguments.num_classes=2"], "timm cannot build it"),
-        ("resnet10t", ["+backbone.arguments.features_only=true"], "makes no embedding but feature maps"),
+        ("resnet10t", ["+backbone.arguments.features_only=true"], "returns feature maps, not an embedding"),
         ("resnet10t", ["+backbone.arguments.global_pool=''"], "must return (N, num_features) = (2, 512)"),
         ("resnet10t", ["+backbone.arguments.in_chans=1"], "RuntimeError"),
         ("vit_tiny_patch16_224", ["backbone.input_size=100"], "AssertionError"),

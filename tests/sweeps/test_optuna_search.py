@@ -135,7 +135,7 @@ def test_one_process_at_a_study(tmp_path: Path) -> None:
     first, second = made(tmp_path), made(tmp_path)
 
     def enter(*_: object) -> None:
-        with pytest.raises(Busy, match="another process is at this search"):
+        with pytest.raises(Busy, match="another process is running this search"):
             second.run([], None)
         raise StoppedError
 

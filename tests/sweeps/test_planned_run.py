@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     """A run in each state, a trial, one that was never planned, and one that cannot be."""
     made = {name: planned(tmp_path, name) for name in ("done", "running", "failed", "stopped", "missing")}
     trial = planned(tmp_path, "trial", trial=True)
-    planned_run.note_down([*made.values(), trial, planned(tmp_path, "odd", error="loss: no")], tmp_path)
+    planned_run.write([*made.values(), trial, planned(tmp_path, "odd", error="loss: no")], tmp_path)
     done(made["done"], 0.6)
     done(trial, 0.7)
     done(planned(tmp_path, "unplanned"), 0.5)
@@ -57,7 +57,7 @@ def test_each_state_is_told_with_what_matters_of_it(folder: Path, capsys: pytest
         "failed   the odd one: loss: no",
         "running  the running one: epoch 3 of 10, 5 s left",
         "8 runs: 1 running, 2 failed, 1 stopped, 1 missing, 3 done",
-        "the sweep's own command with --retry-failed trains the failed ones anew",
+        "to train the failed runs anew, run the sweep's command again with --retry-failed",
     ]
 
 
@@ -72,13 +72,13 @@ def test_nothing_to_tell_of_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_plans_of_several_sweeps_are_joined_and_the_same_one_replaced(tmp_path: Path) -> None:
     first, second = planned(tmp_path, "a"), planned(tmp_path, "b")
-    planned_run.note_down([first], tmp_path)
-    planned_run.note_down([first, second], tmp_path)
+    planned_run.write([first], tmp_path)
+    planned_run.write([first, second], tmp_path)
     assert planned_run.read(tmp_path) == [first, second]
     bad = planned(tmp_path, "a", error="data: not there")
     other = tmp_path / "other"
-    planned_run.note_down([bad], other)
-    planned_run.note_down([planned(other, "a")], other)  # mended: planned by the same words
+    planned_run.write([bad], other)
+    planned_run.write([planned(other, "a")], other)  # mended: planned by the same words
     assert [run.state() for run in planned_run.read(other)] == [State.MISSING]
 
 

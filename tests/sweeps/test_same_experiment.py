@@ -130,11 +130,11 @@ def test_a_run_that_is_another_one_is_not_another_ones_factor() -> None:
     assert distinct.add("near", Objective("rest", draw + 1e-3)) is None
 
 
-def test_runs_with_other_seeds_are_compared_by_the_same_answers() -> None:
-    before = same_experiment._answers.cache_info().misses
+def test_runs_with_other_seeds_are_compared_by_the_same_gradients() -> None:
+    before = same_experiment._gradients.cache_info().misses
     runs = [of(f"loss=focal loss.gamma=1.75 seed={seed} optimizer.lr=0.0{seed}1") for seed in range(5)]
-    assert same_experiment._answers.cache_info().misses - before <= 2  # a softmax stage, and the run's
-    assert all(torch.equal(run.answers, runs[0].answers) for run in runs)
+    assert same_experiment._gradients.cache_info().misses - before <= 2  # a softmax stage, and the run's
+    assert all(torch.equal(run.gradients, runs[0].gradients) for run in runs)
     assert len({run.rest for run in runs}) == 5
 
 
@@ -144,5 +144,5 @@ def test_runs_with_other_seeds_are_compared_by_the_same_answers() -> None:
 def test_what_is_remembered_is_not_taken_for_another_runs(word: str) -> None:
     base, other = of("loss=focal"), of(f"loss=focal {word}")
     assert base.factor_to(other) is None
-    same_experiment._answers.cache_clear()
-    assert torch.equal(of(f"loss=focal {word}").answers, other.answers)
+    same_experiment._gradients.cache_clear()
+    assert torch.equal(of(f"loss=focal {word}").gradients, other.gradients)

@@ -1,7 +1,7 @@
-"""VGGFace2's SE-ResNet-50, as its weights are published, in the names of timm's legacy_seresnet50.
+"""Published weights of VGGFace2's SE-ResNet-50, renamed for timm's legacy_seresnet50.
 
 Cao, Shen, Xie, Parkhi & Zisserman, "VGGFace2: A dataset for recognising faces across pose and age", FG 2018. There
-are two layouts: a pickle of numpy arrays, which sees pictures as BGR, and PyTorch state_dicts, which see RGB.
+are two layouts: a pickle of numpy arrays for BGR pictures, and PyTorch state_dicts for RGB pictures.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from fer_lightning.models.weights.weight_files import require_fit
 NETWORK = "legacy_seresnet50"
 FEATURES = 2048
 MEAN = (131.0912, 103.8827, 91.4953)
-"""Of R, G and B, of pixels 0..255; the published networks subtract it and divide by nothing."""
+"""Mean of R, G and B of pixels 0..255; the published networks subtract it, and divide by nothing."""
 
-_COUNT = "num_batches_tracked"  # of BatchNorm; says nothing of the weights, and older PyTorch did not have it
+_COUNT = "num_batches_tracked"  # a buffer of BatchNorm that is no weight, and that older PyTorch does not have
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the tensors of the network are named and ordered in a file.
+    """Names and order of the network's tensors in a file.
 
     Attributes:
-        title: what a user knows it by.
+        title: the kind of file, for messages.
         colour: order of the input channels.
-        first: name of the first convolution, which tells the layout.
+        first: name of the first convolution, by which the layout is recognised.
         classifier: name of the last layer.
-        name: from timm's name of a tensor to the file's.
+        name: function from timm's name of a tensor to the file's.
     """
 
     title: str
@@ -45,13 +45,11 @@ class Layout:
     name: Callable[[str], str]
 
 
+_IN_PICKLE = {"layer0.": "", "se_module.fc1": "conv4", "se_module.fc2": "conv5", "last_linear": "fc"}
+
+
 def _name_in_pickle(key: str) -> str:
-    for ours, theirs in (
-        ("layer0.", ""),
-        ("se_module.fc1", "conv4"),
-        ("se_module.fc2", "conv5"),
-        ("last_linear", "fc"),
-    ):
+    for ours, theirs in _IN_PICKLE.items():
         key = key.replace(ours, theirs)
     return key
 
@@ -72,8 +70,8 @@ _MIDDLE = {"conv2": "3x3", "bn2": "3x3_bn"}
 
 def _name_in_state_dict(key: str) -> str:
     module, _, tensor = key.rpartition(".")
-    if found := re.fullmatch(r"layer([1-4])\.(\d+)\.(.+)", module):
-        stage, block, part = int(found[1]) + 1, int(found[2]) + 1, found[3]
+    if match := re.fullmatch(r"layer([1-4])\.(\d+)\.(.+)", module):
+        stage, block, part = int(match[1]) + 1, int(match[2]) + 1, match[3]
         return f"conv{stage}_{block}_{_MIDDLE.get(part) or f'1x1_{_PARTS[part]}'}.{tensor}"
     return f"{_ENDS[module]}.{tensor}"
 
@@ -86,12 +84,12 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Converted:
-    """The network's weights for RGB pictures.
+    """Weights of the network for RGB pictures.
 
     Attributes:
-        state: timm's state_dict, float32; with ``last_linear`` where the file has a classifier of the features.
-        layout: of the file.
-        left_out: names of the file's layers that are not in it.
+        state: timm's state_dict, float32; with ``last_linear`` if the file has a classifier of the features.
+        layout: the layout of the file.
+        left_out: names of the file's layers that are left out.
     """
 
     state: dict[str, Tensor]
@@ -99,17 +97,17 @@ class Converted:
     left_out: tuple[str, ...]
 
 
-def convert(published: Mapping[str, Tensor], what: str) -> Converted:
-    """The published tensors by timm's names, all of them checked; a BGR file's first layer is turned to RGB.
+def convert(published: Mapping[str, Tensor], label: str) -> Converted:
+    """Return the published tensors under timm's names, checked; the first layer of a BGR file is turned to RGB.
 
     Args:
-        published: a file's tensors by their names there.
-        what: the file; messages begin with it.
+        published: the tensors of a file by name.
+        label: the file's name; messages begin with it.
 
     Raises:
-        UserError: it is another network, or a tensor is missing, unknown, of another shape or not finite.
+        UserError: the file holds another network, or a tensor is missing, unknown, of another shape or not finite.
     """
-    layout = _layout(published, what)
+    layout = _layout(published, label)
     left_out = _embedding(published, layout)
     given = {name: value for name, value in published.items() if _layer(name) not in left_out}
     needed = _needed(given.get(f"{layout.classifier}.weight"))
@@ -118,46 +116,46 @@ def convert(published: Mapping[str, Tensor], what: str) -> Converted:
         if name.endswith(_COUNT):
             given.setdefault(name, torch.zeros((), dtype=torch.int64))
         if name in given and given[name].squeeze().shape == value.squeeze().shape:
-            given[name] = given[name].reshape(value.shape)  # a linear layer and a 1x1 convolution are one thing
+            given[name] = given[name].reshape(value.shape)  # a 1x1 convolution is a linear layer
     by_name = {layout.name(key): value for key, value in needed.items()}
-    require_fit(given, by_name, what, "give VGGFace2's SE-ResNet-50, the whole file as it is published")
+    require_fit(given, by_name, label, "give VGGFace2's SE-ResNet-50, the whole file as it is published")
     for name, value in given.items():
         if not (name.endswith(_COUNT) or (value.is_floating_point() and value.isfinite().all())):
-            raise UserError(f"{what}: {name} does not hold finite floating-point numbers; copy it again")
+            raise UserError(f"{label}: {name} does not hold finite floating-point numbers; copy it again")
     state = {key: given[layout.name(key)].to(value.dtype).contiguous() for key, value in needed.items()}
     if layout.colour == "BGR":
         state["layer0.conv1.weight"] = state["layer0.conv1.weight"].flip(1)
     return Converted(state, layout, left_out)
 
 
-def _layout(published: Mapping[str, Tensor], what: str) -> Layout:
+def _layout(published: Mapping[str, Tensor], label: str) -> Layout:
     for layout in LAYOUTS:
         if f"{layout.first}.weight" in published:
             return layout
     if "layer0.conv1.weight" in published:
-        raise UserError(f"{what}: is in timm's names already; give it as backbone.weights")
+        raise UserError(f"{label}: has timm's names already; give it as backbone.weights")
     firsts = " nor ".join(f"{layout.first}.weight" for layout in LAYOUTS)
     raise UserError(
-        f"{what}: is not VGGFace2's SE-ResNet-50, it has neither {firsts}; "
+        f"{label}: is not VGGFace2's SE-ResNet-50, it has neither {firsts}; "
         "give senet50_*_weight.pkl or senet50_*.pth"
     )
 
 
 def _layer(name: str) -> str:
-    """``fc`` of ``fc.weight``."""
+    """Return the layer of a tensor: ``fc`` for ``fc.weight``."""
     return name.rpartition(".")[0]
 
 
 @cache
 def _trunk() -> dict[str, Tensor]:
-    """Names and shapes of timm's tensors without a classifier."""
+    """Return the names and shapes of timm's tensors without a classifier."""
     with torch.device("meta"):
         state: dict[str, Tensor] = timm.create_model(NETWORK, num_classes=0).state_dict()
     return state
 
 
 def _needed(classifier: Tensor | None) -> dict[str, Tensor]:
-    """Names and shapes of all tensors; a classifier's weight (C, features) tells the number of classes."""
+    """Return the names and shapes of all tensors, with a classifier if its weight (C, ...) is given."""
     if classifier is None or not classifier.ndim:
         return _trunk()
     shapes = {"last_linear.weight": (len(classifier), FEATURES), "last_linear.bias": (len(classifier),)}
@@ -165,20 +163,20 @@ def _needed(classifier: Tensor | None) -> dict[str, Tensor]:
 
 
 def _embedding(published: Mapping[str, Tensor], layout: Layout) -> tuple[str, ...]:
-    """Layers behind the features that no other file has: an embedding, and the classifier that reads from it."""
+    """Return the layers that only files with an embedding have: it, and a classifier whose input it is."""
     known = {layout.classifier, *(_layer(layout.name(key)) for key in _trunk())}
     classifier = published.get(f"{layout.classifier}.weight")
     for layer in sorted({_layer(name) for name in published} - known):
         weight = published.get(f"{layer}.weight")
-        if weight is None or _read(weight) != FEATURES:
+        if weight is None or _input_size(weight) != FEATURES:
             continue
         if classifier is None:
             return (layer,)
-        if _read(classifier) == len(weight):
+        if _input_size(classifier) == len(weight):
             return (layer, layout.classifier)
     return ()
 
 
-def _read(weight: Tensor) -> int:
-    """How many features a layer reads."""
+def _input_size(weight: Tensor) -> int:
+    """Return the number of input features of a layer."""
     return weight.shape[1] if weight.ndim > 1 else 0
