@@ -7,6 +7,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+from runs import SMALL, fer
+
+from fer_lightning.config.compose import Composer
+from fer_lightning.config.overrides import apart
+from fer_lightning.run.check_config import check
+from fer_lightning.sweeps import hydra_launchers
+from fer_lightning.tables import plan
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("[cefst]*/**/README.md"))]
@@ -48,11 +55,65 @@ def test_links_lead_somewhere(page: Path) -> None:
 @every_page
 def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = {words[1] for words in commands(page) if words[0] == "make"} | {
-        *re.findall(r"`make ([\w-]+)", page.read_text())
-    }
+    named = {words[1] for words in commands(page) if words[0] == "make"}
+    named |= {*re.findall(r"`make ([a-z-]+)", page.read_text())}
     assert named <= targets
 
 
 def test_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+COMMANDS = [words for page in PAGES for words in commands(page) if words[0] == "fer"]
+
+
+def id_of(words: list[str]) -> str:
+    return " ".join(words[1:])[:60]
+
+
+def test_the_pages_show_commands_of_every_kind() -> None:
+    assert {words[1] for words in COMMANDS} >= {"train", "table", "doctor", "weights", "sweep", "evaluate"}
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[1] == "train"], ids=id_of)
+def test_choices_of_a_training_exist(words: list[str]) -> None:
+    named = [word for word in words[2:] if "..." not in word and word not in ("-m", "--config-dir", "conf")]
+    overrides, of_hydra = apart([word.replace("softmax,mine", "softmax,focal") for word in named])
+    settings = hydra_launchers.settings(of_hydra, None)
+    if settings.runtime.choices["hydra/sweeper"] != "basic":
+        overrides = [word for word in overrides if "tag(" not in word]
+    for combination in hydra_launchers.grid(overrides):
+        check(Composer()(combination))
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[1:3] == ["table", "run"]], ids=id_of)
+def test_rows_of_a_table_exist(words: list[str]) -> None:
+    if words[3] == "my_table.yaml":
+        return
+    table = plan.load(words[3])
+    overrides, _ = apart([word for word in words[4:] if "..." not in word])
+    for row in table.rows:
+        check(Composer()([*table.overrides, *row.overrides, *overrides]))
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[1] != "train"], ids=id_of)
+def test_options_of_other_commands_exist(words: list[str], tmp_path: Path) -> None:
+    """In an empty folder: what is refused is that a file or folder is missing, and not a word."""
+    code, out, err = fer(*words[1:], folder=tmp_path)
+    assert code == 2, out
+    assert re.search(r"no such|not there|no folder|does not exist|no file|is no |not found|not set", err), err
+    assert not re.search(r"unrecognized|unknown|usage|invalid", err)
+
+
+def test_a_run_a_sweep_and_a_search_as_readme_shows_them(tmp_path: Path) -> None:
+    section = (ROOT / "README.md").read_text().partition("## One run")[2].partition("\n## ")[0]
+    lines = [shlex.split(line) for line in re.findall(r"^    fer (.*)$", section, re.MULTILINE)]
+    assert len(lines) == 3
+    small = [*SMALL, "stage=feature_extraction", "stage.epochs=1"]
+    smaller = {"seed=0,1,2": "seed=0", "hydra.sweeper.n_trials=30": "hydra.sweeper.n_trials=2"}
+    for number, line in enumerate(lines):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        code, out, err = fer(*[smaller.get(word, word) for word in line], *small, folder=folder)
+        assert code == 0, out + err
+        assert [*folder.glob("runs/**/best.ckpt")] or "n_trials" in " ".join(line)

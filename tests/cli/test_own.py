@@ -1,4 +1,4 @@
-"""A user's own loss, backbone, data, weights, sampler and schedule, from their folder, as conf/README.md shows."""
+"""A user's own loss, backbone, data, weights, sampler, schedule, from their folder, as README shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.run.check_config import check
 from fer_lightning.run.evaluate_checkpoint import merged
 
-README = Path(__file__).parents[2] / "conf/README.md"
+README = Path(__file__).parents[2] / "README.md"
 CLASSES = {"happy": 24, "sad": 16, "fear": 12}
 
 MORE = """
@@ -107,11 +107,12 @@ rows:
 """
 
 
-def example(language: str) -> str:
-    """The block of README's section in a language."""
-    section = README.read_text().partition("## Your own loss")[2].partition("\n## ")[0]
-    (block,) = re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
-    return block
+def example() -> tuple[str, str]:
+    """Return the module and the option of README's loss."""
+    section = README.read_text().partition("## A loss of your own")[2].partition("\n## ")[0]
+    (module,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (option,) = re.findall(r"`(\{_target_: .*?\})`", section)
+    return module, option
 
 
 def write(folder: Path, group: str, text: str, name: str = "mine") -> None:
@@ -124,9 +125,10 @@ def write(folder: Path, group: str, text: str, name: str = "mine") -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What a user has: mine.py and conf/ from README, more.py for the rest, and pictures."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "mine.py").write_text(example("python"))
+    module, option = example()
+    (folder / "mine.py").write_text(module)
     (folder / "more.py").write_text(MORE)
-    write(folder, "loss", example("yaml"))
+    write(folder, "loss", option)
     for group, text in OPTIONS.items():
         write(folder, group, text)
     (folder / "table.yaml").write_text(TABLE)
@@ -178,7 +180,7 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_example_is_short() -> None:
-    assert len((example("python") + example("yaml")).splitlines()) <= 30
+    assert len("\n".join(example()).splitlines()) <= 25
 
 
 def test_a_table_has_a_row_for_the_own_loss_and_trains_nothing_again(folder: Path, sweep: dict[str, Path]) -> None:
