@@ -1,6 +1,7 @@
 """Ranges of numbers, written where a signature takes them; the configuration is held against them.
 
-They bind nobody who calls from Python: what a number must be for the mathematics is checked there by the function.
+Calls from Python are held against them where pydantic's ``dataclass`` or ``validate_call`` stands above; elsewhere
+the function itself checks what the mathematics needs.
 """
 
 from __future__ import annotations
