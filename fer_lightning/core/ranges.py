@@ -1,6 +1,7 @@
 """Types for numbers in signatures, with the ranges that the configuration is checked against.
 
-Calls from Python are not checked against them: a function checks by itself what its mathematics needs.
+Calls from Python are checked against them where pydantic's ``dataclass`` or ``validate_call`` decorates the definition;
+elsewhere the function itself checks what its mathematics needs.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Side = Annotated[int, Field(ge=8, le=4096)]
 """Side of a square picture in pixels."""
 
 Margin = Annotated[float, Field(ge=0, le=4)]
-"""Share of a face's box that it is grown by on each side."""
+"""Share of a face's box by which it is grown on each side."""
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 """Seed that torch and numpy accept."""
@@ -40,7 +41,7 @@ InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 """Share between 0 and 1, both excluded."""
 
 Normalise = Literal["as_is", "mean_one", "expected_one"]
-"""What class weights are scaled to."""
+"""Scale of class weights, see ``training.class_weights.normalise``."""
 
 
 class Keys(BaseModel, extra="forbid", strict=True, arbitrary_types_allowed=True):

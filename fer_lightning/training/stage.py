@@ -28,7 +28,7 @@ class Stage:
         views_seed: of their augmentation; not the run's, so that runs of all seeds share their embeddings.
 
     Raises:
-        ValueError: a number makes no sense, or is for a frozen backbone and this one is not.
+        ValueError: views or cached are given, which are for a frozen backbone, and this one is not.
     """
 
     epochs: Count
