@@ -40,7 +40,7 @@ InnerShare = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 """Share between 0 and 1, both excluded."""
 
 Normalise = Literal["as_is", "mean_one", "expected_one"]
-"""What class weights are scaled to."""
+"""Scale of class weights."""
 
 
 class Keys(BaseModel, extra="forbid", strict=True, arbitrary_types_allowed=True):
