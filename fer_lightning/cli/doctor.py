@@ -43,11 +43,11 @@ def doctor(words: Sequence[str]) -> int:
     node = compose(overrides, options.config_dir)["data"] | {"root": options.root}
     if not is_own(node) and not any(word.startswith("data.classes=") for word in overrides):
         node["classes"] = None  # all emotions that the data set has
+    manifest = dataset.read(node, Line("annotations"))
     try:
-        recipe = Recipe(size=SIDE, margin=node["margin"], codec="jpeg")
+        recipe = Recipe(size=SIDE, margin=node["margin"], codec="jpeg")  # to compare and show faces
     except (TypeError, ValueError) as error:
         raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
-    manifest = dataset.read(node, Line("annotations"))
     examination = examine(manifest, recipe.margin, options.processes, Line)
     findings = report(manifest, examination, {} if node.get("automatic") else None)
     encoding = sys.stdout.encoding or "utf-8"
