@@ -1,7 +1,7 @@
 """Types for numbers in signatures, with the ranges that the configuration is checked against.
 
-Calls from Python are checked against them where pydantic's ``dataclass`` or ``validate_call`` decorates the definition;
-elsewhere the function itself checks what its mathematics needs.
+Calls from Python are checked against them where pydantic's ``dataclass`` or ``validate_call`` decorates the
+definition; elsewhere the function itself checks what its mathematics needs.
 """
 
 from __future__ import annotations
