@@ -1,4 +1,4 @@
-"""Cluster loss: center loss relative to how far the class's center lies from the others."""
+"""Cluster loss: center loss relative to the distance of the center of the class from the other centers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
 
 
 class ClusterHead(CenterTermHead):
-    """Cross-entropy + lambda * 1/2 ||x_i - c_{y_i}||^2 / D_{y_i}, with D_k = sum_j ||c_j - c_k||^2 + delta.
+    """Head with the loss cross-entropy + lambda * 1/2 ||x_i - c_{y_i}||^2 / D_{y_i}.
 
-    Source: Ngo & Yoon, "Facial Expression Recognition Based on Weighted-Cluster Loss and Deep Transfer Learning
-    Using a Highly Imbalanced Dataset", Sensors 2020, 20(9), 2639, as reconstructed from its abstract and
-    independent re-implementations. With the class weights ``min_over_count`` it is their weighted-cluster loss.
+    D_k = sum_j ||c_j - c_k||^2 + delta. Source: Ngo & Yoon, "Facial Expression Recognition Based on
+    Weighted-Cluster Loss and Deep Transfer Learning Using a Highly Imbalanced Dataset", Sensors 2020, 20(9), 2639,
+    as reconstructed from its abstract and independent re-implementations. With the class weights
+    ``min_over_count`` it is their weighted-cluster loss.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
-        weight: lambda. Not stated by the abstract; 1.0 is our untuned default.
+        weight: lambda. Not in the abstract; 1 is an untuned default.
         delta: keeps the denominator away from zero.
         center_update: see CenterTermHead. Only ``exact`` and ``gradient`` push centers apart.
-        center_rate: the centers' own rate. Not stated by the abstract.
+        center_rate: step size of the centers. Not in the abstract.
 
     Raises:
         ValueError: delta is not positive.
@@ -51,9 +52,9 @@ class ClusterHead(CenterTermHead):
         self.delta = delta
 
     def spread(self, centers: Tensor) -> Tensor:
-        """D_k (C,) of centers (C, D): summed squared distances to all other centers, plus delta."""
-        differences = centers.unsqueeze(0) - centers.unsqueeze(1)
-        return differences.square().sum((1, 2)) + self.delta
+        """Return D_k (C,) of centers (C, D): the sum of squared distances to all other centers, plus delta."""
+        spread: Tensor = (centers.unsqueeze(0) - centers.unsqueeze(1)).square().sum((1, 2)) + self.delta
+        return spread
 
     @torch.no_grad()
     def epoch_scalars(self, means: Tensor, grand_mean: Tensor) -> dict[str, Tensor]:
@@ -62,7 +63,6 @@ class ClusterHead(CenterTermHead):
         return {**scalars, "center_spread": self.spread(self.centers.to(means))}
 
     def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-        """(N,): half the squared distance to the own center, in units of that center's D_k."""
-        own = centers.index_select(0, labels)
-        scale = torch.index_select(self.spread(centers), 0, labels)
-        return 0.5 * (embeddings - own).square().sum(1) / scale
+        """Return (N,) half the squared distance to the center of the class, in units of D_k of that center."""
+        distances = (embeddings - centers.index_select(0, labels)).square().sum(1)
+        return 0.5 * distances / self.spread(centers).index_select(0, labels)

@@ -1,4 +1,4 @@
-"""What heads with a cosine classifier share: embeddings and class vectors of length one."""
+"""Base class of heads with a cosine classifier: embeddings and class vectors of length one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 
 class CosineHead(SoftmaxHead):
-    """Logits s * cos(x_i, w_k): a linear classifier without bias, of embeddings and rows scaled to length one.
+    """Head with logits s * cos(x_i, w_k): a linear classifier of embeddings and rows scaled to length one.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
-        scale: s, how far from uniform probabilities can get.
+        scale: s, the factor of the cosines; the larger, the further probabilities can get from uniform.
 
     Raises:
         ValueError: scale is not positive.
@@ -34,13 +34,11 @@ class CosineHead(SoftmaxHead):
         self.scale = scale
 
     def new_classifier(self, feature_dim: int, classes: int) -> nn.Linear:
-        """No bias: it would have no gradient, and DistributedDataParallel refuses such parameters."""
+        """Build a classifier without the unused bias: DistributedDataParallel refuses unused parameters."""
         return nn.Linear(feature_dim, classes, bias=False)
 
     def logits(self, embeddings: Tensor) -> Tensor:
-        """s * cos, (N, C)."""
-        with torch.autocast(embeddings.device.type, enabled=False):  # half a per cent of a cosine times s is a lot
-            units, rows = (
-                F.normalize(at_least_float32(vectors)) for vectors in (embeddings, self.classifier.weight)
-            )
-            return self.scale * F.linear(units.to(rows.dtype), rows)
+        """Return s * cos(x_i, w_k), (N, C)."""
+        with torch.autocast(embeddings.device.type, enabled=False):  # its rounding error, times s, would be large
+            rows = F.normalize(at_least_float32(self.classifier.weight))
+            return self.scale * F.linear(F.normalize(at_least_float32(embeddings)).to(rows.dtype), rows)
