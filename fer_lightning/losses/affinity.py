@@ -8,10 +8,10 @@ from torch import Tensor
 
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.ranges import NotNegative, Positive
-from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
+from fer_lightning.losses.center_term import CenterRatioHead, CenterUpdate
 
 
-class AffinityHead(CenterTermHead):
+class AffinityHead(CenterRatioHead):
     """Head with the loss cross-entropy + lambda * ||x_i - c_{y_i}||^2 / (sigma^2 + delta).
 
     sigma^2 = 1/(C - 1) sum_k ||c_k - mean c||^2 is the variance between the centers. Source: Wen et al.,
@@ -44,13 +44,15 @@ class AffinityHead(CenterTermHead):
         center_rate: Positive = 0.5,
     ) -> None:
         super().__init__(
-            feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
+            feature_dim,
+            class_stats,
+            weight=weight,
+            delta=delta,
+            center_update=center_update,
+            center_rate=center_rate,
         )
-        if not delta > 0:
-            raise ValueError(f"delta must be positive, got {delta}")
         if class_stats.num_classes < 2:
             raise ValueError("the affinity loss needs at least two classes: one has no variance between centers")
-        self.delta = delta
 
     def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
         """Return (N,) squared distances to the center of the class, over the variance between the centers."""

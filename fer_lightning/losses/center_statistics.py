@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -18,6 +19,15 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
     sums = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64)
     sums.index_add_(0, labels, embeddings.double())
     return (sums / counts.unsqueeze(1)).to(embeddings.dtype)
+
+
+def class_sums(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return by class the sum of values (N, D), and the count as last column, (C, D + 1).
+
+    A matrix product is deterministic, unlike ``index_add_`` on a GPU.
+    """
+    members = F.one_hot(labels, classes).to(values.dtype).T
+    return torch.cat([members @ values, members.sum(1, keepdim=True)], 1)
 
 
 def center_drift(centers: Tensor, means: Tensor, grand_mean: Tensor) -> Tensor:

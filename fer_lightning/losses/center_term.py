@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats, HeadOutput
 from fer_lightning.core.ranges import NotNegative, Positive
-from fer_lightning.losses.center_statistics import center_drift
+from fer_lightning.losses.center_statistics import center_drift, class_sums
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 CenterUpdate = Literal["running", "exact", "gradient"]
@@ -127,6 +128,7 @@ class CenterTermHead(SoftmaxHead):
             raise ValueError("a class mean is not finite; every class needs an image")
         self.centers.copy_(means)
 
+    @torch.no_grad()
     def observe(self, embeddings: Tensor, labels: Tensor, weights: Tensor) -> None:
         """Add a micro-batch to the next step of the centers.
 
@@ -140,28 +142,12 @@ class CenterTermHead(SoftmaxHead):
         embeddings = embeddings.detach().to(self.centers.dtype)
         with torch.autocast(embeddings.device.type, enabled=False):  # autocast would multiply in half precision
             if self.center_update == "running":
-                observed = self._sums_and_counts(embeddings, labels)
+                observed = class_sums(self.offsets(embeddings, labels), labels, len(self.centers))
             else:
-                observed = self._gradient_and_size(embeddings, labels, weights.to(self.centers.dtype))
+                w = weights.to(self.centers.dtype).index_select(0, labels)
+                gradient = self._gradient(lambda centers: (w * self.term(embeddings, labels, centers)).sum())
+                observed = F.pad(gradient, (0, 1), value=len(embeddings))
         self._observed = observed if self._observed is None else self._observed + observed
-
-    def _sums_and_counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Return by class the sum of the offsets and the count n_j, (C, D + 1).
-
-        A matrix product is deterministic, unlike ``index_add_`` on a GPU.
-        """
-        members = F.one_hot(labels, len(self.centers)).to(embeddings.dtype).T
-        with torch.no_grad():
-            return torch.cat([members @ self.offsets(embeddings, labels), members.sum(1, keepdim=True)], 1)
-
-    def _gradient_and_size(self, embeddings: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """Return the gradient of sum_i w_{y_i} term_i by the centers, and N as last column, (C, D + 1)."""
-        with torch.enable_grad():
-            centers = self.centers.detach().clone().requires_grad_()
-            total = (weights.index_select(0, labels) * self.term(embeddings, labels, centers)).sum()
-            (gradient,) = torch.autograd.grad(total, centers)
-        size = gradient.new_full((len(gradient), 1), len(embeddings))
-        return torch.cat([gradient, size], 1)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -177,7 +163,7 @@ class CenterTermHead(SoftmaxHead):
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(observed)
         moves, size = observed[:, :-1], observed[:, -1:]
-        apart = self._gradient_between()
+        apart = self._gradient(self.between)
         if self.center_update == "running":
             others = max(len(self.centers) - 1, 1)
             self.centers += self.center_rate * (moves / (1 + size) - apart / (2 * others))
@@ -194,9 +180,42 @@ class CenterTermHead(SoftmaxHead):
         """
         return {"center_drift": center_drift(self.centers.to(means), means, grand_mean)}
 
-    def _gradient_between(self) -> Tensor | float:
-        """Return the gradient (C, D) of ``between`` at the centers."""
+    def _gradient(self, function: Callable[[Tensor], Tensor | None]) -> Tensor:
+        """Return the gradient (C, D) of a function at the centers; zeros if it returns None."""
         with torch.enable_grad():
             centers = self.centers.detach().clone().requires_grad_()
-            value = self.between(centers)
-            return 0.0 if value is None else torch.autograd.grad(value, centers)[0]
+            value = function(centers)
+            return torch.zeros_like(centers) if value is None else torch.autograd.grad(value, centers)[0]
+
+
+class CenterRatioHead(CenterTermHead):
+    """Head whose term is a distance to the center of the class over another distance plus delta.
+
+    Args:
+        feature_dim: D, the size of an embedding.
+        class_stats: the C classes.
+        weight: lambda. 1 is an untuned default.
+        delta: keeps the denominator away from zero.
+        center_update: see CenterTermHead.
+        center_rate: see CenterTermHead.
+
+    Raises:
+        ValueError: delta is not positive, or as for CenterTermHead.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        class_stats: ClassStats,
+        *,
+        weight: NotNegative = 1.0,
+        delta: Positive = 1.0,
+        center_update: CenterUpdate = "running",
+        center_rate: Positive = 0.5,
+    ) -> None:
+        super().__init__(
+            feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
+        )
+        if not delta > 0:
+            raise ValueError(f"delta must be positive, got {delta}")
+        self.delta = delta

@@ -7,12 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fer_lightning.core.contracts import ClassStats
-from fer_lightning.core.ranges import NotNegative, Positive
-from fer_lightning.losses.center_term import CenterTermHead, CenterUpdate
+from fer_lightning.losses.center_term import CenterRatioHead
 
 
-class ClusterHead(CenterTermHead):
+class ClusterHead(CenterRatioHead):
     """Head with the loss cross-entropy + lambda * 1/2 ||x_i - c_{y_i}||^2 / D_{y_i}.
 
     D_k = sum_j ||c_j - c_k||^2 + delta. Source: Ngo & Yoon, "Facial Expression Recognition Based on
@@ -20,36 +18,11 @@ class ClusterHead(CenterTermHead):
     as reconstructed from its abstract and independent re-implementations. With the class weights
     ``min_over_count`` it is their weighted-cluster loss.
 
-    Args:
-        feature_dim: D, the size of an embedding.
-        class_stats: the C classes.
-        weight: lambda. Not in the abstract; 1 is an untuned default.
-        delta: keeps the denominator away from zero.
-        center_update: see CenterTermHead. Only ``exact`` and ``gradient`` push centers apart.
-        center_rate: step size of the centers. Not in the abstract.
-
-    Raises:
-        ValueError: delta is not positive.
+    The arguments are those of CenterRatioHead. ``weight``, ``delta`` and ``center_rate`` are not in the abstract.
+    Only ``center_update=exact`` and ``gradient`` push centers apart.
     """
 
     running_leaves_out_the_push: ClassVar[bool] = True
-
-    def __init__(
-        self,
-        feature_dim: int,
-        class_stats: ClassStats,
-        *,
-        weight: NotNegative = 1.0,
-        delta: Positive = 1.0,
-        center_update: CenterUpdate = "running",
-        center_rate: Positive = 0.5,
-    ) -> None:
-        super().__init__(
-            feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
-        )
-        if delta <= 0:
-            raise ValueError(f"delta must be positive, got {delta}")
-        self.delta = delta
 
     def spread(self, centers: Tensor) -> Tensor:
         """Return D_k (C,) of centers (C, D): the sum of squared distances to all other centers, plus delta."""

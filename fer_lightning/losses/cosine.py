@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats
@@ -26,16 +26,13 @@ class CosineHead(SoftmaxHead):
     """
 
     soft_labels: ClassVar[bool] = False
+    has_bias: ClassVar[bool] = False  # it would be unused, and DistributedDataParallel refuses unused parameters
 
     def __init__(self, feature_dim: int, class_stats: ClassStats, *, scale: Positive) -> None:
         super().__init__(feature_dim, class_stats)
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
         self.scale = scale
-
-    def new_classifier(self, feature_dim: int, classes: int) -> nn.Linear:
-        """Build a classifier without the unused bias: DistributedDataParallel refuses unused parameters."""
-        return nn.Linear(feature_dim, classes, bias=False)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Return s * cos(x_i, w_k), (N, C)."""

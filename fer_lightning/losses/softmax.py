@@ -30,6 +30,7 @@ class SoftmaxHead(nn.Module):
     Attributes:
         soft_labels: whether labels can be distributions (N, C).
         corrects_imbalance: whether the loss itself corrects for the sizes of the classes.
+        has_bias: whether the classifier has a bias.
 
     Raises:
         ValueError: label_smoothing is outside [0, 1).
@@ -37,17 +38,14 @@ class SoftmaxHead(nn.Module):
 
     soft_labels: ClassVar[bool] = True
     corrects_imbalance: ClassVar[bool] = False
+    has_bias: ClassVar[bool] = True
 
     def __init__(self, feature_dim: int, class_stats: ClassStats, *, label_smoothing: ShareBelowOne = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must be in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
-        self.classifier = self.new_classifier(feature_dim, class_stats.num_classes)
-
-    def new_classifier(self, feature_dim: int, classes: int) -> nn.Linear:
-        """Build the layer from embeddings to logits."""
-        return nn.Linear(feature_dim, classes)
+        self.classifier = nn.Linear(feature_dim, class_stats.num_classes, bias=self.has_bias)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Return the logits (N, C) that classes are predicted from."""
