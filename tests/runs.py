@@ -111,11 +111,8 @@ class _Child:
 def _forked_children(out: io.StringIO, err: io.StringIO) -> Iterator[None]:
     """Let a single run be a fork, too, where a command would start an interpreter for it."""
 
-    def child(
-        words: Sequence[str], output: IO[str] | None = None, errors: IO[str] | None = None, **variables: str
-    ) -> launch.Child:
+    def child(words: Sequence[str], output: IO[str] | None = None, **variables: str) -> _Child:
         assert output is None
-        assert errors is None
         return _Child(words, out, err, variables)
 
     with mock.patch.object(launch, "child", child):
@@ -129,11 +126,11 @@ class Started:
         directory.mkdir(parents=True, exist_ok=True)
         self.log = directory.with_name(f"{directory.name}.{time.monotonic_ns()}.log")
         self.process: Any = launch.fork(["--directory", str(directory), *words], self.log, **variables)
-        self.pid: int = self.process._process.pid
+        self.pid: int = self.process.pid
 
     def until(self, sign: str) -> str:
         """Wait for a line that holds a sign. Returns what was said by then."""
-        wait_until(lambda: self.process._process.exitcode is not None or sign in self.said(), sign)
+        wait_until(lambda: self.process.exitcode is not None or sign in self.said(), sign)
         said = self.said()
         assert sign in said, f"it ended without saying {sign!r}: {said}"
         return said

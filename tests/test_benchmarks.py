@@ -62,11 +62,8 @@ class Benchmarks:
         return subprocess.CompletedProcess(command, code, out)
 
     @staticmethod
-    def _child(
-        words: list[str], output: IO[str] | None = None, errors: IO[str] | None = None, **variables: str
-    ) -> launch.Child:
+    def _child(words: list[str], output: IO[str] | None = None, **variables: str) -> launch.Child:
         assert output is not None
-        assert output is errors
         return launch.fork(words, Path(output.name), **variables)
 
 

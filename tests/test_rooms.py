@@ -39,7 +39,7 @@ def in_places(*places: str) -> pytest.MarkDecorator:
 
 def test_this_test_sees_modules_and_their_imports() -> None:
     assert {"cli.main", "losses.cluster", "data.readers.ferplus", "tables.plan", "__init__"} <= modules().keys()
-    assert {"losses.center_term", "core.contracts"} <= imported_modules("losses.cluster")
+    assert {"losses.center_term", "core.contracts"} <= imported_modules("losses.affinity")
     assert {"run.build", "run.notices"} <= imported_modules(
         "run.train_stages"
     )  # from fer_lightning.run import ...

@@ -21,7 +21,7 @@ from telling import tell
 
 from fer_lightning.config.compose import compose
 from fer_lightning.run.check_config import check
-from fer_lightning.run.set_up import hush, set_up
+from fer_lightning.run.set_up import quiet_logs, set_up
 from fer_lightning.run.train_stages import Training
 
 STAGE = ["stage=feature_extraction", "logger=none"]
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10, help="of the fits from embeddings; the others have one")
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     options = parser.parse_args()
-    hush()
+    quiet_logs()
     seconds_an_epoch(options.overrides, cached=True, epochs=1)  # the embeddings
     rounds: list[dict[str, Any]] = []
     for _ in range(options.rounds):

@@ -48,7 +48,7 @@ def run(words: list[str], directory: Path, cache: Path, *, forked: bool) -> dict
         launch.fork(command, log, FER_CACHE=str(cache)).wait()
     else:
         with log.open("w") as output:
-            launch.child(command, output, output, FER_CACHE=str(cache)).wait()
+            launch.child(command, output, FER_CACHE=str(cache)).wait()
     total = time.monotonic() - begin
     told = results.read(directory)
     if told is None:

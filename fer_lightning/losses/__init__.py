@@ -1,1 +1,1 @@
-"""Loss heads, one a file: a classifier and unreduced, unweighted per-sample losses."""
+"""Loss heads, one per file: each has a classifier and returns unreduced, unweighted losses per sample."""

@@ -16,17 +16,18 @@ from fer_lightning.losses.cosine import CosineHead
 
 
 class ArcFaceHead(CosineHead):
-    """Cross-entropy of s * cos(theta_k + m [k = y_i]), theta_k the angle between embedding and class vector.
+    """Head with the cross-entropy of s * cos(theta_k + m [k = y_i]), theta_k the angle to the vector of class k.
 
     Source: Deng et al., "ArcFace: Additive Angular Margin Loss for Deep Face Recognition", CVPR 2019, eq. 3.
-    Beyond theta = pi - m, where the cosine would rise again, it goes on falling as cos(theta) - m sin(m). Written
-    here because pytorch-metric-learning's keeps a weight matrix of its own, which no next stage could start from.
+    Beyond theta = pi - m, where the cosine would rise again, the logit continues to fall as cos(theta) - m sin(m).
+    The implementation in pytorch-metric-learning has a weight matrix of its own instead of a classifier that the
+    next stage can start from.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
         margin: m, in radians; 0 is a cosine softmax.
-        scale: s.
+        scale: s, the factor of the cosines.
 
     Raises:
         ValueError: margin is outside [0, pi), or scale is not positive.
@@ -46,12 +47,12 @@ class ArcFaceHead(CosineHead):
         self.margin = margin
 
     def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (N, C) with the margin in the label's angle."""
+        """Add the margin to the angle of the label; returns logits (N, C)."""
         cosine = logits / self.scale
-        # kept off zero, where a root has no slope
+        # not zero, where the square root has no gradient
         sine = (1 - cosine.square()).clamp_min(torch.finfo(cosine.dtype).eps).sqrt()
-        turned = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        with_margin = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
         beyond = cosine - self.margin * math.sin(self.margin)
-        turned = torch.where(cosine > -math.cos(self.margin), turned, beyond)
-        own = F.one_hot(labels, logits.shape[1]).bool()
-        return torch.where(own, self.scale * turned, logits)
+        with_margin = torch.where(cosine > -math.cos(self.margin), with_margin, beyond)
+        is_label = F.one_hot(labels, logits.shape[1]).bool()
+        return torch.where(is_label, self.scale * with_margin, logits)

@@ -1,4 +1,4 @@
-"""Balanced softmax: cross-entropy of a softmax that knows how many images each class has."""
+"""Balanced softmax: cross-entropy of a softmax weighted by the number of images of each class."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from fer_lightning.losses.logit_adjusted import LogitAdjustedHead
 
 
 class BalancedSoftmaxHead(LogitAdjustedHead):
-    """-log( N_{y_i} exp(z_i[y_i]) / sum_k N_k exp(z_i[k]) ): logit adjustment with tau = 1.
+    """Head with the loss -log( N_{y_i} exp(z_i[y_i]) / sum_k N_k exp(z_i[k]) ): logit adjustment with tau = 1.
 
     Source: Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes and their counts N_k.
     """
 

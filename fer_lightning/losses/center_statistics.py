@@ -1,13 +1,14 @@
-"""Class means of embeddings, and how far centers are from them."""
+"""Class means of embeddings, and the distance of centers from them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Means (C, D) of embeddings (N, D) by class, summed in float64.
+    """Return the means (C, D) of embeddings (N, D) by class, summed in float64.
 
     Raises:
         ValueError: a class has no embedding.
@@ -20,13 +21,24 @@ def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
     return (sums / counts.unsqueeze(1)).to(embeddings.dtype)
 
 
+def class_sums(values: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return by class the sum of values (N, D), and the count as last column, (C, D + 1).
+
+    A matrix product is deterministic, unlike ``index_add_`` on a GPU.
+    """
+    members = F.one_hot(labels, classes).to(values.dtype).T
+    return torch.cat([members @ values, members.sum(1, keepdim=True)], 1)
+
+
 def center_drift(centers: Tensor, means: Tensor, grand_mean: Tensor) -> Tensor:
-    """By class ||c_k - m_k|| / ||m_k - m|| (C,): how far a center is from its class mean, relative to the classes.
+    """Return ||c_k - m_k|| / ||m_k - m|| (C,), the distance of each center from the mean of its class.
+
+    The unit is the distance of the class mean from the mean of all embeddings.
 
     Args:
-        centers: c (C, D).
+        centers: centers c_k (C, D).
         means: class means m_k (C, D).
-        grand_mean: m (D,), the mean of all embeddings.
+        grand_mean: mean m (D,) of all embeddings.
     """
     norm = torch.linalg.vector_norm
     drift: Tensor = norm(centers - means, dim=1) / norm(means - grand_mean, dim=1)

@@ -1,8 +1,9 @@
-"""What heads with one center a class share: where centers start, how they move, and that ranks agree."""
+"""Base class of heads with one center per class: how centers start and move, with equal results on all ranks."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Literal, get_args
 
 import torch
@@ -11,36 +12,36 @@ from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats, HeadOutput
 from fer_lightning.core.ranges import NotNegative, Positive
-from fer_lightning.losses.center_statistics import center_drift
+from fer_lightning.losses.center_statistics import center_drift, class_sums
 from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 CenterUpdate = Literal["running", "exact", "gradient"]
 
 
 class CenterTermHead(SoftmaxHead):
-    """Cross-entropy plus lambda times a term of the embeddings and of one center a class.
+    """Head with cross-entropy plus lambda times a term of the embeddings and of one center per class.
 
-    Centers start at zero until ``init_centers`` is given class means. They never move in ``forward``: after
-    each optimizer step the training loop calls ``after_step`` once, having shown every micro-batch of that
-    step to ``observe``. A loss between the centers themselves is ``between``: it becomes the penalty.
+    The centers are zero until ``init_centers`` gets the class means. ``forward`` does not move them: the training
+    loop passes every micro-batch of a step to ``observe``, and calls ``after_step`` after the optimizer's step. A
+    loss of the centers alone is ``between``; it becomes the penalty.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
-        weight: lambda, the factor of the term in per_sample.
+        weight: lambda, the factor of the term in per_sample. 0.01 is an untuned default.
         center_update: how a center c_j moves. ``running``: by rate * sum_{y_i=j} (x_i - c_j) / (1 + n_j) over the
             global batch (Wen et al. 2016, eq. 4), and by -rate / (2 (C - 1)) times the gradient of ``between``
             (Cai et al. 2018); ``exact``: by -rate times the exact gradient of mean_i w_{y_i} term_i +
-            between, without lambda; ``gradient``: by -rate times the gradient that autograd leaves, which carries
-            lambda and w (plain SGD, no momentum, no decay).
-        center_rate: that rate.
+            between, without lambda; ``gradient``: by -rate times the gradient from backpropagation, which
+            includes lambda and w (plain SGD without momentum and weight decay).
+        center_rate: the rate in these rules.
 
     Attributes:
-        running_leaves_out_the_push: whether the formula pushes centers apart, and ``running`` does not.
+        running_leaves_out_the_push: whether the loss pushes centers apart, and the rule ``running`` does not.
 
     Raises:
-        ValueError: weight is negative, center_rate outside (0, 1] for ``running`` or not positive, or an unknown
-            center_update.
+        ValueError: weight is negative, center_rate is not positive (or above 1 for ``running``), or center_update
+            is unknown.
     """
 
     soft_labels: ClassVar[bool] = False
@@ -52,19 +53,21 @@ class CenterTermHead(SoftmaxHead):
         feature_dim: int,
         class_stats: ClassStats,
         *,
-        weight: NotNegative,
+        weight: NotNegative = 0.01,
         center_update: CenterUpdate = "running",
         center_rate: Positive = 0.5,
     ) -> None:
         super().__init__(feature_dim, class_stats)
-        if not weight >= 0:  # also where it is not a number
+        if not weight >= 0:  # true for nan, too
             raise ValueError(f"weight must not be negative, got {weight}")
         if center_update not in get_args(CenterUpdate):
             raise ValueError(
                 f"center_update must be one of {', '.join(get_args(CenterUpdate))}, got {center_update}"
             )
         if center_rate <= 0 or (center_update == "running" and center_rate > 1):
-            raise ValueError(f"center_rate must be in (0, 1] for running and positive else, got {center_rate}")
+            raise ValueError(
+                f"center_rate must be in (0, 1] for center_update=running, else positive; got {center_rate}"
+            )
         self.weight = weight
         self.center_update = center_update
         self.center_rate = center_rate
@@ -77,23 +80,29 @@ class CenterTermHead(SoftmaxHead):
 
     @property
     def leaves_out_the_push(self) -> bool:
-        """Whether the centers move by a rule that leaves out what the formula has to push them apart."""
+        """Return whether the centers move by a rule that lacks the push of the loss between them."""
         return self.running_leaves_out_the_push and self.center_update == "running"
 
     @abstractmethod
     def term(self, embeddings: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-        """The term (N,) of embeddings (N, D), labels (N,) and centers (C, D), without lambda and class weights."""
+        """Return the term (N,) without lambda and class weights.
+
+        Args:
+            embeddings: x (N, D).
+            labels: class indices y (N,).
+            centers: c (C, D).
+        """
 
     def between(self, centers: Tensor) -> Tensor | None:
-        """What the loss has of the centers (C, D) alone, a scalar without lambda; None: nothing."""
+        """Return the loss of the centers (C, D) alone, a scalar without lambda; None if there is none."""
         return None
 
     def offsets(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """What draws centers in ``running``, (N, D): x_i - c_{y_i}."""
+        """Return x_i - c_{y_i} (N, D), which the rule ``running`` moves the centers by."""
         return embeddings - self.centers.index_select(0, labels)
 
     def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> HeadOutput:
-        """Logits (N, C) and, given labels (N,), per_sample = cross-entropy + lambda * term."""
+        """Return logits (N, C) and, given labels (N,), per_sample = cross-entropy + lambda * term."""
         output = super().forward(embeddings, labels)
         if output.per_sample is None or labels is None:
             return output
@@ -106,59 +115,55 @@ class CenterTermHead(SoftmaxHead):
 
     @torch.no_grad()
     def init_centers(self, means: Tensor) -> None:
-        """Put the centers at the class means (C, D) of the embeddings that training starts from.
+        """Set the centers to the class means (C, D) of the embeddings at the start of training.
 
         Raises:
-            ValueError: another shape, or a mean that is not finite (a class without images).
+            ValueError: the shape differs, or a mean is not finite (a class without images).
         """
         if means.shape != self.centers.shape:
-            raise ValueError(f"class means {tuple(means.shape)} for centers {tuple(self.centers.shape)}")
+            raise ValueError(
+                f"class means have shape {tuple(means.shape)}, the centers {tuple(self.centers.shape)}"
+            )
         if not torch.isfinite(means).all():
-            raise ValueError("a class mean is not finite: has every class an image?")
+            raise ValueError("a class mean is not finite; every class needs an image")
         self.centers.copy_(means)
 
+    @torch.no_grad()
     def observe(self, embeddings: Tensor, labels: Tensor, weights: Tensor) -> None:
-        """Remember what the coming step needs of embeddings (N, D), labels (N,) and class weights (C,)."""
+        """Add a micro-batch to the next step of the centers.
+
+        Args:
+            embeddings: x (N, D).
+            labels: class indices y (N,).
+            weights: class weights w (C,).
+        """
         if self.center_update == "gradient":
             return
         embeddings = embeddings.detach().to(self.centers.dtype)
-        with torch.autocast(embeddings.device.type, enabled=False):  # it would take the products in half precision
+        with torch.autocast(embeddings.device.type, enabled=False):  # autocast would multiply in half precision
             if self.center_update == "running":
-                seen = self._sums_and_counts(embeddings, labels)
+                observed = class_sums(self.offsets(embeddings, labels), labels, len(self.centers))
             else:
-                seen = self._gradient_and_size(embeddings, labels, weights.to(self.centers.dtype))
-        self._observed = seen if self._observed is None else self._observed + seen
-
-    def _sums_and_counts(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """(C, D + 1): by class the sum of the offsets, and n_j. A product, since it repeats to the last digit."""
-        members = F.one_hot(labels, len(self.centers)).to(embeddings.dtype).T
-        with torch.no_grad():
-            return torch.cat([members @ self.offsets(embeddings, labels), members.sum(1, keepdim=True)], 1)
-
-    def _gradient_and_size(self, embeddings: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
-        """(C, D + 1): the gradient of sum_i w_{y_i} term_i in the centers, and N in the last column."""
-        with torch.enable_grad():
-            centers = self.centers.detach().clone().requires_grad_()
-            total = (weights.index_select(0, labels) * self.term(embeddings, labels, centers)).sum()
-            (gradient,) = torch.autograd.grad(total, centers)
-        size = gradient.new_full((len(gradient), 1), len(embeddings))
-        return torch.cat([gradient, size], 1)
+                w = weights.to(self.centers.dtype).index_select(0, labels)
+                gradient = self._gradient(lambda centers: (w * self.term(embeddings, labels, centers)).sum())
+                observed = F.pad(gradient, (0, 1), value=len(embeddings))
+        self._observed = observed if self._observed is None else self._observed + observed
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Move the centers once by what all ranks observed since the last call; the same on every rank."""
+        """Move the centers by what all ranks have observed since the last call; equally on every rank."""
         if self.center_update == "gradient":
-            if self.centers.grad is not None:  # DistributedDataParallel has averaged it over the ranks
+            if self.centers.grad is not None:  # the mean over all ranks, by DistributedDataParallel
                 self.centers -= self.center_rate * self.centers.grad
                 self.centers.grad = None
             return
         if self._observed is None:
             return
-        seen, self._observed = self._observed, None
+        observed, self._observed = self._observed, None
         if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(seen)
-        moves, size = seen[:, :-1], seen[:, -1:]
-        apart = self._gradient_between()
+            distributed.all_reduce(observed)
+        moves, size = observed[:, :-1], observed[:, -1:]
+        apart = self._gradient(self.between)
         if self.center_update == "running":
             others = max(len(self.centers) - 1, 1)
             self.centers += self.center_rate * (moves / (1 + size) - apart / (2 * others))
@@ -167,17 +172,50 @@ class CenterTermHead(SoftmaxHead):
 
     @torch.no_grad()
     def epoch_scalars(self, means: Tensor, grand_mean: Tensor) -> dict[str, Tensor]:
-        """Return by name what shows how the centers are, one number a class (C,): how far from the class means.
+        """Return by name what is logged of the centers after every epoch, one number per class (C,).
 
         Args:
             means: class means of the embeddings (C, D).
-            grand_mean: their mean (D,).
+            grand_mean: mean of all embeddings (D,).
         """
         return {"center_drift": center_drift(self.centers.to(means), means, grand_mean)}
 
-    def _gradient_between(self) -> Tensor | float:
-        """The gradient (C, D) of ``between`` at the centers."""
+    def _gradient(self, function: Callable[[Tensor], Tensor | None]) -> Tensor:
+        """Return the gradient (C, D) of a function at the centers; zeros if it returns None."""
         with torch.enable_grad():
             centers = self.centers.detach().clone().requires_grad_()
-            value = self.between(centers)
-            return 0.0 if value is None else torch.autograd.grad(value, centers)[0]
+            value = function(centers)
+            return torch.zeros_like(centers) if value is None else torch.autograd.grad(value, centers)[0]
+
+
+class CenterRatioHead(CenterTermHead):
+    """Head whose term is a distance to the center of the class over another distance plus delta.
+
+    Args:
+        feature_dim: D, the size of an embedding.
+        class_stats: the C classes.
+        weight: lambda. 1 is an untuned default.
+        delta: keeps the denominator away from zero.
+        center_update: see CenterTermHead.
+        center_rate: see CenterTermHead.
+
+    Raises:
+        ValueError: delta is not positive, or as for CenterTermHead.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        class_stats: ClassStats,
+        *,
+        weight: NotNegative = 1.0,
+        delta: Positive = 1.0,
+        center_update: CenterUpdate = "running",
+        center_rate: Positive = 0.5,
+    ) -> None:
+        super().__init__(
+            feature_dim, class_stats, weight=weight, center_update=center_update, center_rate=center_rate
+        )
+        if not delta > 0:
+            raise ValueError(f"delta must be positive, got {delta}")
+        self.delta = delta

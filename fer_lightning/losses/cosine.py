@@ -1,11 +1,11 @@
-"""What heads with a cosine classifier share: embeddings and class vectors of length one."""
+"""Base class of heads with a cosine classifier: embeddings and class vectors of length one."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fer_lightning.core.contracts import ClassStats
@@ -14,18 +14,19 @@ from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
 
 
 class CosineHead(SoftmaxHead):
-    """Logits s * cos(x_i, w_k): a linear classifier without bias, of embeddings and rows scaled to length one.
+    """Head with logits s * cos(x_i, w_k): a linear classifier of embeddings and rows scaled to length one.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
-        scale: s, how far from uniform probabilities can get.
+        scale: s, the factor of the cosines; the larger, the further probabilities can get from uniform.
 
     Raises:
         ValueError: scale is not positive.
     """
 
     soft_labels: ClassVar[bool] = False
+    has_bias: ClassVar[bool] = False  # it would be unused, and DistributedDataParallel refuses unused parameters
 
     def __init__(self, feature_dim: int, class_stats: ClassStats, *, scale: Positive) -> None:
         super().__init__(feature_dim, class_stats)
@@ -33,14 +34,8 @@ class CosineHead(SoftmaxHead):
             raise ValueError(f"scale must be positive, got {scale}")
         self.scale = scale
 
-    def new_classifier(self, feature_dim: int, classes: int) -> nn.Linear:
-        """No bias: it would have no gradient, and DistributedDataParallel refuses such parameters."""
-        return nn.Linear(feature_dim, classes, bias=False)
-
     def logits(self, embeddings: Tensor) -> Tensor:
-        """s * cos, (N, C)."""
-        with torch.autocast(embeddings.device.type, enabled=False):  # half a per cent of a cosine times s is a lot
-            units, rows = (
-                F.normalize(at_least_float32(vectors)) for vectors in (embeddings, self.classifier.weight)
-            )
-            return self.scale * F.linear(units.to(rows.dtype), rows)
+        """Return s * cos(x_i, w_k), (N, C)."""
+        with torch.autocast(embeddings.device.type, enabled=False):  # its rounding error, times s, would be large
+            rows = F.normalize(at_least_float32(self.classifier.weight))
+            return self.scale * F.linear(F.normalize(at_least_float32(embeddings)).to(rows.dtype), rows)

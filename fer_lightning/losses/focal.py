@@ -1,4 +1,4 @@
-"""Focal loss: cross-entropy that fades where the network is already right."""
+"""Focal loss: cross-entropy with less weight on samples that are already classified well."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from fer_lightning.losses.softmax import SoftmaxHead
 
 
 class FocalHead(SoftmaxHead):
-    """-(1 - p_i[y_i])^gamma log p_i[y_i], over softmax probabilities.
+    """Head with the loss -(1 - p_i[y_i])^gamma log p_i[y_i] of softmax probabilities p_i.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, eq. 4; their alpha is a class weight.
-    Written here because torch and torchvision have it for sigmoids only.
+    torch and torchvision implement it for sigmoids only.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
-        gamma: 2 in the paper; 0 is softmax.
+        gamma: exponent; 2 in the paper, and 0 is plain softmax cross-entropy.
 
     Raises:
         ValueError: gamma is negative.
@@ -36,8 +36,8 @@ class FocalHead(SoftmaxHead):
         self.gamma = gamma
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy (N,) times (1 - p)^gamma."""
+        """Return cross-entropy times (1 - p)^gamma (N,)."""
         cross_entropy = super().losses(logits, labels)
-        # 1 - p without cancellation; kept off zero, where a power below one has no slope
+        # 1 - p without cancellation; not zero, where a power below one has no gradient
         miss = -torch.expm1(-cross_entropy)
         return cross_entropy * miss.clamp_min(torch.finfo(miss.dtype).tiny) ** self.gamma

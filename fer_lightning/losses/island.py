@@ -1,4 +1,4 @@
-"""Island loss: center loss, and centers that point in different directions."""
+"""Island loss: center loss, and a penalty on centers that point in similar directions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fer_lightning.losses.center_term import CenterUpdate
 
 
 class IslandHead(CenterHead):
-    """Cross-entropy + lambda * ( 1/2 ||x_i - c_{y_i}||^2 + lambda_1 sum_{j != k} (cos(c_j, c_k) + 1) ).
+    """Head with cross-entropy + lambda * ( 1/2 ||x_i - c_{y_i}||^2 + lambda_1 sum_{j != k} (cos(c_j, c_k) + 1) ).
 
     Source: Cai et al., "Island Loss for Learning Discriminative Features in Facial Expression Recognition",
-    FG 2018. The sum over the centers is ``penalty``: it belongs to no sample, and has no class weight.
+    FG 2018. The sum over the centers is ``penalty``: it belongs to no sample and gets no class weight.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes.
-        weight: lambda. 0.01 is our untuned default.
-        island_weight: lambda_1. 10 is our untuned default.
+        weight: lambda. 0.01 is an untuned default.
+        island_weight: lambda_1. 10 is an untuned default.
         center_update: see CenterTermHead; the paper's rule is ``running``.
         center_rate: the paper's alpha.
 
@@ -47,10 +47,10 @@ class IslandHead(CenterHead):
         self.island_weight = island_weight
 
     def between(self, centers: Tensor) -> Tensor:
-        """lambda_1 sum_{j != k} (cos(c_j, c_k) + 1), a scalar; a center at zero is at right angles to all."""
-        lengths = centers.square().sum(1, keepdim=True)
-        there = lengths > 1e-12
-        units = torch.where(there, centers, 0) * torch.where(there, lengths, 1).rsqrt()
+        """Return lambda_1 sum_{j != k} (cos(c_j, c_k) + 1), a scalar; the cosine of a zero center is 0."""
+        squares = centers.square().sum(1, keepdim=True)
+        nonzero = squares > 1e-12
+        units = torch.where(nonzero, centers, 0) * torch.where(nonzero, squares, 1).rsqrt()
         cosines = units @ units.T
         others = len(centers) * (len(centers) - 1)
         return self.island_weight * (cosines.sum() - cosines.diagonal().sum() + others)

@@ -1,4 +1,4 @@
-"""LDAM loss: a margin that is wider for rarer classes."""
+"""LDAM loss: a margin that is larger for rarer classes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from fer_lightning.losses.cosine import CosineHead
 
 
 class LDAMHead(CosineHead):
-    """Cross-entropy of s * (cos - m_k [k = y_i]), with m_k proportional to N_k^(-1/4).
+    """Head with the cross-entropy of s * (cos - m_k [k = y_i]), with m_k proportional to N_k^(-1/4).
 
     Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss", NeurIPS 2019.
     Their deferred re-weighting is class_weights.from_epoch.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes and their counts N_k.
         max_margin: margin of the rarest class; 0 is a cosine softmax.
-        scale: s.
+        scale: s, the factor of the cosines.
 
     Raises:
         ValueError: max_margin is negative, scale is not positive, or a class has no images.
@@ -42,5 +42,5 @@ class LDAMHead(CosineHead):
         self.register_buffer("margins", margins, persistent=False)
 
     def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (N, C) with s * m_{y_i} taken from the label's."""
+        """Subtract s * m_{y_i} from the logit of the label; returns logits (N, C)."""
         return logits - self.scale * self.margins * F.one_hot(labels, logits.shape[1])

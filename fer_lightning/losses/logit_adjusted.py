@@ -1,4 +1,4 @@
-"""Logit-adjusted loss: the classes' shares inside the softmax while training, and left out when predicting."""
+"""Logit-adjusted loss: the class frequencies are part of the softmax in training, and not in prediction."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from fer_lightning.losses.softmax import SoftmaxHead
 
 
 class LogitAdjustedHead(SoftmaxHead):
-    """Cross-entropy of z + tau * log pi, where pi_k = N_k / N.
+    """Head with the cross-entropy of z + tau * log pi, where pi_k = N_k / N.
 
     Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, eq. 10.
 
     Args:
-        feature_dim: D.
+        feature_dim: D, the size of an embedding.
         class_stats: the C classes and their counts N_k.
-        tau: 1 is the balanced softmax; 0 is softmax.
+        tau: strength of the adjustment; 1 is the balanced softmax, 0 plain softmax.
 
     Raises:
         ValueError: tau is negative, or a class has no images.
@@ -41,5 +41,5 @@ class LogitAdjustedHead(SoftmaxHead):
         self.register_buffer("log_prior", log_prior, persistent=False)
 
     def training_logits(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """z + tau * log pi, (N, C)."""
+        """Return z + tau * log pi, (N, C)."""
         return logits + self.tau * self.log_prior

@@ -1,1 +1,1 @@
-"""One run: set up, trained stage by stage, tested. `python -m fer_lightning.run` is a process of its own."""
+"""One run: set-up, training of its stages, test. ``python -m fer_lightning.run`` is its process."""

@@ -1,11 +1,11 @@
-"""One run: data, stages, test, result. A process of its own: ``python -m fer_lightning.run OVERRIDE...``."""
+"""Process of one run, from data to result: ``python -m fer_lightning.run OVERRIDE...``."""
 
 from __future__ import annotations
 
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while PyTorch is being imported ends it without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback on Ctrl-C while PyTorch is imported
 
 import argparse
 import json
@@ -27,25 +27,26 @@ from fer_lightning.data import dataset
 from fer_lightning.run import build, claim, start_ranks
 from fer_lightning.run.check_config import check
 from fer_lightning.run.estimate_cost import measure
-from fer_lightning.run.set_up import RunSetup, hush, set_up, tell_data
+from fer_lightning.run.set_up import RunSetup, log_data, quiet_logs, set_up
 from fer_lightning.run.train_and_test import train
 from fer_lightning.training import distributed
 
 
-def _told(setup: RunSetup) -> dict[str, Any]:
-    """What a sweep wants to know of a run before it is trained."""
+def _planning_data(setup: RunSetup) -> dict[str, Any]:
+    """Return what a sweep needs to know of a run before it is trained."""
     return {"protocol": setup.protocol, "class_stats": asdict(setup.stats)}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Train one run from the command line; see ``fer train --help`` for the overrides.
 
-    Returns the exit code: 0; 1 where the run failed; 2 after a user's mistake; 74 where something else ended it,
-    75 where another process is at it. Ctrl-C ends it with 130, SIGTERM with 143.
+    Returns:
+        The exit code: 0; 1 if the run failed; 2 for a mistake of the user; 74 if something else ended the run; 75
+        if another process trains it. Ctrl-C ends the process with 130, SIGTERM with 143.
     """
     if os.environ.pop(ENDS_WITH_PARENT, None):
         end_with_parent()
-    with _ended_by_signals(), report() as outcome:
+    with _exit_on_signals(), report() as outcome:
         options = _parser().parse_args(words)
         with claim.failure_noted(options.directory):
             _run(options)
@@ -53,10 +54,10 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the process with 128 + their number.
+def _exit_on_signals() -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the process with 128 plus their number.
 
-    A KeyboardInterrupt would not do: Lightning makes an exit code of it that means a failure.
+    Lightning would turn a KeyboardInterrupt into the exit code of a failure.
     """
 
     def end(number: int, _: object) -> None:
@@ -64,7 +65,7 @@ def _ended_by_signals() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # a shell's background jobs are not to hear of Ctrl-C
+        if handler != signal.SIG_IGN:  # background jobs of a shell ignore Ctrl-C
             signal.signal(number, end)
     try:
         yield
@@ -77,11 +78,13 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m fer_lightning.run", description=__doc__)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--config-dir", help="a folder with further options")
-    parser.add_argument("--directory", type=Path, help="the run's folder")
-    parser.add_argument("--base", type=Path, default=Path("runs/adhoc"), help="or the folder to make it in")
-    parser.add_argument("--protocol", type=Path, help="only set up, and write here what the run is")
-    parser.add_argument("--measure", type=Path, help="only measure steps, and write what they cost here")
-    parser.add_argument("--trial", action="store_true", help="do not test: only the minival's score is kept")
+    parser.add_argument("--directory", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--base", type=Path, default=Path("runs/adhoc"), help="folder to create the folder of the run in"
+    )
+    parser.add_argument("--protocol", type=Path, help="only set up, and write to this file what the run is")
+    parser.add_argument("--measure", type=Path, help="only measure steps, and write their cost to this file")
+    parser.add_argument("--trial", action="store_true", help="do not test: keep only the score on the minival")
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
     return parser
 
@@ -89,26 +92,25 @@ def _parser() -> Parser:
 def _run(options: argparse.Namespace) -> None:
     config = compose(options.overrides, options.config_dir)
     trainer = config["trainer"]
-    os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks started from here
+    os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks
     check(config)
     if options.faces:
         draw, augment = build.sampler(config), build.augmentation(config)
-        tell_data(build.data(config, dataset.store(config, Line("faces")), draw, augment))
+        log_data(build.data(config, dataset.store(config, Line("faces")), draw, augment))
     elif options.measure:
         cost = measure(config)
-        prepared = cost["disk"]["faces"] == 0
-        write_atomic(
-            options.measure, json.dumps({**cost, **(_told(set_up(config, to_train=False)) if prepared else {})})
-        )
+        if cost["disk"]["faces"] == 0:  # they are prepared
+            cost |= _planning_data(set_up(config, to_train=False))
+        write_atomic(options.measure, json.dumps(cost))
     elif options.protocol:
         setup = set_up(config, to_train=False)
-        tell_data(setup.data)
-        write_atomic(options.protocol, json.dumps(_told(setup)))
+        log_data(setup.data)
+        write_atomic(options.protocol, json.dumps(_planning_data(setup)))
     else:
         if trainer["started_by"] == "slurm":
             start_ranks.adopt_slurm()
-        work = partial(_be_a_rank, config, options)
-        if distributed.are_there() or trainer["devices"] * trainer["nodes"] == 1:
+        work = partial(_train, config, options)
+        if distributed.is_rank() or trainer["devices"] * trainer["nodes"] == 1:
             work()
         elif trainer["nodes"] > 1:
             raise UserError(
@@ -119,8 +121,8 @@ def _run(options: argparse.Namespace) -> None:
             start_ranks.start(work, trainer["devices"])
 
 
-def _be_a_rank(config: dict[str, Any], options: argparse.Namespace) -> None:
-    hush()
+def _train(config: dict[str, Any], options: argparse.Namespace) -> None:
+    quiet_logs()
     with stopped_by_a_full_disk():
         train(config, options.directory, options.base, trial=options.trial)
 

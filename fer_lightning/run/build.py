@@ -1,4 +1,4 @@
-"""Config -> objects: the only place that instantiates. Configs are resolved plain values, checked beforehand."""
+"""Builds the objects of a run from its config, which is resolved to plain values and checked beforehand."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ Config = dict[str, Any]
 
 
 def input_side(config: Config) -> int:
-    """Side of the pictures that the network sees, in pixels."""
+    """Return the side of the input pictures of the network, in pixels."""
     side: int = config["data"].get("crop") or config["data"]["size"]
     return side
 
 
 def sampler(config: Config) -> Draw:
-    """What draws an epoch's pictures, tried on one of each class: mistakes are found before any training.
+    """Build the sampler, and try it on one picture of each class to find mistakes before training.
 
     Raises:
-        UserError: a number makes no sense, or a sampler of the user's own fails or returns no indices.
+        UserError: a number is out of range, or a sampler of the user's own fails or returns no indices.
     """
     node = config["sampler"]
     draw: Draw = partial(target("sampler", node), **arguments(node))
@@ -66,22 +66,22 @@ def sampler(config: Config) -> Draw:
 
 
 def augmentation(config: Config) -> Augmentation | None:
-    """How training pictures are moved and altered; None: not at all."""
-    made: Augmentation | None = make("transform", config["transform"])
-    return made
+    """Build the augmentation of training pictures; None: no augmentation."""
+    built: Augmentation | None = make("transform", config["transform"])
+    return built
 
 
 def mixing(config: Config) -> Mixing | None:
-    """Build what mixes the training pictures of a batch; None: nothing does."""
+    """Build the mixing of training pictures within a batch; None: no mixing."""
     built: Mixing | None = make("mixing", config["mixing"])
     return built
 
 
 def data(config: Config, faces: Store, draw: Draw, augment: Augmentation | None) -> FaceDataModule:
-    """Build the datamodule over prepared faces.
+    """Build the datamodule of prepared faces.
 
     Raises:
-        UserError: a number makes no sense.
+        UserError: a number is out of range.
     """
     try:
         options = BatchOptions(**select(BatchOptions, config["data"]))
@@ -91,40 +91,40 @@ def data(config: Config, faces: Store, draw: Draw, augment: Augmentation | None)
 
 
 def backbone(config: Config, *, pretrained: bool = True) -> Backbone:
-    """The backbone, with its weights or with random ones drawn from the run's seed.
+    """Build the backbone, with pre-trained weights or with random ones from the seed of the run.
 
     Raises:
-        UserError: a value makes no sense, or the network does not do what a backbone must.
+        UserError: a value is out of range, or the network does not return what a backbone must.
     """
     node = config["backbone"]
     torch.manual_seed(config["seed"])
-    made: nn.Module = make("backbone", node, pretrained=pretrained)
+    network: nn.Module = make("backbone", node, pretrained=pretrained)
     pictures = torch.zeros(2, 3, *[input_side(config)] * 2, dtype=torch.uint8)
-    if isinstance(made, Backbone):
-        _require_width(f"backbone.name={made.name}", made, pictures)
-        return made
-    _require_width(f"backbone: {node['_target_']}", made, pictures)
+    if isinstance(network, Backbone):
+        _require_width(f"backbone.name={network.name}", network, pictures)
+        return network
+    _require_width(f"backbone: {node['_target_']}", network, pictures)
     torch.manual_seed(config["seed"] + 1)
-    weights = fixed_hash(made, make("backbone", node, pretrained=pretrained))
+    weights = fixed_hash(network, make("backbone", node, pretrained=pretrained))
     spec = {"class": node["_target_"], "arguments": arguments(node), "source": node["_source_"]}
-    return OwnBackbone(made, {**spec, "weights_hash": weights if pretrained else None})
+    return OwnBackbone(network, {**spec, "weights_hash": weights if pretrained else None})
 
 
 def neck_and_heads(
     config: Config, losses: Iterable[Loss], feature_dim: int, stats: ClassStats
 ) -> tuple[nn.Module, dict[Loss, nn.Module]]:
-    """Build the neck and a head for each loss of the stages, drawn from the run's seed.
+    """Build the neck, and a head for each loss of the stages, with random weights from the seed of the run.
 
-    Every head is drawn as if it were the only one, so that its weights do not depend on the other stages.
+    The weights of a head are drawn as if it were the only one, so that they do not depend on the other stages.
 
     Args:
-        config: of the run.
-        losses: of the stages.
-        feature_dim: width of the backbone's embeddings.
-        stats: the classes of the training part.
+        config: config of the run.
+        losses: ``loss`` of each stage.
+        feature_dim: size of the backbone's embeddings.
+        stats: classes of the training part.
 
     Raises:
-        UserError: a value makes no sense, or a neck or head of the user's own does not do what it must.
+        UserError: a value is out of range, or a neck or head of the user's own does not return what it must.
     """
     torch.manual_seed(config["seed"])
     neck = make("neck", config["neck"], feature_dim)
@@ -138,32 +138,32 @@ def neck_and_heads(
     return neck, heads
 
 
-def _require_width(name: str, made: Any, batch: Tensor) -> None:
-    """Try a copy of a network on two zeros."""
-    width = getattr(made, "num_features", None)
-    if not isinstance(made, nn.Module) or not isinstance(width, int):
+def _require_width(name: str, network: Any, batch: Tensor) -> None:
+    """Refuse a network that does not return (N, num_features) for a batch; a copy of it is tried."""
+    width = getattr(network, "num_features", None)
+    if not isinstance(network, nn.Module) or not isinstance(width, int):
         raise UserError(f"{name} must make a torch.nn.Module with num_features, the width of what it returns")
     with in_one_line(name, own=True), torch.no_grad():
-        output = deepcopy(made).eval()(batch)
+        output = deepcopy(network).eval()(batch)
     if not isinstance(output, Tensor) or output.shape != (2, width):
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise UserError(f"{name} must return (N, num_features) = (2, {width}) for {tuple(batch.shape)}, not {got}")
 
 
-def own(config: Config) -> dict[str, Callable[..., nn.Module]]:
-    """The classes and functions of the user's own that a network is made of, by the names that its card has."""
+def users_classes(config: Config) -> dict[str, Callable[..., nn.Module]]:
+    """Return the user's own classes and functions that a network consists of, by their names in its card."""
     nodes = {group: config[group] for group in ("backbone", "neck", "loss")}
     return {node["_target_"]: target(group, node) for group, node in nodes.items() if is_own(node)}
 
 
 def recipe(config: Config, stage: Stage) -> Recipe:
-    """How a stage is optimised.
+    """Build optimizer and schedule of a stage.
 
     Raises:
-        UserError: a number makes no sense.
+        UserError: a number is out of range.
     """
     node, schedule = arguments(config["optimizer"]), arguments(config["schedule"])
-    of_recipe = {key: node.pop(key) for key in ("part_lr", "layer_decay", "ema_decay")}
+    recipe_options = {key: node.pop(key) for key in ("part_lr", "layer_decay", "ema_decay")}
     make_optimizer = partial(
         target("optimizer", config["optimizer"]), **{**node, "lr": node["lr"] * stage.lr_scale}
     )
@@ -172,42 +172,43 @@ def recipe(config: Config, stage: Stage) -> Recipe:
         follow = partial(target("schedule", config["schedule"]), **schedule)
         over_steps(follow, warmup, 1)(1)
     with in_one_line("optimizer", own=False):
-        return Recipe(make_optimizer, follow, warmup, **of_recipe)
+        return Recipe(make_optimizer, follow, warmup, **recipe_options)
 
 
 def views(config: Config, stage: Stage, augment: Augmentation | None) -> Views | None:
-    """The augmented views that a frozen backbone sees of the training pictures; None: it sees them as they are.
+    """Return the augmented views of training pictures for a frozen backbone; None: the pictures as they are.
 
     Raises:
-        UserError: there is nothing to augment them with.
+        UserError: there is no augmentation.
     """
     if not stage.views:
         return None
     if augment is None:
-        raise UserError(f"stage: views={stage.views} augmented views, but transform augments nothing; say views=0")
+        raise UserError(f"stage: views={stage.views} needs an augmentation, and transform has none; set views=0")
     return Views(stage.views, stage.views_seed, content_hash(config["transform"]))
 
 
 def trainer(config: Config) -> TrainerSettings:
-    """How and where to train."""
-    made: TrainerSettings = make("trainer", config["trainer"])
-    return made
+    """Build the settings of the Trainer."""
+    settings: TrainerSettings = make("trainer", config["trainer"])
+    return settings
 
 
 def logger(config: Config, protocol: Config, directory: Path, *, trial: bool) -> RunLogger:
-    """The logger of a run, or of a trial of one."""
-    made: RunLogger = make("logger", config["logger"], directory, about(config, protocol, directory, trial=trial))
-    return made
+    """Build the logger of a run, or of a trial of one."""
+    summary = about(config, protocol, directory, trial=trial)
+    run_logger: RunLogger = make("logger", config["logger"], directory, summary)
+    return run_logger
 
 
 def stages(config: Config) -> dict[str, Stage]:
-    """Build the stages by name, in order."""
+    """Build the stages in order, by name."""
     nodes = {name: node for name, node in config["stage"].items() if isinstance(node, dict)}
     return {name: make(f"stage.{name}", node) for name, node in nodes.items()}
 
 
 def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) -> Config:
-    """What a checkpoint tells of its network, as plain values: enough to rebuild it without this config."""
+    """Return the description of a network for its checkpoint: plain values that it can be rebuilt from."""
     neck, head = config["neck"], config["loss"]
     return {
         "backbone": base.spec,
@@ -221,7 +222,7 @@ def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) ->
 
 
 def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) -> Config:
-    """What must be equal for two numbers to be comparable."""
+    """Return the values that must be equal for two results to be comparable."""
     resized = base.spec.get("input_size")
     return {
         "data": faces.meta.name,

@@ -1,4 +1,4 @@
-"""The loss head and the class weights, from a config. Planning a sweep needs them: nothing heavier than torch."""
+"""Builds loss head and class weights from a config; planning a sweep imports this, so it needs torch alone."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fer_lightning.training import class_weights as weighting
 Config = dict[str, Any]
 Loss = Literal["configured", "softmax"]
 
-_FEATURES = 6  # width of the made-up embeddings that a head is tried on
+_FEATURES = 6  # size of the random embeddings that a head is tried on
 
 
 def head(config: Config, loss: Loss, feature_dim: int, stats: ClassStats) -> nn.Module:
-    """Build the head of a stage: the configured one, or softmax where the stage says so.
+    """Build the head of a stage: the configured one, or softmax if the stage has ``loss=softmax``.
 
     Raises:
-        UserError: a number makes no sense, the head takes no soft labels and is to be trained on them, or it is a
-            user's own and does not do what a head must.
+        UserError: a number is out of range, the labels are soft and the head does not take them, or a head of the
+            user's own does not return what a head must.
     """
     if loss == "softmax":
         return SoftmaxHead(feature_dim, stats)
@@ -41,7 +41,7 @@ def head(config: Config, loss: Loss, feature_dim: int, stats: ClassStats) -> nn.
 
 
 def _check_head(name: str, head: nn.Module, feature_dim: int, classes: int) -> None:
-    """Refuse a head that does not return what it must for one embedding more than there are classes."""
+    """Refuse a head that does not return what a head must; it is tried on C + 1 random embeddings."""
     if not isinstance(head, nn.Module):
         raise UserError(f"loss: {name} must make a torch.nn.Module, not {type(head).__name__}")
     samples = classes + 1
@@ -69,7 +69,7 @@ def class_weights(config: Config, stats: ClassStats) -> Tensor:
     """Return w (C,) of the training part, scaled as the config says.
 
     Raises:
-        UserError: the scheme refuses the counts or a number, or gives something else than C positive numbers.
+        UserError: the scheme refuses the counts or a number, or does not return C positive numbers.
     """
     node = {key: value for key, value in config["class_weights"].items() if key != "from_epoch"}
     normalisation = node.pop("normalise")
@@ -84,16 +84,16 @@ def class_weights(config: Config, stats: ClassStats) -> Tensor:
 
 
 def assumed_stats(config: Config) -> ClassStats:
-    """Return the classes that the config names, as large as one another, before any data is read."""
+    """Return the classes of the config with equal counts, for use before the data is read."""
     names = tuple(config["data"]["classes"])
     return ClassStats(names, (100,) * len(names))
 
 
 def try_out(config: Config) -> None:
-    """Build head and class weights before any data is read.
+    """Build head and class weights before the data is read, to find mistakes.
 
     Raises:
-        UserError: one of them cannot be built, or does not do what it must.
+        UserError: one of them cannot be built, or does not return what it must.
     """
     stats = assumed_stats(config)
     head(config, "configured", _FEATURES, stats)

@@ -1,4 +1,4 @@
-"""A run's folder while it is trained: held by one process, and what it says of a failure."""
+"""Folder of a run: the lock of the process that trains it, and the message of a failure."""
 
 from __future__ import annotations
 
@@ -14,34 +14,36 @@ from fer_lightning.core.errors import Busy, Stopped, UserError, in_words
 from fer_lightning.core.files import write_atomic
 
 FAILURE = "failed.json"
-"""What a run says that ended by itself without a result."""
+"""File with the message of a run that failed."""
 
 _LOCK = ".lock"
 
 
 @contextmanager
 def claimed(directory: Path) -> Iterator[None]:
-    """Hold a run's folder while it is trained; what an earlier failure left there goes.
+    """Hold the lock of a run's folder while it is trained, and remove the message of an earlier failure.
 
     Raises:
-        Busy: another process holds it.
+        Busy: another process holds the lock.
     """
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / _LOCK)
     try:
-        lock.acquire(timeout=1)  # who asks whether a run is being trained holds it for a moment
+        lock.acquire(timeout=1)  # ``is_claimed`` holds it for a moment
     except Timeout as error:
         raise Busy(f"{directory}: another process trains this run at the moment") from error
     try:
         (directory / FAILURE).unlink(missing_ok=True)
         yield
-        Path(lock.lock_file).unlink(missing_ok=True)  # complete: who waited for the lock will see that
+        Path(lock.lock_file).unlink(
+            missing_ok=True
+        )  # the run is complete, as a process that waits for the lock will see
     finally:
         lock.release()
 
 
 def is_claimed(directory: Path) -> bool:
-    """Whether a process is at this run now."""
+    """Return whether a process trains this run now."""
     path = directory / _LOCK
     if not path.exists():
         return False
@@ -54,7 +56,7 @@ def is_claimed(directory: Path) -> bool:
 
 @contextmanager
 def failure_noted(directory: Path | None) -> Iterator[None]:
-    """Write down in a run's folder why it ended without a result, unless something else ended it."""
+    """Write the message of an exception to a run's folder, unless something else stopped the run."""
     try:
         yield
     except (Stopped, Busy):
@@ -62,12 +64,12 @@ def failure_noted(directory: Path | None) -> Iterator[None]:
     except Exception as error:
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
-            said = str(error) if isinstance(error, UserError) else in_words(error)
-            write_atomic(directory / FAILURE, json.dumps({"said": said, "when": time.time()}) + "\n")
+            message = str(error) if isinstance(error, UserError) else in_words(error)
+            write_atomic(directory / FAILURE, json.dumps({"said": message, "when": time.time()}) + "\n")
         raise
 
 
 def read_failure(directory: Path) -> str | None:
-    """Why a run ended without a result, or None where it did not end by itself."""
+    """Return the message of a run that failed, or None if it did not."""
     path = directory / FAILURE
     return str(json.loads(path.read_text())["said"]) if path.exists() else None

@@ -1,4 +1,4 @@
-"""The test of a trained model, on the data it was made for or on another set."""
+"""Test of a trained model on the data that it was trained for, or on another data set."""
 
 from __future__ import annotations
 
@@ -24,102 +24,104 @@ from fer_lightning.models.forward_pass import Pass
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import finish
-from fer_lightning.run.set_up import EvaluationSetup, hush, minival_hash, tell_data
+from fer_lightning.run.set_up import EvaluationSetup, log_data, minival_hash, quiet_logs
 
 log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 
-OF_THE_MODEL = ("classes", "size", "margin", "crop", "flip_averaging")
-"""Keys of ``data`` that a model was trained with: they hold for any other data set too, unless overridden."""
+MODEL_KEYS = ("classes", "size", "margin", "crop", "flip_averaging")
+"""Keys of ``data`` that a model keeps on other data sets, unless they are overridden."""
 
 ONE_PROCESS = {"devices": 1, "nodes": 1, "strategy": "auto", "accumulate": 1}
 
 
 def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Config:
-    """A config with the checkpoint's own values of data and trainer, and what the command line says of them.
+    """Compose a config of the values of data and trainer in a checkpoint, and the overrides of the command line.
 
-    All else is as in conf/, since nothing else is used. What is code comes from conf/ or the user's folder: a
-    checkpoint's config is data, and its ``_target_`` is not imported.
+    Everything else is as in conf/, and not used. Code is imported from the options in conf/ or the user's folder
+    alone: the config of a checkpoint is data, and its ``_target_`` is not imported.
 
     Raises:
-        UserError: an override does not exist, or is about what the checkpoint has decided.
+        UserError: an override does not exist, or is about a value that the checkpoint determines.
     """
-    said = {word.lstrip("+").partition("=")[0] for word in overrides}
-    if other := sorted(key for key in said if key.partition(".")[0] not in ("data", "trainer")):
-        raise UserError(f"{other[0]} is the checkpoint's own; data, trainer and hydra.run.dir can be said here")
-    own: Config = card["config"]
-    words = [_choice(card, group, config_dir) for group in ("data", "trainer") if group not in said]
+    overridden = {word.lstrip("+").partition("=")[0] for word in overrides}
+    if other := sorted(key for key in overridden if key.partition(".")[0] not in ("data", "trainer")):
+        raise UserError(
+            f"{other[0]} is determined by the checkpoint; only data, trainer and hydra.run.dir can be overridden"
+        )
+    trained: Config = card["config"]
+    words = [_choice(card, group, config_dir) for group in ("data", "trainer") if group not in overridden]
     given = compose([*words, *overrides], config_dir)
-    data, trainer = ({**given[group], **arguments(own[group])} for group in ("data", "trainer"))
-    if own["choices"]["data"] != given["choices"]["data"]:
-        data = {**given["data"], **{key: own["data"][key] for key in OF_THE_MODEL if key in own["data"]}}
-    if "trainer" in said:
+    data, trainer = ({**given[group], **arguments(trained[group])} for group in ("data", "trainer"))
+    if trained["choices"]["data"] != given["choices"]["data"]:
+        data = {**given["data"], **{key: trained["data"][key] for key in MODEL_KEYS if key in trained["data"]}}
+    if "trainer" in overridden:
         trainer = given["trainer"]
     return {
         **given,
-        "data": {**data, **_said("data", given, said)},
-        "trainer": {**trainer, **_said("trainer", given, said), **ONE_PROCESS},
-        "seed": own["seed"],
+        "data": {**data, **_overrides("data", given, overridden)},
+        "trainer": {**trainer, **_overrides("trainer", given, overridden), **ONE_PROCESS},
+        "seed": trained["seed"],
     }
 
 
 def _choice(card: Config, group: str, config_dir: str | None) -> str:
-    """``group=option`` as the checkpoint was trained with; only what can be a file's name is taken from there."""
+    """Return ``group=option`` of the checkpoint, whose option must be a valid file name."""
     option = str(card["config"]["choices"][group])
     if not re.fullmatch(r"[\w.-]+", option):
-        raise UserError(f"the checkpoint says {group}={option!r}, which is no option's name; say {group}=...")
+        raise UserError(f"the checkpoint says {group}={option!r}, which is no option's name; set {group}=...")
     if config_dir is None and option not in groups()[group]:
         raise UserError(
-            f"the checkpoint's {group}={option} is an option of your own: say --config-dir, or {group}=..."
+            f"the checkpoint's {group}={option} is an option of your own; give --config-dir, or set {group}=..."
         )
     return f"{group}={option}"
 
 
-def _said(group: str, given: Config, said: set[str]) -> Config:
-    """The values of a group's keys that the command line names one by one."""
-    keys = [key.partition(".")[2] for key in said if key.startswith(f"{group}.")]
+def _overrides(group: str, given: Config, overridden: set[str]) -> Config:
+    """Return the values of those keys of a group that the command line overrides one by one."""
+    keys = [key.partition(".")[2] for key in overridden if key.startswith(f"{group}.")]
     return {key: given[group][key] for key in keys}
 
 
 def _own(card: Config, config_dir: str | None) -> Own:
-    """The user's own classes that the checkpoint's options name in the user's folder."""
+    """Return the classes in the user's folder that the options of the checkpoint name."""
     if config_dir is None:
         return {}
     parts = ("backbone", "neck", "loss")
     given = compose([_choice(card, group, config_dir) for group in parts], config_dir)
     for group in parts:
         if given[group].get("_source_") != card["config"][group].get("_source_"):
-            log.warning("notice: the code of %s=%s is not what was trained with", group, given["choices"][group])
-    return build.own(given)
+            log.warning("notice: the code of %s=%s has changed since the training", group, given["choices"][group])
+    return build.users_classes(given)
 
 
 def evaluate_checkpoint(
     path: Path, overrides: Sequence[str], directory: Path | None = None, config_dir: str | None = None
 ) -> None:
-    """Test a checkpoint, and write its result into a folder.
+    """Test a checkpoint, and write its result to a folder.
 
     Args:
-        path: of the checkpoint.
-        overrides: of data and trainer.
-        directory: the result's folder; None: a readable name in runs/evaluate.
-        config_dir: a folder with further options.
+        path: path of the checkpoint.
+        overrides: overrides of data and trainer.
+        directory: folder of the result; None: a folder with a readable name in runs/evaluate.
+        config_dir: folder with further options.
 
     Raises:
-        UserError: something the user can mend.
+        UserError: a mistake of the user.
     """
     begin = time.monotonic()
-    hush()
+    quiet_logs()
     card = read_checkpoint(path)["fer_lightning"]
     model = load_model(path, _own(card, config_dir))
     setup = _set_up(model, merged(card, overrides, config_dir))
     name = f"{path.resolve().parent.name}-on-{content_hash(setup.protocol)[:8]}"
-    place = directory or Path("runs/evaluate") / name
-    if place.resolve() == path.resolve().parent:
-        raise UserError(f"hydra.run.dir={place} holds the checkpoint's own result; choose another folder")
-    result = finish(place, model, setup, begin, {"checkpoint": str(path)})
+    folder = directory or Path("runs/evaluate") / name
+    if folder.resolve() == path.resolve().parent:
+        raise UserError(f"hydra.run.dir={folder} holds the result of the checkpoint's run; choose another folder")
+    result = finish(folder, model, setup, begin, {"checkpoint": str(path)})
     numbers = ", ".join(f"{name} {result.metrics[name]:.3f}" for name in ("accuracy", "macro_recall"))
-    log.info("test: %s; %s", numbers, place / results.RESULT)
+    log.info("test: %s; %s", numbers, folder / results.RESULT)
 
 
 def _set_up(model: Model, config: Config) -> EvaluationSetup:
@@ -132,10 +134,10 @@ def _set_up(model: Model, config: Config) -> EvaluationSetup:
             f"data: its classes are {', '.join(prepared.classes)}, the model's {', '.join(model.classes)}"
         )
     data = build.data(config, prepared, build.sampler(config), build.augmentation(config))
-    tell_data(data)
+    log_data(data)
     protocol = build.protocol(config, prepared, minival_hash(data), model.network.backbone)
-    how = Pass(settings.device, settings.precision, settings.channels_last)
-    of_the_model: Config = model.card["config"]
-    told = {group: config[group] for group in ("data", "trainer")}
-    choices = {**of_the_model["choices"], **{group: config["choices"][group] for group in told}}
-    return EvaluationSetup({**of_the_model, **told, "choices": choices}, data, protocol, how, None)
+    forward_pass = Pass(settings.device, settings.precision, settings.channels_last)
+    trained: Config = model.card["config"]
+    tested = {group: config[group] for group in ("data", "trainer")}
+    choices = {**trained["choices"], **{group: config["choices"][group] for group in tested}}
+    return EvaluationSetup({**trained, **tested, "choices": choices}, data, protocol, forward_pass, None)

@@ -1,4 +1,4 @@
-"""The test of a run: every picture once on one device, corrections fitted on the minival, and result.json."""
+"""Test of a run: every picture once on one device, corrections fitted on the minival, and result.json."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from fer_lightning.run.train_stages import Training
 log = logging.getLogger(__name__)
 
 EMBEDDINGS_KEPT = 1000
-"""Test pictures whose embeddings a run keeps, at most: enough to look at."""
+"""Largest number of test pictures whose embeddings a run keeps for figures."""
 
 
 class Seen(NamedTuple):
-    """What a network makes of a part's N pictures, in order, each once, on one device.
+    """Outputs of a network for the N pictures of a part, in order, each once, on one device.
 
     Attributes:
-        embeddings: behind the neck (N, D), of the pictures as they are.
-        logits: (N, C) in float64; with flip averaging the mean over each picture and its mirror image.
+        embeddings: outputs of the neck (N, D) for the pictures as they are.
+        logits: logits (N, C) in float64; with flip averaging the mean over each picture and its mirror image.
     """
 
     embeddings: Tensor
@@ -47,41 +47,43 @@ class Seen(NamedTuple):
 
 
 def see(network: Network, setup: EvaluationSetup, part: str) -> Seen:
-    """Embeddings and logits of train, minival or test."""
+    """Compute embeddings and logits of train, minival or test."""
     embeddings = _embeddings(network, setup, part, mirrored=False)
     views = [embeddings]
     if setup.data.options.flip_averaging:
         views.append(_embeddings(network, setup, part, mirrored=True))
-    head = setup.how.place(network.head).eval()
-    logits = [apply(lambda given: at_least_float32(head(given).logits), view, setup.how, part) for view in views]
-    return Seen(embeddings, torch.stack([one.double() for one in logits]).mean(0))
+    head = setup.forward_pass.place(network.head).eval()
+    logits = [apply(lambda x: at_least_float32(head(x).logits), view, setup.forward_pass, part) for view in views]
+    return Seen(embeddings, torch.stack([view.double() for view in logits]).mean(0))
 
 
 def _embeddings(network: Network, setup: EvaluationSetup, part: str, *, mirrored: bool) -> Tensor:
-    """Embeddings (N, D) of one view of the pictures; a frozen backbone's share of it is kept."""
+    """Return embeddings (N, D) of the pictures or their mirror images; those of a frozen backbone are cached."""
     weights = setup.shared_weights
-    raw = backbone_embeddings(network.backbone, setup.data, part, setup.how, weights=weights, mirrored=mirrored)
-    return through(network.neck, raw, setup.how)
+    raw = backbone_embeddings(
+        network.backbone, setup.data, part, setup.forward_pass, weights=weights, mirrored=mirrored
+    )
+    return through(network.neck, raw, setup.forward_pass)
 
 
 def corrected(
     model: Model, setup: EvaluationSetup, tested: Tensor
 ) -> tuple[dict[str, posthoc.Corrected], list[str]]:
-    """Test logits (N, C) after each correction of posthoc.py, or none and a notice that says why."""
+    """Return test logits (N, C) after each correction of posthoc.py, or none and a notice with the reason."""
     data, stats = setup.data, setup.stats
     if any(model.card["protocol"][key] != setup.protocol[key] for key in ("faces", "minival")):
-        # another minival may hold pictures that this model was trained on, or be of another kind
+        # the model may have been trained on pictures of another minival
         return {}, ["no post-hoc columns: the minival is not the one that the checkpoint was chosen by"]
     labels = data.labels("minival")
     held_out = np.bincount(labels, minlength=stats.num_classes)
-    if lacking := [name for name, *n in zip(stats.names, held_out, stats.counts, strict=True) if min(n) == 0]:
-        return {}, [f"no post-hoc columns: minival or training part have no picture of {', '.join(lacking)}"]
+    if missing := [name for name, *n in zip(stats.names, held_out, stats.counts, strict=True) if min(n) == 0]:
+        return {}, [f"no post-hoc columns: minival or training part have no picture of {', '.join(missing)}"]
     fit_on = see(model.network, setup, "minival").logits, torch.from_numpy(labels)
     return posthoc.corrected(fit_on, tested, stats, model.network.head), []
 
 
 def watch_centers(training: Training, network: Network) -> dict[str, Any]:
-    """Where the centers are after the last epoch: their drift by class and, for cluster loss, D_k."""
+    """Return scalars of the centers after the last epoch: their drift by class and, for cluster loss, D_k."""
     if not hasattr(network.head, "epoch_scalars"):
         return {}
     names = training.setup.stats.names
@@ -94,7 +96,7 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
 def finish(
     directory: Path, model: Model, setup: EvaluationSetup, begin: float, extra: dict[str, Any]
 ) -> results.Result:
-    """Test a model and write the run's predictions and result.json."""
+    """Test a model, and write the predictions and result.json of the run."""
     embeddings, tested = see(model.network, setup, "test")
     probabilities = tested.softmax(1)
     faces = setup.data.store.split("test")
@@ -118,7 +120,7 @@ def finish(
             "versions": versions.versions(),
             "machine": {
                 "processor": processor(),
-                "device": _device(setup.how),
+                "device": _device(setup.forward_pass),
                 "threads": torch.get_num_threads(),
             },
             "paths": {"data": setup.config["data"]["root"], "faces": str(setup.data.store.folder)},
@@ -146,21 +148,21 @@ def finish(
 
 
 def geometry(embeddings: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """How far classes spread, and how far apart they are.
+    """Return the spread of each class, and the distances between classes.
 
     Args:
         embeddings: x (N, D).
-        labels: (N,) class indices.
-        classes: C names.
+        labels: class indices (N,).
+        classes: names of the C classes.
 
     Returns:
         ``within`` by class: sqrt(mean ||x_i - m_k||^2) over its pictures, m_k their mean; ``between``:
-        ||m_j - m_k||, C lists of C numbers. None where a class has no picture.
+        ||m_j - m_k||, C lists of C numbers. None for a class without pictures.
     """
     x = embeddings.double()
     members = [x[labels == k] for k in range(len(classes))]
-    means = torch.stack([one.mean(0) for one in members])  # nan where there is none
-    within = [float((one - mean).square().sum(1).mean().sqrt()) for one, mean in zip(members, means, strict=True)]
+    means = torch.stack([x_k.mean(0) for x_k in members])  # nan for a class without pictures
+    within = [float((x_k - m_k).square().sum(1).mean().sqrt()) for x_k, m_k in zip(members, means, strict=True)]
     between = torch.linalg.vector_norm(means[:, None] - means[None], dim=2).tolist()
     return {
         "within": {name: _known(value) for name, value in zip(classes, within, strict=True)},
@@ -175,7 +177,7 @@ def _known(value: float) -> float | None:
 def _keep_embeddings(
     directory: Path, embeddings: Tensor, predicted: Tensor, model: Model, faces: StoreSplit
 ) -> None:
-    """Keep some test pictures' embeddings to look at, every class with its share, and where the centers are."""
+    """Write embeddings of a sample of test pictures, stratified by class, and the centers, for figures."""
     step = max(1, math.ceil(len(faces) / EMBEDDINGS_KEPT))
     rows = np.sort(np.argsort(faces.labels, kind="stable")[::step])
     members = functional.one_hot(torch.from_numpy(faces.labels), len(model.classes)).to(embeddings.dtype).T
@@ -193,11 +195,11 @@ def _keep_embeddings(
 
 
 def processor() -> str:
-    """The name of this machine's processor."""
+    """Return the name of the processor of this machine."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _device(how: Pass) -> str:
-    return torch.cuda.get_device_name() if how.device.type == "cuda" else "cpu"
+def _device(forward_pass: Pass) -> str:
+    return torch.cuda.get_device_name() if forward_pass.device.type == "cuda" else "cpu"

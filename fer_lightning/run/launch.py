@@ -1,4 +1,4 @@
-"""Runs as child processes: each trains in a process tree of its own, and is done when its result is there."""
+"""Runs as child processes; each trains in a process tree of its own."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from multiprocessing import forkserver, get_context
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from fer_lightning.core.processes import ENDS_WITH_PARENT, signals_held_back
 
-_OF_ANOTHER_RUN = (
+_RANK_VARIABLES = (
     "RANK",
     "LOCAL_RANK",
     "GROUP_RANK",
@@ -31,95 +30,68 @@ _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_PO
 _RUN = "fer_lightning.run"
 
 
-class Child(Protocol):
-    """What is asked of a child process; subprocess.Popen is one."""
+class ForkedRun(ForkServerProcess):
+    """Run that is a fork of a process in which everything is imported; it has the interface of Popen."""
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code, once it has ended.
+        """Wait for the end of the process, and return its exit code.
 
         Raises:
-            subprocess.TimeoutExpired: it has not, in so many seconds.
+            subprocess.TimeoutExpired: it did not end within ``timeout`` seconds.
         """
-        ...
-
-    def terminate(self) -> None:
-        """Ask it to end."""
-        ...
-
-    def kill(self) -> None:
-        """Make it end."""
-        ...
+        self.join(timeout)
+        if self.exitcode is None:
+            raise subprocess.TimeoutExpired(_RUN, timeout or 0)
+        return self.exitcode
 
 
-def child(
-    words: Sequence[str], output: IO[str] | None = None, errors: IO[str] | None = None, **variables: str
-) -> Child:
-    """Start ``python -m fer_lightning.run`` with an environment that knows of no other run's ranks.
+Child = subprocess.Popen[str] | ForkedRun
+
+
+def child(words: Sequence[str], output: IO[str] | None = None, **variables: str) -> Child:
+    """Start ``python -m fer_lightning.run`` in an environment without the variables of another run's ranks.
 
     Args:
         words: its command line.
-        output: where its stdout goes; None: to this process's.
-        errors: likewise its stderr.
-        variables: more of its environment.
+        output: file for its stdout and stderr; None: those of this process.
+        variables: further variables of its environment.
     """
     command = [sys.executable, "-m", _RUN, *words]
-    return subprocess.Popen(command, env=_environment(variables), stdout=output, stderr=errors, text=True)
+    return subprocess.Popen(command, env=_environment(variables), stdout=output, stderr=output, text=True)
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in _OF_ANOTHER_RUN}
-    # threads that wait for one another must not keep the cores busy: several runs go side by side
+    environment = {key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES}
+    # waiting threads must not keep cores busy, since several runs share them
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return {**environment, ENDS_WITH_PARENT: "1", **variables}
 
 
-class _Forked:
-    """A child that is a fork of a process in which everything is imported."""
-
-    def __init__(self, process: ForkServerProcess) -> None:
-        self._process = process
-        self.terminate = process.terminate
-        self.kill = process.kill
-
-    def wait(self, timeout: float | None = None) -> int:
-        self._process.join(timeout)
-        if self._process.exitcode is None:
-            raise subprocess.TimeoutExpired(_RUN, timeout or 0)
-        return self._process.exitcode
-
-
 def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
-    """Like ``child``, but what runs import is imported once for all that this process starts, in a server.
+    """Start a run like ``child``, as a fork of a server that imports all modules once for all runs.
 
     Args:
         words: its command line.
-        log: what it says is added to this file.
-        variables: more of its environment.
+        log: file that its stdout and stderr are appended to.
+        variables: further variables of its environment.
     """
-    if sys.platform != "linux":  # elsewhere, system libraries do not bear it
+    if sys.platform != "linux":  # elsewhere, system libraries do not work after a fork
         with log.open("a") as output:
-            return child(words, output, output, **variables)
-    context = get_context("forkserver")
-    context.set_forkserver_preload([f"{_RUN}.__main__", "pandas"])  # which pyarrow imports, where it is there
-    with _set(_ONE_THREAD):  # a process with threads must not be forked; a run sets its own number
-        forkserver.ensure_running()
-    process = context.Process(target=_be_a_run, args=(list(words), str(log), _environment(variables)))
-    process.start()
-    return _Forked(process)
-
-
-@contextmanager
-def _set(variables: Mapping[str, str]) -> Iterator[None]:
+            return child(words, output, **variables)
+    forkserver.set_forkserver_preload([f"{_RUN}.__main__", "pandas"])  # pyarrow imports pandas if it is installed
     before = dict(os.environ)
-    os.environ.update(variables)
+    os.environ.update(_ONE_THREAD)  # a process with threads must not be forked; runs set their own number
     try:
-        yield
+        forkserver.ensure_running()
     finally:
         os.environ.clear()
         os.environ.update(before)
+    process = ForkedRun(target=_run_forked, args=(list(words), str(log), _environment(variables)))
+    process.start()
+    return process
 
 
-def _be_a_run(words: list[str], log: str, environment: dict[str, str]) -> None:
+def _run_forked(words: list[str], log: str, environment: dict[str, str]) -> None:
     from fer_lightning.run.__main__ import main
 
     os.environ.clear()
@@ -131,19 +103,19 @@ def _be_a_run(words: list[str], log: str, environment: dict[str, str]) -> None:
 
 
 def wait(start: Callable[[], Child]) -> int:
-    """Start a child and wait for it. Returns its exit code; where we are interrupted, it is ended first.
+    """Start a child, wait for it, and return its exit code; on an interruption the child is ended first.
 
     Args:
-        start: starts it; a signal that comes meanwhile is held back, since nobody would end what is started.
+        start: starts the child. Signals are held back meanwhile, so that no child is left without being ended.
     """
-    with signals_held_back(signal.SIGINT, signal.SIGTERM) as let_through:
+    with signals_held_back(signal.SIGINT, signal.SIGTERM) as deliver:
         process = start()
         try:
-            let_through()
+            deliver()
             return process.wait()
         except KeyboardInterrupt:
             try:
-                process.wait(10)  # Ctrl-C went to it, too
+                process.wait(10)  # Ctrl-C has reached it, too
             except subprocess.TimeoutExpired:
                 end(process)
             raise
@@ -153,7 +125,7 @@ def wait(start: Callable[[], Child]) -> int:
 
 
 def end(process: Child) -> None:
-    """Ask a child to end, and insist after fifteen seconds: it may have to insist with others before."""
+    """Terminate a child, and kill it after 15 seconds; it may have to end children of its own before."""
     process.terminate()
     try:
         process.wait(15)

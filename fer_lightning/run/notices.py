@@ -1,9 +1,8 @@
-"""What a user should know before training starts: choices that do less, or more, than they seem to."""
+"""Notices before training starts: about choices that do less, or more, than they seem to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,52 +14,20 @@ from fer_lightning.models.network import Network
 from fer_lightning.training.stage import Stage
 
 NO_OP = 1.1
-"""Class weights, or showings of a picture, change nothing where largest over smallest is less than this."""
-
+"""Smallest ratio of the largest to the smallest class weight, or showings of a picture, with an effect."""
 
 NO_MIXING = (
-    "mixing={mixing} does nothing in a stage that is trained from a frozen backbone's embeddings; "
-    "to mix there, too, say cached=false for it"
+    "mixing={mixing} has no effect in a stage that is trained on the embeddings of a frozen backbone; "
+    "set cached=false for the stage to mix there, too"
 )
 
 
-@dataclass(frozen=True)
-class Imbalance:
-    """What a run does about the imbalance outside its loss.
-
-    Attributes:
-        scheme: option chosen of class_weights.
-        weights: w (C,).
-        from_epoch: from which epoch of the run they are in force.
-        epochs: of the run.
-        sampler: option chosen.
-        shown: how often an epoch shows a picture of each class (C,), on average over the epochs.
-    """
-
-    scheme: str
-    weights: Tensor
-    from_epoch: int
-    epochs: int
-    sampler: str
-    shown: npt.NDArray[np.float64]
-
-    @property
-    def weighs(self) -> bool:
-        """Whether the class weights make a difference."""
-        return float(self.weights.max() / self.weights.min()) >= NO_OP and self.from_epoch < self.epochs
-
-    @property
-    def samples(self) -> bool:
-        """Whether the sampler does."""
-        return float(self.shown.max() / self.shown.min()) >= NO_OP
-
-
-def about_the_pictures(backbone: Backbone, side: int) -> Iterator[str]:
-    """Yield what it costs that the backbone resizes the pictures, where it does.
+def picture_notices(backbone: Backbone, side: int) -> Iterator[str]:
+    """Yield a notice of the cost if the backbone resizes its pictures.
 
     Args:
-        backbone: of the network.
-        side: of the pictures that it is given, in pixels.
+        backbone: backbone of the network.
+        side: side of its input pictures, in pixels.
     """
     size = backbone.spec.get("input_size")
     if not size or size == [side, side]:
@@ -74,8 +41,8 @@ def about_the_pictures(backbone: Backbone, side: int) -> Iterator[str]:
     )
 
 
-def about_the_head(network: Network, stage: Stage) -> Iterator[str]:
-    """Terms that do nothing in this stage, or less than their formula."""
+def head_notices(network: Network, stage: Stage) -> Iterator[str]:
+    """Yield notices about center terms that have no effect in a stage, or less than their formula."""
     head = network.head
     if getattr(head, "centers", None) is None:
         return
@@ -88,34 +55,53 @@ def about_the_head(network: Network, stage: Stage) -> Iterator[str]:
     if getattr(head, "leaves_out_the_push", False):
         yield (
             f"{name} with center_update=running: centers follow the class means, nothing pushes classes apart; "
-            "the formula does, choose loss.center_update=exact or gradient for that"
+            "choose loss.center_update=exact or gradient for the push of the formula"
         )
 
 
-def about_the_imbalance(head: nn.Module, stats: ClassStats, said: Imbalance) -> Iterator[str]:
-    """Corrections of the imbalance that do nothing, that come twice, and how often pictures are shown."""
-    if said.scheme != "none" and said.from_epoch >= said.epochs:
+def imbalance_notices(
+    head: nn.Module,
+    stats: ClassStats,
+    *,
+    scheme: str,
+    weights: Tensor,
+    from_epoch: int,
+    epochs: int,
+    sampler: str,
+    shown: npt.NDArray[np.float64],
+) -> Iterator[str]:
+    """Yield notices about corrections of the imbalance: without effect, combined, and repeated pictures.
+
+    Args:
+        head: head of the network.
+        stats: classes of the training part.
+        scheme: chosen option of class_weights.
+        weights: class weights w (C,).
+        from_epoch: first epoch of the run with these weights.
+        epochs: number of epochs of the run.
+        sampler: chosen option of sampler.
+        shown: number of times that an epoch shows a picture of each class (C,), averaged over the epochs.
+    """
+    ratio = float(weights.max() / weights.min())
+    sampler_has_effect = shown.max() / shown.min() >= NO_OP
+    if scheme != "none" and from_epoch >= epochs:
         yield (
-            f"class_weights={said.scheme} is a no-op here: it starts in epoch {said.from_epoch}, "
-            f"and the run has {said.epochs}; lower class_weights.from_epoch"
+            f"class_weights={scheme} is a no-op here: it starts in epoch {from_epoch}, "
+            f"and the run has {epochs}; lower class_weights.from_epoch"
         )
-    elif said.scheme != "none" and not said.weighs:
-        ratio = float(said.weights.max() / said.weights.min())
+    elif scheme != "none" and ratio < NO_OP:
         yield (
-            f"class_weights={said.scheme} is a no-op here: the largest weight is {ratio:.2f} times the smallest; "
+            f"class_weights={scheme} is a no-op here: the largest weight is {ratio:.2f} times the smallest; "
             "for effective_number raise class_weights.beta towards 1"
         )
-    if said.samples:
-        times = ", ".join(f"{name} {n:.2g}" for name, n in zip(stats.names, said.shown, strict=True))
-        yield f"sampler={said.sampler} shows each image so many times an epoch: {times}"
-    corrections = [
-        name
-        for name, used in (
-            (f"class_weights={said.scheme}", said.weighs),
-            (f"sampler={said.sampler}", said.samples),
-            (type(head).__name__, getattr(head, "corrects_imbalance", False)),
-        )
-        if used
-    ]
+    if sampler_has_effect:
+        times = ", ".join(f"{name} {n:.2g}" for name, n in zip(stats.names, shown, strict=True))
+        yield f"sampler={sampler} shows each image so many times an epoch: {times}"
+    candidates = {
+        f"class_weights={scheme}": ratio >= NO_OP and from_epoch < epochs,
+        f"sampler={sampler}": sampler_has_effect,
+        type(head).__name__: getattr(head, "corrects_imbalance", False),
+    }
+    corrections = [name for name, has_effect in candidates.items() if has_effect]
     if len(corrections) > 1:
         yield f"the imbalance is corrected more than once, by {' and by '.join(corrections)}; one is enough"

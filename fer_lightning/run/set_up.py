@@ -1,4 +1,4 @@
-"""What a run needs before anything is trained: its data, its pre-trained backbone, and which run it is."""
+"""Set-up of a run before training: its data, its networks, and its protocol."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class EvaluationSetup:
-    """What the test of a model needs.
+    """Everything that the test of a model needs.
 
     Attributes:
-        config: resolved and checked.
-        data: the faces and their split.
-        protocol: what must be equal for numbers to be comparable.
-        how: device and precision of passes outside a Trainer.
-        shared_weights: hash of the backbone's weights as long as they are those that other runs start from, too,
-            so that its embeddings are kept; None otherwise.
+        config: resolved and checked config.
+        data: faces and their split.
+        protocol: values that must be equal for results to be comparable.
+        forward_pass: device and precision of forward passes outside a Trainer.
+        shared_weights: hash of the backbone's weights as long as other runs start from the same ones, so that its
+            embeddings are kept; None otherwise.
     """
 
     config: dict[str, Any]
     data: FaceDataModule
     protocol: dict[str, Any]
-    how: Pass
+    forward_pass: Pass
     shared_weights: str | None
 
     @property
     def stats(self) -> ClassStats:
-        """The classes and their counts."""
+        """Return the classes and their counts in the training part."""
         return self.data.class_stats
 
 
 @dataclass
 class StageSetup:
-    """A stage of a run and what it is trained with.
+    """Stage of a run, and the objects that it is trained with.
 
     Attributes:
-        name: of the stage.
-        stage: its options.
-        recipe: how it is optimised.
-        views: augmented views that a frozen backbone sees; None: pictures as they are.
+        name: name of the stage.
+        stage: options of the stage.
+        recipe: optimizer and schedule.
+        views: augmented views for a frozen backbone; None: the pictures as they are.
     """
 
     name: str
@@ -77,16 +77,16 @@ class StageSetup:
 
 @dataclass
 class RunSetup(EvaluationSetup):
-    """What a run needs before anything is trained: each part is built once.
+    """Everything that a run needs before training; each part is built once.
 
     Attributes:
-        settings: the Trainer's.
-        stages: in order.
-        backbone: with the weights that the first stage starts from.
-        neck: as every stage without an earlier one starts with.
-        heads: by what a stage says of its loss, likewise.
-        class_weights: w (C,).
-        mixing: of training pictures; None: they are not mixed.
+        settings: settings of the Trainer.
+        stages: stages in order.
+        backbone: backbone with the weights that the first stage starts from.
+        neck: neck with its initial weights.
+        heads: heads with their initial weights, by the ``loss`` of a stage.
+        class_weights: class weights w (C,).
+        mixing: mixes training pictures; None: no mixing.
     """
 
     settings: TrainerSettings
@@ -99,19 +99,19 @@ class RunSetup(EvaluationSetup):
 
 
 def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
-    """Load the backbone's weights, prepare the faces, and build all that is trained.
+    """Load the weights of the backbone, prepare the faces, and build everything that is trained.
 
     Args:
-        config: as from ``compose``.
-        to_train: or only to know the run, on a machine that may lack the GPU that it is for.
+        config: config from ``compose``.
+        to_train: whether to train the run, and not only to identify it on a machine that may lack its GPU.
 
     Raises:
-        UserError: something the user can mend; nothing has been trained.
+        UserError: a mistake of the user; nothing has been trained.
     """
     settings = build.trainer(config)
     torch.set_num_threads(settings.threads)
     if to_train and settings.device == "cuda":
-        distributed.take_gpu()
+        distributed.select_gpu()
     draw, augment, mixing = build.sampler(config), build.augmentation(config), build.mixing(config)
     stages = [
         StageSetup(name, stage, build.recipe(config, stage), build.views(config, stage, augment))
@@ -121,16 +121,16 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
     for setup in stages:
         freeze(backbone, setup.stage.freeze, setup.stage.batch_norm)
     assumed, progress = build_loss.assumed_stats(config), Line("faces")
-    own = any(is_own(config[group]) for group in ("neck", "loss", "class_weights"))
-    if own:  # code that nobody has tried: before the data is read
+    users_code = any(is_own(config[group]) for group in ("neck", "loss", "class_weights"))
+    if users_code:  # untested code is tried before the data is read
         _neck_heads_and_weights(config, stages, backbone, assumed)
     manifest = dataset.manifest(config, progress)
-    if not own and dataset.missing_bytes(config, manifest):  # which may take an hour
+    if not users_code and dataset.missing_bytes(config, manifest):  # preparing the faces may take an hour
         _neck_heads_and_weights(config, stages, backbone, assumed)
     store = dataset.store(config, progress, manifest)
     data = build.data(config, store, draw, augment)
     try:
-        data.batches()  # an epoch must have one
+        data.batches()  # refuses an epoch without a batch
     except ValueError as error:
         raise UserError(str(error)) from error
     neck, heads, weights = _neck_heads_and_weights(config, stages, backbone, data.class_stats)
@@ -138,9 +138,11 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
         _refuse_hard_labels(config, stages, heads)
     backbone.complete()
     protocol = build.protocol(config, store, minival_hash(data), backbone)
-    how = Pass(settings.device, settings.precision, settings.channels_last)
-    shared = state_hash(how.place(backbone)) if to_train else None
-    return RunSetup(config, data, protocol, how, shared, settings, stages, backbone, neck, heads, weights, mixing)
+    forward_pass = Pass(settings.device, settings.precision, settings.channels_last)
+    shared = state_hash(forward_pass.place(backbone)) if to_train else None
+    return RunSetup(
+        config, data, protocol, forward_pass, shared, settings, stages, backbone, neck, heads, weights, mixing
+    )
 
 
 def _neck_heads_and_weights(
@@ -164,12 +166,12 @@ def _refuse_hard_labels(
 
 
 def minival_hash(data: FaceDataModule) -> str:
-    """SHA-256 of the rows that are held out."""
+    """Return the SHA-256 of the rows of the minival."""
     return hashlib.sha256(data.minival_rows.tobytes()).hexdigest()
 
 
-def tell_data(data: FaceDataModule) -> None:
-    """Say what is trained on, and what was left out of it."""
+def log_data(data: FaceDataModule) -> None:
+    """Log the numbers of pictures, and which pictures are left out."""
     meta = data.store.meta
     counts = ", ".join(f"{name} {n}" for name, n in zip(meta.classes, data.images, strict=True))
     log.info("training on %s", counts)
@@ -182,8 +184,8 @@ def tell_data(data: FaceDataModule) -> None:
         log.info("and %d more set aside; %s names all", len(meta.faults) - 5, data.store.folder / "store.json")
 
 
-def hush() -> None:
-    """Leave out what a user need not read: Lightning's hints, and what the first rank says already."""
+def quiet_logs() -> None:
+    """Suppress Lightning's hints and warnings, and the log messages of all ranks but the first."""
     for name in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("pytorch_lightning", "lightning_fabric"):

@@ -1,9 +1,9 @@
-"""The ranks of a run: processes that train together, started here, by torchrun, or by SLURM's srun."""
+"""Ranks of a run: processes that train together, started here, by torchrun, or by SLURM's srun."""
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -15,14 +15,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
-    SLURMEnvironment,
-)
+from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 
-from fer_lightning.core.errors import Busy, RunFailed, Stopped, UserError, in_words
+from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
 from fer_lightning.core.processes import GRACE, end_with_parent
-from fer_lightning.training.distributed import MEETING
+from fer_lightning.training.distributed import RENDEZVOUS
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of a process that was asked to end."""
@@ -30,14 +28,14 @@ _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "S
 
 
 def adopt_slurm() -> None:
-    """Be the rank that srun made this process: SLURM's variables under the names that torchrun uses.
+    """Copy the variables that srun has set for this rank to the names that torchrun uses.
 
     Raises:
-        UserError: srun did not start it, or not with so many tasks a node.
+        UserError: srun did not start this process, or with another number of tasks per node than it was asked for.
     """
-    if lacking := [name for name in _SLURM.values() if name not in os.environ]:
-        raise UserError(f"trainer=slurm: {lacking[0]} is not set; start it in a SLURM job: srun fer train ...")
-    os.environ.update({name: os.environ[its] for name, its in _SLURM.items()})
+    if missing := [name for name in _SLURM.values() if name not in os.environ]:
+        raise UserError(f"trainer=slurm: {missing[0]} is not set; start it in a SLURM job: srun fer train ...")
+    os.environ.update({name: os.environ[slurm_name] for name, slurm_name in _SLURM.items()})
     try:
         slurm = SLURMEnvironment(auto_requeue=False)
     except RuntimeError as error:
@@ -48,54 +46,56 @@ def adopt_slurm() -> None:
 
 
 def start(work: Callable[[], object], number: int) -> None:
-    """Run ``work`` in so many processes of this machine, as its ranks, until all are done or one fails.
+    """Run ``work`` in processes of this machine, as its ranks, until all are done or one fails.
 
-    Where one fails the others are ended, also those that wait for it in vain. When this process ends, they do.
+    If one fails, the others are ended, even if they wait for it. They also end with this process. (torch's
+    start_processes would not do: it reports the first rank that ends, which may only have lost another one.)
+
+    Args:
+        work: function that each rank calls.
+        number: number of ranks.
 
     Raises:
-        RunFailed: one failed; with what the first that did has to say.
-        Stopped: one was killed or asked to end.
-        UserError: what a rank raised, first of all.
+        RunFailed: a rank failed; the message is that of the first one.
+        Stopped: a rank was killed or asked to end.
+        UserError: a rank raised it.
     """
     context: Any = get_context("fork" if sys.platform == "linux" else "spawn")
     with tempfile.TemporaryDirectory(prefix="fer-ranks-") as folder:
-        mine = os.getpid()
+        parent = os.getpid()
         ranks = [
-            context.Process(target=_be, args=(work, rank, number, mine, folder), name=f"rank {rank}")
+            context.Process(target=_run_rank, args=(work, rank, number, parent, folder), name=f"rank {rank}")
             for rank in range(number)
         ]
         try:
             for rank in ranks:
                 rank.start()
             end_with_parent()
-            codes = _until_all_or_one_failed(ranks)
+            codes = _wait(ranks)
         finally:
             _end(ranks)
-        _judge(codes, Path(folder))
+        _raise_failure(codes, Path(folder))
 
 
-def _be(work: Callable[[], object], rank: int, number: int, parent: int, folder: str) -> None:
-    """Be one rank."""
+def _run_rank(work: Callable[[], object], rank: int, number: int, parent: int, folder: str) -> None:
+    """Call ``work`` as one of the ranks, in a process of its own, and leave its error in ``folder``."""
     world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number, "GROUP_RANK": 0}
     os.environ.update({name: str(value) for name, value in world.items()})
-    os.environ[MEETING] = f"file://{folder}/meeting"
-    vars(rank_zero_only)["rank"] = rank  # Lightning looked it up when it was imported, before the fork
+    os.environ[RENDEZVOUS] = f"file://{folder}/meeting"
+    vars(rank_zero_only)["rank"] = rank  # Lightning has read it when it was imported, before the fork
     end_with_parent(parent)
-    code, told = 0, ""
     try:
         work()
-    except UserError as error:
-        code, told = error.code, str(error)
     except Exception as error:
-        traceback.print_exc()
-        code, told = 1, in_words(error)
-    if told:
-        Path(folder, f"failure-{rank}").write_text(json.dumps([time.time(), code, told]))
-    sys.exit(code)
+        if not isinstance(error, UserError):
+            traceback.print_exc()
+        failure = error if isinstance(error, UserError) else RunFailed(in_words(error))
+        Path(folder, f"failure-{rank}").write_bytes(pickle.dumps((time.time(), failure)))
+        sys.exit(failure.code)
 
 
-def _until_all_or_one_failed(ranks: Sequence[BaseProcess]) -> list[int | None]:
-    """Exit codes when all have ended or, after a failure, when the others had their time; None: is still there."""
+def _wait(ranks: Sequence[BaseProcess]) -> list[int | None]:
+    """Wait until all ranks have ended, or GRACE seconds after a failure; return exit codes, None if running."""
     deadline = float("inf")
     while True:
         codes = [rank.exitcode for rank in ranks]
@@ -107,26 +107,25 @@ def _until_all_or_one_failed(ranks: Sequence[BaseProcess]) -> list[int | None]:
 
 
 def _end(ranks: Sequence[BaseProcess]) -> None:
-    """Ask those that are still there to end, and insist: one may be stopped, or wait inside a library."""
-    there = [rank for rank in ranks if rank.is_alive()]
-    for rank in there:
+    """Terminate the ranks that are running, and kill those that are stopped or wait inside a library."""
+    running = [rank for rank in ranks if rank.is_alive()]
+    for rank in running:
         rank.terminate()
     deadline = time.monotonic() + GRACE
-    for rank in there:
+    for rank in running:
         rank.join(max(0.0, deadline - time.monotonic()))
         rank.kill()
         rank.join()
 
 
-def _judge(codes: Sequence[int | None], folder: Path) -> None:
-    """Raise what the ranks' ends mean: the first failure counts, and one that is not only another's echo."""
+def _raise_failure(codes: Sequence[int | None], folder: Path) -> None:
+    """Raise the failure of the ranks: the first one, unless it is the consequence of another one."""
     for rank, code in enumerate(codes):
         if code is not None and (code < 0 or code in INTERRUPTED):
-            how = signal.Signals(-code if code < 0 else code - 128).name
-            raise Stopped(f"rank {rank} was ended by {how}")
-    failures = [json.loads(path.read_text()) for path in folder.glob("failure-*")]
-    for _, code, told in sorted(failures, key=lambda failure: (failure[1] == Stopped.code, failure[0])):
-        kinds = {kind.code: kind for kind in (RunFailed, Stopped, Busy, UserError)}
-        raise kinds.get(code, RunFailed)(told)
+            name = signal.Signals(-code if code < 0 else code - 128).name
+            raise Stopped(f"rank {rank} was ended by {name}")
+    failures = [pickle.loads(path.read_bytes()) for path in folder.glob("failure-*")]
+    if failures:
+        raise min(failures, key=lambda failure: (isinstance(failure[1], Stopped), failure[0]))[1]
     if any(codes):
         raise RunFailed(f"a rank ended with exit code {next(filter(None, codes))}")

@@ -1,4 +1,4 @@
-"""A run from its config to its result: set up, trained stage by stage, tested, written down."""
+"""A run from its config to its result: set-up, training, test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_lightning.inference.load_model import load_model
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, claim
 from fer_lightning.run.final_test import finish, watch_centers
-from fer_lightning.run.set_up import RunSetup, set_up, tell_data
+from fer_lightning.run.set_up import RunSetup, log_data, set_up
 from fer_lightning.run.train_stages import Training
 from fer_lightning.training import distributed
 from fer_lightning.training.trainer import LAST
@@ -24,28 +24,28 @@ log = logging.getLogger(__name__)
 
 
 def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: bool = False) -> Path:
-    """Train and test a run, unless that was done. Returns its folder.
+    """Train and test a run, unless it is complete, and return its folder.
 
     Args:
-        config: as from ``compose``.
-        directory: the run's folder; None: a readable name in ``base``.
+        config: config from ``compose``.
+        directory: folder of the run; None: a folder with a readable name in ``base``.
         base: folder of runs.
-        trial: only train, and leave the minival's score in trial.json: the test set is not looked at.
+        trial: whether to only train, and to write the score on the minival to trial.json without the test set.
 
     Raises:
-        UserError: something the user can mend.
+        UserError: a mistake of the user, or the run failed.
     """
     begin = time.monotonic()
     setup = set_up(config)
     directory = directory or base / identity.run_name(config, setup.protocol)
-    with ExitStack() as held:
-        with distributed.together(setup.settings.device, setup.settings.timeout):
+    with ExitStack() as stack:
+        with distributed.process_group(setup.settings.device, setup.settings.timeout):
             if distributed.is_first():
-                held.enter_context(claim.claimed(directory))
+                stack.enter_context(claim.claimed(directory))
             if distributed.agree(_is_complete(directory, setup, trial)):
-                log.info("complete: %s was there, nothing to do", directory)
+                log.info("complete: %s has a result, nothing to do", directory)
                 return directory
-            tell_data(setup.data)
+            log_data(setup.data)
             logger = build.logger(config, setup.protocol, directory, trial=trial)
             training = Training(setup, directory, logger, watch_test=config["optimism"] and not trial)
             network = training.run()
@@ -55,34 +55,34 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
 
 
 def _is_complete(directory: Path, setup: RunSetup, trial: bool) -> bool:
-    """Whether the run was trained before; what its process left, if it was killed in the end, is tidied up."""
-    if not distributed.is_first() or not (there := (results.read_trial if trial else results.read)(directory)):
+    """Return whether the run is complete; if so, remove LAST, which a process killed at the end may have left."""
+    if not distributed.is_first() or not (result := (results.read_trial if trial else results.read)(directory)):
         return False
-    protocol = there.protocol if isinstance(there, results.Result) else setup.protocol
-    if identity.identity(there.config, protocol) != identity.identity(setup.config, setup.protocol):
+    protocol = result.protocol if isinstance(result, results.Result) else setup.protocol
+    if identity.identity(result.config, protocol) != identity.identity(setup.config, setup.protocol):
         raise UserError(f"{directory} holds the result of another run; choose another folder or delete it")
     (directory / LAST).unlink(missing_ok=True)
     return True
 
 
 def _finish(training: Training, network: Network, begin: float, trial: bool) -> None:
-    """Test what was trained and write the result or, for a trial, the minival's score."""
+    """Test the run and write its result or, for a trial, the score on the minival."""
     setup, directory = training.setup, training.directory
     if trial:
-        told = results.TrialResult(
+        trial_result = results.TrialResult(
             minival_macro_recall=training.results[-1].minival_macro_recall,
             stages=training.results,
             config=setup.config,
             seconds=round(time.monotonic() - begin, 2),
         )
-        results.write_trial(directory, told)
-        for needless in (results.CHECKPOINT, LAST):  # now, and not before: a stage goes on from both
-            (directory / needless).unlink()
-        training.logger.finish(told)
+        results.write_trial(directory, trial_result)
+        for name in (results.CHECKPOINT, LAST):  # not earlier, since an interrupted stage continues from both
+            (directory / name).unlink()
+        training.logger.finish(trial_result)
         return
     extra = {"stages": training.results, "notices": training.notices}
     extra |= watch_centers(training, network)
-    best = load_model(directory / results.CHECKPOINT, build.own(setup.config))
+    best = load_model(directory / results.CHECKPOINT, build.users_classes(setup.config))
     result = finish(directory, best, setup, begin, extra)
     (directory / LAST).unlink()
     training.logger.finish(result)

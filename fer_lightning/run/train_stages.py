@@ -1,4 +1,4 @@
-"""The training of a run: its stages in order, each starting from the weights of the one before."""
+"""Training of a run: its stages in order, each from the weights of the one before."""
 
 from __future__ import annotations
 
@@ -42,14 +42,16 @@ State = dict[str, Tensor]
 
 
 class Training:
-    """The stages of a run, one after the other.
+    """Training of the stages of a run, one after the other.
 
     Args:
-        setup: what is trained.
-        directory: its folder.
-        logger: is told of every epoch; None: nobody is.
-        watch_test: whether the last stage looks at the test set after every epoch, see FaceDataModule.
+        setup: set-up of the run.
+        directory: folder of the run.
+        logger: logger of all epochs; None: no logging.
+        watch_test: whether the last stage also evaluates the test set after every epoch, see FaceDataModule.
     """
+
+    network: Network
 
     def __init__(
         self, setup: RunSetup, directory: Path, logger: RunLogger | None = None, *, watch_test: bool = False
@@ -65,45 +67,41 @@ class Training:
         self.state: State = {}
 
     def run(self) -> Network:
-        """Train all stages. Returns the last one's network, as it is after the last epoch."""
+        """Train all stages; return the network after the last epoch of the last one."""
         stages = self.setup.stages
         for number, stage_setup in enumerate(stages, 1):
             name, stage = stage_setup.name, stage_setup.stage
             log.info("stage %d of %d: %s, %d epochs", number, len(stages), name, stage.epochs)
             if not stage.pretrained:
                 self.setup.shared_weights = None
+            train = partial(self._fit_stage, stage_setup)
             if number == len(stages):
-                self._refuse_another_run(self.directory / LAST)
+                self._check_interrupted(self.directory / LAST)
                 self.setup.data.watch_test = self.watch_test
-                network, self.state, result = self._fit_stage(stage_setup, self.directory)
+                self.state, result = train(self.directory)
             else:
-                train = partial(self._train, stage_setup)
                 self.state, result = fit_shared_stage(self._key(stage_setup), train)
             if not stage.frozen:
                 self.setup.shared_weights = None
             self.results.append(result)
-        return network
+        return self.network
 
-    def _refuse_another_run(self, half_done: Path) -> None:
-        """Refuse what is half trained in the folder where it is another run; say if other versions did it."""
-        if not half_done.exists():
+    def _check_interrupted(self, checkpoint: Path) -> None:
+        """Refuse to continue another run, and notice if its packages had other versions."""
+        if not checkpoint.exists():
             return
-        card = read_checkpoint(half_done)["fer_lightning"]
-        own = identity.identity(self.config, self.setup.protocol)
-        if identity.identity(card["config"], card["protocol"]) != own:
+        card = read_checkpoint(checkpoint)["fer_lightning"]
+        expected = identity.identity(self.config, self.setup.protocol)
+        if identity.identity(card["config"], card["protocol"]) != expected:
             raise UserError(
-                f"{half_done.parent} holds another run, half trained; choose another folder or delete it"
+                f"{checkpoint.parent} holds another run, half trained; choose another folder or delete it"
             )
         now, then = versions.versions(), card["versions"]
         if other := [f"{name} {then.get(name)}" for name in now if now[name] != then.get(name)]:
             self._notice([f"its first epochs were trained with {', '.join(other)}: last digits may differ"])
 
-    def _train(self, stage_setup: StageSetup, directory: Path) -> tuple[State, StageResult]:
-        _, state, result = self._fit_stage(stage_setup, directory)
-        return state, result
-
     def _key(self, stage_setup: StageSetup) -> str:
-        """Hash of all that enters a stage: the config but the later stages and, where it is not used, the loss."""
+        """Return the hash of all that a stage depends on: not later stages, and the loss only if it is used."""
         config = {key: value for key, value in self.config.items() if key not in ("stage", "choices")}
         if stage_setup.stage.loss == "softmax":
             del config["loss"]
@@ -114,13 +112,13 @@ class Training:
         version = versions.versions()
         return content_hash([stage_setup.name, stages, identity.identity(config, self.setup.protocol), version])
 
-    def _fit_stage(self, stage_setup: StageSetup, directory: Path) -> tuple[Network, State, StageResult]:
+    def _fit_stage(self, stage_setup: StageSetup, directory: Path) -> tuple[State, StageResult]:
         setup, stage = self.setup, stage_setup.stage
         backbone = setup.backbone if stage.pretrained else build.backbone(self.config, pretrained=False)
         freeze(backbone, stage.freeze, stage.batch_norm)
-        network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
-        _load_what_fits(network, self.state)
-        self._tell_notices(stage, network)
+        network = self.network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
+        _load_matching(network, self.state)
+        self._log_notices(stage, network)
         callbacks: list[Callback] = []
         if init_centers := getattr(network.head, "init_centers", None):
             init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
@@ -128,18 +126,17 @@ class Training:
             callbacks.append(CenterMonitor(setup.stats.names))
         module = self._module(stage_setup, network)
         data = self._data(stage_setup, backbone)
-        if setup.settings.compile:  # after freezing, in place: the checkpoint's keys stay as they are
+        if setup.settings.compile:  # after freezing; in place, so that the keys of the checkpoint do not change
             module.network.backbone.compile()
             module.network.neck.compile()
-        logger, tell = self.logger.of(stage_setup.name), partial(self._log, stage)
+        logger, on_epoch = self.logger.of(stage_setup.name), partial(self._log, stage)
         trainer = setup.settings.trainer(
-            stage, stage_setup.name, directory, logger, callbacks, self.config["seed"], tell
+            stage, stage_setup.name, directory, logger, callbacks, self.config["seed"], on_epoch
         )
-        state, result = fit_stage(stage_setup.name, stage, module, data, trainer, self.config["seed"])
-        return network, state, result
+        return fit_stage(stage_setup.name, stage, module, data, trainer, self.config["seed"])
 
     def _module(self, stage_setup: StageSetup, network: Network) -> FERModule:
-        """Build what is trained: the network or, on a frozen backbone's embeddings, its neck and head alone."""
+        """Build the module to train: the network or, on embeddings of a frozen backbone, its neck and head."""
         stage, settings = stage_setup.stage, self.setup.settings
         epochs_before = sum(result.epochs for result in self.results)
         return FERModule(
@@ -154,11 +151,11 @@ class Training:
         )
 
     def _log(self, stage: Stage, history: list[Epoch]) -> None:
-        """Tell the logger of all epochs so far."""
+        """Pass all epochs so far to the logger."""
         self.logger.epochs([*map(asdict, self.results), {"epochs": stage.epochs, "history": history}])
 
     def _data(self, stage_setup: StageSetup, backbone: Backbone) -> FaceDataModule:
-        """What a stage is trained on: augmented pictures, a frozen backbone's views of them, or its embeddings."""
+        """Return the datamodule of a stage: augmented pictures, views for a frozen backbone, or its embeddings."""
         stage, views = stage_setup.stage, stage_setup.views
         if not stage.frozen:
             return self.setup.data
@@ -176,33 +173,37 @@ class Training:
     ) -> Tensor:
         setup = self.setup
         data = data or setup.data
-        return backbone_embeddings(backbone, data, part, setup.how, weights=setup.shared_weights, view=view)
+        return backbone_embeddings(
+            backbone, data, part, setup.forward_pass, weights=setup.shared_weights, view=view
+        )
 
     def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
-        """Embeddings (N, D) of the training part under the test transform, and labels (N,)."""
+        """Return embeddings (N, D) of the training part under the test transform, and labels (N,)."""
         assert isinstance(network.backbone, Backbone)
-        embeddings = through(network.neck, self._embeddings(network.backbone, "train"), self.setup.how)
+        embeddings = through(network.neck, self._embeddings(network.backbone, "train"), self.setup.forward_pass)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
 
-    def _tell_notices(self, stage: Stage, network: Network) -> None:
-        """Tell what a user should know before a stage is trained."""
+    def _log_notices(self, stage: Stage, network: Network) -> None:
+        """Log the notices about a stage before it is trained."""
         setup, choices = self.setup, self.config["choices"]
-        self._notice(notices.about_the_pictures(network.backbone, setup.data.side))
+        self._notice(notices.picture_notices(network.backbone, setup.data.side))
         if setup.mixing and stage.from_embeddings:
             self._notice([notices.NO_MIXING.format(mixing=choices["mixing"])])
-        self._notice(notices.about_the_head(network, stage))
+        self._notice(notices.head_notices(network, stage))
         if stage.loss != "configured":
             return
         labels, draw = setup.data.labels("train"), setup.data.draw
-        imbalance = notices.Imbalance(
+        imbalance = notices.imbalance_notices(
+            network.head,
+            setup.stats,
             scheme=choices["class_weights"],
             weights=setup.class_weights,
             from_epoch=self.config["class_weights"]["from_epoch"],
-            epochs=sum(each.stage.epochs for each in setup.stages),
+            epochs=sum(stage_setup.stage.epochs for stage_setup in setup.stages),
             sampler=choices["sampler"],
             shown=(shown(labels, draw, 0.0) + shown(labels, draw, 1.0)) / 2,
         )
-        self._notice(notices.about_the_imbalance(network.head, setup.stats, imbalance))
+        self._notice(imbalance)
 
     def _notice(self, texts: Iterable[str]) -> None:
         for text in texts:
@@ -211,9 +212,9 @@ class Training:
                 self.notices.append(text)
 
 
-def _load_what_fits(network: Network, state: State) -> None:
-    """Load the weights of the stage before: backbone, neck, and the classifier where shapes agree."""
+def _load_matching(network: Network, state: State) -> None:
+    """Load the weights of the stage before: backbone, neck, and the classifier if the shapes match."""
     present = network.state_dict()
     earlier = {key.removeprefix("network."): value for key, value in state.items()}
-    fitting = {k: v for k, v in earlier.items() if k in present and v.shape == present[k].shape}
-    network.load_state_dict(fitting, strict=False)
+    matching = {k: v for k, v in earlier.items() if k in present and v.shape == present[k].shape}
+    network.load_state_dict(matching, strict=False)

@@ -1,4 +1,4 @@
-"""Class weights from class counts: each scheme one function, (counts) -> w (C,), and what to scale them to."""
+"""Class weights from class counts: one function (counts) -> w (C,) per scheme, and their normalisation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fer_lightning.core.ranges import Normalise, NotNegative, ShareBelowOne
 
 
 def _tensor(weights: Tensor) -> Tensor:
-    """Computed in float64, handed out in torch's default float type."""
+    """Convert weights from float64, in which they are computed, to torch's default dtype."""
     return weights.to(torch.get_default_dtype())
 
 
@@ -25,33 +25,33 @@ def _positive(counts: Sequence[int] | Tensor) -> Tensor:
 
 
 def none(counts: Sequence[int] | Tensor) -> Tensor:
-    """All ones (C,).
+    """Return ones (C,).
 
     Raises:
-        ValueError: a class has no images (all schemes alike).
+        ValueError: a class has no images; the other schemes raise it, too.
     """
     return _tensor(torch.ones_like(_positive(counts)))
 
 
 def min_over_count(counts: Sequence[int] | Tensor) -> Tensor:
-    """N_min / N_k (C,), the weights of the weighted-softmax and weighted-cluster loss (Ngo & Yoon 2020)."""
+    """Return N_min / N_k (C,), the weights of the weighted-softmax and weighted-cluster loss (Ngo & Yoon 2020)."""
     values = _positive(counts)
     return _tensor(values.min() / values)
 
 
 def inverse(counts: Sequence[int] | Tensor) -> Tensor:
-    """N / (C N_k) (C,): each class contributes the same total weight (King & Zeng 2001)."""
+    """Return N / (C N_k) (C,): each class has the same total weight (King & Zeng 2001)."""
     values = _positive(counts)
     return _tensor(values.sum() / (len(values) * values))
 
 
 def sqrt_inverse(counts: Sequence[int] | Tensor) -> Tensor:
-    """Square root of ``inverse`` (C,): half way, on a log scale, between no weights and equal classes."""
+    """Return the square root of ``inverse`` (C,), half way on a log scale between ones and ``inverse``."""
     return inverse(counts).sqrt()
 
 
 def power(counts: Sequence[int] | Tensor, gamma: NotNegative = 0.5) -> Tensor:
-    """``inverse`` to the power gamma (C,): 0 is none, 0.5 sqrt_inverse, 1 inverse.
+    """Return ``inverse`` to the power gamma (C,): 0 is none, 0.5 sqrt_inverse, 1 inverse.
 
     Raises:
         ValueError: gamma is negative.
@@ -62,13 +62,13 @@ def power(counts: Sequence[int] | Tensor, gamma: NotNegative = 0.5) -> Tensor:
 
 
 def median_frequency(counts: Sequence[int] | Tensor) -> Tensor:
-    """median(N) / N_k (C,) (Eigen & Fergus, ICCV 2015); a constant away from inverse and min_over_count."""
+    """Return median(N) / N_k (C,) (Eigen & Fergus, ICCV 2015); proportional to inverse and min_over_count."""
     values = _positive(counts)
     return _tensor(values.quantile(0.5) / values)
 
 
 def effective_number(counts: Sequence[int] | Tensor, beta: ShareBelowOne = 0.9999) -> Tensor:
-    """(1 - beta) / (1 - beta^N_k) (C,), scaled to sum C (Cui et al., CVPR 2019, eq. 2 and section 4.1).
+    """Return (1 - beta) / (1 - beta^N_k) (C,), scaled to sum C (Cui et al., CVPR 2019, eq. 2 and section 4.1).
 
     Raises:
         ValueError: beta is outside [0, 1).
@@ -80,21 +80,25 @@ def effective_number(counts: Sequence[int] | Tensor, beta: ShareBelowOne = 0.999
     return _tensor(weights * len(values) / weights.sum())
 
 
-def normalise(weights: Tensor, counts: Sequence[int] | Tensor, how: Normalise) -> Tensor:
-    """Scale weights (C,): ``as_is`` leaves them, ``mean_one`` makes their mean 1, ``expected_one`` makes
-    sum_k p_k w_k = 1.
+def normalise(weights: Tensor, counts: Sequence[int] | Tensor, normalisation: Normalise) -> Tensor:
+    """Return scaled weights (C,).
 
-    With the last, weights average to one over a batch, so that a scheme changes which images count, and not how
-    far the optimizer walks: N_min / N_k as it stands multiplies the learning rate by 0.10 on AffectNet.
+    Args:
+        weights: w (C,).
+        counts: N_k (C,).
+        normalisation: ``as_is`` leaves the weights, ``mean_one`` makes their mean 1, and ``expected_one`` makes
+            sum_k p_k w_k = 1. With the last, weights average to one over a batch, so that a scheme changes which
+            images count and not the size of steps: N_min / N_k as it is multiplies the learning rate by 0.10 on
+            AffectNet.
 
     Raises:
-        ValueError: how is unknown.
+        ValueError: normalisation is unknown.
     """
-    if how == "as_is":
+    if normalisation == "as_is":
         return weights
-    if how == "mean_one":
+    if normalisation == "mean_one":
         return weights / weights.mean()
-    if how == "expected_one":
+    if normalisation == "expected_one":
         values = _positive(counts)
         return _tensor(weights * values.sum() / (values * weights).sum())
-    raise ValueError(f"class_weights.normalise must be as_is, mean_one or expected_one, got {how}")
+    raise ValueError(f"class_weights.normalise must be as_is, mean_one or expected_one, got {normalisation}")

@@ -1,4 +1,4 @@
-"""What a rank asks and says among the ranks that train together; a lone process is one of one."""
+"""Communication between the ranks that train together; a single process is the only rank."""
 
 from __future__ import annotations
 
@@ -20,51 +20,55 @@ from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
 
 T = TypeVar("T")
 
-MEETING = "FERMEETING"  # the file through which ranks that were started here find each other
-_LOST = ("closed by peer", "reset by peer", "broken pipe", "remote process exited", "connection refused")
-_SILENT = ("timed out", "timeout")
+RENDEZVOUS = "FERMEETING"
+"""Environment variable with the file through which ranks that ``fer`` starts find each other."""
+
+# Errors of the store have types of their own. Those of gloo's collectives are plain RuntimeErrors like most
+# errors of torch, and NCCL's DistBackendError has many causes: only the messages tell them apart.
+_LOST = ("by peer", "broken pipe", "remote process exit", "connection refused")
+_TIMEOUT = ("timed out", "timeout")
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files: rank 0, or the only one."""
+    """Return whether this process is rank 0 or the only one, and therefore writes the files."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def are_there() -> bool:
-    """Whether this process is one of several ranks, or the only one that torchrun or SLURM started."""
+def is_rank() -> bool:
+    """Return whether this process was started as a rank, by ``fer``, torchrun or SLURM."""
     return "RANK" in os.environ
 
 
-def environment() -> ClusterEnvironment:
-    """For a Trainer: said, so that a lone process in a SLURM job is not taken for one of several ranks."""
-    made: ClusterEnvironment = TorchElasticEnvironment() if are_there() else LightningEnvironment()
-    return made
+def cluster_environment() -> ClusterEnvironment:
+    """Build the Trainer's environment; without it, Lightning takes a single process in a SLURM job for a rank."""
+    environment: ClusterEnvironment = TorchElasticEnvironment() if is_rank() else LightningEnvironment()
+    return environment
 
 
-def take_gpu() -> None:
-    """Let this rank's work be done on its own GPU of the machine.
+def select_gpu() -> None:
+    """Make the GPU of this rank the current CUDA device.
 
     Raises:
         UserError: there is no GPU.
     """
     if not torch.cuda.is_available():
-        raise UserError("trainer: there is no CUDA device here; choose trainer=cpu")
+        raise UserError("trainer: this machine has no CUDA device; choose trainer=cpu")
     torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextmanager
-def together(device: str, timeout: float) -> Iterator[None]:
-    """Join the process group of the ranks; a lone process has none.
+def process_group(device: str, timeout: float) -> Iterator[None]:
+    """Join the process group of the ranks; a single process needs none.
 
-    Lightning finds the group and uses it. Rank 0 can so decide for all before there is a Trainer, see ``agree``.
+    Lightning uses this group. Rank 0 can so decide for all ranks before there is a Trainer, see ``agree``.
 
     Args:
         device: ``cpu`` or ``cuda``.
-        timeout: seconds after which a rank that waits for another gives up.
+        timeout: seconds that a rank waits for another one.
 
     Raises:
-        RunFailed: another rank gave no answer in that time.
-        Stopped: another rank is gone.
+        RunFailed: another rank did not answer in that time.
+        Stopped: the connection to another rank was lost.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
@@ -72,17 +76,19 @@ def together(device: str, timeout: float) -> Iterator[None]:
     try:
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-            init_method=os.environ.get(MEETING, "env://"),
+            init_method=os.environ.get(RENDEZVOUS, "env://"),
             timeout=timedelta(seconds=timeout),
             rank=int(os.environ["RANK"]),
             world_size=int(os.environ["WORLD_SIZE"]),
         )
         yield
     except RuntimeError as error:
-        rank, said = os.environ["RANK"], str(error).lower()
-        if any(sign in said for sign in _LOST):
+        rank, message = os.environ["RANK"], str(error).lower()
+        timed_out = isinstance(error, distributed.DistStoreError) or any(words in message for words in _TIMEOUT)
+        lost = isinstance(error, distributed.DistNetworkError) and not timed_out
+        if lost or any(words in message for words in _LOST):
             raise Stopped(f"rank {rank} lost another rank: {in_words(error)}") from error
-        if any(sign in said for sign in _SILENT):
+        if timed_out:
             raise RunFailed(
                 f"rank {rank} had no answer from the others for trainer.timeout={timeout:g} s: {in_words(error)}"
             ) from error
@@ -91,12 +97,12 @@ def together(device: str, timeout: float) -> Iterator[None]:
 
 
 def agree(value: T) -> T:
-    """What rank 0 says, on all ranks."""
+    """Return the value of rank 0 on all ranks."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return value
-    said = [value]
-    distributed.broadcast_object_list(said, 0)
-    return said[0]
+    values = [value]
+    distributed.broadcast_object_list(values, 0)
+    return values[0]
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

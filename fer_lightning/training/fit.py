@@ -1,13 +1,13 @@
-"""Training one stage: from the start, from where it was interrupted, or finding what another run has trained."""
+"""Training of one stage: from the start, from an interrupted state, or by another run that shares the stage."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 import torch
 from filelock import FileLock, Timeout
@@ -26,33 +26,41 @@ from fer_lightning.training.trainer import LAST
 log = logging.getLogger(__name__)
 
 _STAGE = "stage.json"
-"""How a shared stage went; where it lies, the stage is complete."""
+"""File with the outcome of a shared stage; it is written when the stage is complete."""
 
 
 def fit_stage(
     name: str, stage: Stage, module: FERModule, data: LightningDataModule, trainer: Trainer, seed: int
 ) -> tuple[dict[str, Tensor], StageResult]:
-    """Train, or go on where an earlier process was stopped: after its last whole epoch, to the same last digit.
+    """Train a stage, or continue one that was interrupted after its last whole epoch, with the same result.
+
+    Args:
+        name: name of the stage.
+        stage: its options.
+        module: module to train; it ends with the weights of the last epoch.
+        data: datamodule to train on.
+        trainer: Trainer from ``TrainerSettings.trainer``.
+        seed: seed of the run.
 
     Returns:
-        The best epoch's weights, and how it went; ``module`` itself is left with the last epoch's.
+        The weights of the best epoch, and the outcome of the stage.
 
     Raises:
-        UserError: it ended before its first epoch did.
+        UserError: the stage ended before its first epoch did.
     """
     history, best, last = trainer.checkpoint_callbacks
     assert isinstance(history, History)
     assert isinstance(best, ModelCheckpoint)
     assert isinstance(last, ModelCheckpoint)
-    half_done = Path(last.dirpath or "") / LAST
-    if there := distributed.agree(half_done.exists()):
-        log.info("%s: goes on from %s", name, half_done)
+    interrupted = Path(last.dirpath or "") / LAST
+    if resume := distributed.agree(interrupted.exists()):
+        log.info("%s: continues from %s", name, interrupted)
     seed_everything(seed, workers=True, verbose=False)
-    trainer.fit(module, datamodule=data, ckpt_path=half_done if there else None, weights_only=True)
+    trainer.fit(module, datamodule=data, ckpt_path=interrupted if resume else None, weights_only=True)
     if best.best_model_score is None:
-        raise UserError(f"trainer.max_steps={trainer.max_steps}: {name} ended before an epoch did; raise it")
+        raise UserError(f"trainer.max_steps={trainer.max_steps}: {name} ended before its first epoch; raise it")
     checkpoint = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
-    trainer.strategy.barrier()  # nobody removes a file that another rank has yet to read
+    trainer.strategy.barrier()  # no rank removes a file that another one has not read yet
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     (line,) = (callback for callback in callbacks if isinstance(callback, EpochLine))
     score = float(best.best_model_score)
@@ -64,25 +72,25 @@ def fit_stage(
 def fit_shared_stage(
     key: str, train: Callable[[Path], tuple[dict[str, Tensor], StageResult]]
 ) -> tuple[dict[str, Tensor], StageResult]:
-    """The best weights of a stage that several runs agree on: trained by the first, found by the others.
+    """Return the best weights and the outcome of a stage that several runs share: the first one trains it.
 
-    Whoever comes while it is being trained waits. Where the one that trains it dies, the next goes on from there.
+    A run that needs the stage meanwhile waits. If the run that trains it dies, the next one continues from there.
 
     Args:
-        key: content hash of everything that enters the stage.
-        train: trains it and leaves ``best.ckpt`` in the folder it is given, or goes on there.
+        key: content hash of everything that the stage depends on.
+        train: trains the stage, or continues it, and leaves ``best.ckpt`` in the folder that it is given.
     """
     entry = home() / "stages" / key[:32]
     lock = lock_of(entry)
-    told = False
     try:
-        while (answer := distributed.agree(_look_for(entry, lock) if distributed.is_first() else "")) == "busy":
-            if not told:
-                log.info("waiting: another run trains the stage that this one starts with")
-            told = True
-        if answer == "found":
+        if not _acquire(lock):
+            log.info("waiting: another run trains the stage that this one starts with")
+            while not _acquire(lock):
+                pass
+        if distributed.agree((entry / _STAGE).exists()):
             log.info("stage found: another run with the same choices has trained it")
-            return _found_stage(entry)
+            checkpoint = torch.load(entry / "best.ckpt", map_location="cpu", weights_only=True)
+            return checkpoint["state_dict"], StageResult(**json.loads((entry / _STAGE).read_text()))
         state, result = train(entry)
         if distributed.is_first():
             write_atomic(entry / _STAGE, json.dumps({**asdict(result), "shared": True}))
@@ -92,15 +100,9 @@ def fit_shared_stage(
         lock.release()
 
 
-def _look_for(entry: Path, lock: FileLock) -> Literal["found", "busy", "ours"]:
-    """Whether a shared stage is trained, or being trained by others. If neither, the lock is ours from now on."""
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        return "busy"
-    return "found" if (entry / _STAGE).exists() else "ours"
-
-
-def _found_stage(entry: Path) -> tuple[dict[str, Tensor], StageResult]:
-    checkpoint = torch.load(entry / "best.ckpt", map_location="cpu", weights_only=True)
-    return checkpoint["state_dict"], StageResult(**json.loads((entry / _STAGE).read_text()))
+def _acquire(lock: FileLock) -> bool:
+    """Let rank 0 wait a second for a lock; return on all ranks whether it has it, before one of them times out."""
+    if distributed.is_first():
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+    return distributed.agree(lock.is_locked)

@@ -9,32 +9,32 @@ from torch import Tensor
 from fer_lightning.core.ranges import Positive
 
 Mixing = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""A function of float pictures (N, 3, H, W), 0..255, and of labels as distributions (N, C), that returns both."""
+"""Function from float pictures (N, 3, H, W) in 0..255 and labels as distributions (N, C) to mixed ones."""
 
 
 def none() -> None:
     """Return no mixing."""
-    return
 
 
 def mixup(*, alpha: Positive) -> Mixing:
-    """Return mixup: lambda x_i + (1 - lambda) x_j, and labels alike, with lambda ~ Beta(alpha, alpha) for a batch.
+    """Return mixup: lambda x_i + (1 - lambda) x_j and likewise labels, lambda ~ Beta(alpha, alpha) per batch.
 
-    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018; by torchvision.
+    Source: Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
+    The implementation is torchvision's.
     """
-    from torchvision.transforms.v2 import MixUp  # seconds of imports
+    from torchvision.transforms.v2 import MixUp  # the import takes seconds
 
     mixing: Mixing = MixUp(alpha=alpha)
     return mixing
 
 
 def cutmix(*, alpha: Positive) -> Mixing:
-    """Return CutMix: a rectangle of 1 - lambda of x_i's area comes from x_j, labels are mixed by the areas.
+    """Return CutMix: a rectangle with 1 - lambda of the area comes from x_j, and labels are mixed by area.
 
     Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features",
-    ICCV 2019; by torchvision.
+    ICCV 2019. The implementation is torchvision's.
     """
-    from torchvision.transforms.v2 import CutMix  # seconds of imports
+    from torchvision.transforms.v2 import CutMix  # the import takes seconds
 
     mixing: Mixing = CutMix(alpha=alpha)
     return mixing

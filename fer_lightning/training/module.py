@@ -1,4 +1,4 @@
-"""FERModule: how a network with a loss head is trained and validated. Nothing about data, stages or files."""
+"""FERModule trains and validates a network with a loss head; it knows no data, stages or files."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from fer_lightning.training.mixing import Mixing
 from fer_lightning.training.optimizers import Recipe
 
 MONITOR = "minival/macro_recall"
-"""What checkpoints are chosen by."""
+"""The metric by which the best checkpoint is chosen."""
 
 
 class FERModule(LightningModule):
-    """Trains a network by mean_i( w[y_i] * per_sample_i ) + penalty.
+    """Module that trains a network with the loss mean_i( w[y_i] * per_sample_i ) + penalty.
 
     Args:
         network: backbone, neck and head.
-        class_weights: w (C,); also a buffer: what is in force in the present epoch.
-        recipe: how it is optimised.
-        card: what a checkpoint tells about its network: plain values only.
-        channels_last: memory format of pictures and kernels.
-        frozen_backbone: the one whose cached embeddings the network is fed with; checkpoints carry it along.
-        weights_from_epoch: before that epoch of this stage all weights are one: deferred re-weighting (Cao et al.,
-            NeurIPS 2019).
-        mixing: what training pictures and labels go through before the backbone; None: nothing.
+        class_weights: w (C,). The buffer of that name holds the weights of the current epoch.
+        recipe: optimizer, schedule and weight averaging.
+        card: description of the network for checkpoints, as plain values.
+        channels_last: whether pictures and kernels are in this memory format.
+        frozen_backbone: backbone whose cached embeddings are the input; it is added to checkpoints.
+        weights_from_epoch: epoch of this stage before which all weights are one (deferred re-weighting, Cao et
+            al., NeurIPS 2019).
+        mixing: mixes training pictures and labels before the backbone; None: no mixing.
     """
 
     class_weights: Tensor
@@ -70,10 +70,10 @@ class FERModule(LightningModule):
             average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
             self.averaged = AveragedModel(network, multi_avg_fn=average)
             self.averaged.requires_grad_(False)
-        # in a list, so that it does not become a part of this module
+        # in a list, so that it does not become a submodule
         self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
-        # no MeanMetric: it leaves out what is nan, and waits for the GPU in every step to find that out
-        self.summed: dict[str, Tensor] = {}
+        # not a MeanMetric: that ignores nan, and waits for the GPU in every step to detect it
+        self.loss_sums: dict[str, Tensor] = {}
         self.samples = 0
         classes = len(class_weights)
         scores: dict[str, Metric | MetricCollection] = {
@@ -83,46 +83,46 @@ class FERModule(LightningModule):
         self.minival = MetricCollection(scores, prefix="minival/")
         self.watched = self.minival.clone(prefix="test/")
         self.minival_loss = MeanMetric()
-        self.train()  # Lightning keeps the modes it finds: without this, frozen BatchNorm would train
+        self.train()  # Lightning keeps the modes of submodules: without this, frozen BatchNorm would train
 
     def train(self, mode: bool = True) -> FERModule:
-        """Training mode for what is trained; what is frozen stays in eval mode."""
+        """Set training mode for what is trained; what is frozen stays in eval mode."""
         super().train(mode)
         keep_frozen_in_eval(self)
         return self
 
     @property
     def validated(self) -> Network:
-        """The network that is validated and kept: the one that is trained, or the running mean of its weights."""
+        """Return the network that is validated and kept: the trained one, or the running mean of its weights."""
         return self.network if self.averaged is None else cast(Network, self.averaged.module)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Class probabilities (N, C)."""
+        """Return class probabilities (N, C)."""
         output: HeadOutput = self.validated(images)
         return at_least_float32(output.logits).softmax(1)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Bring pictures into the kernels' memory format."""
+        """Convert pictures to the memory format of the kernels."""
         images, labels = batch
         return images.contiguous(memory_format=self.memory_format), labels
 
     def _weights(self, labels: Tensor) -> Tensor:
-        """q_i . w (N,); q_i is the one-hot label, or a soft one."""
+        """Return q_i . w (N,), where q_i is the one-hot or soft label."""
         w = self.class_weights
         return w.index_select(0, labels) if labels.ndim == 1 else labels.to(w.dtype) @ w
 
     def _loss(self, output: HeadOutput, labels: Tensor) -> Tensor:
-        """mean_i( (q_i . w) per_sample_i ) + penalty."""
+        """Return mean_i( (q_i . w) per_sample_i ) + penalty."""
         assert output.per_sample is not None
         return (self._weights(labels) * output.per_sample).mean() + output.penalty
 
     def on_train_epoch_start(self) -> None:
-        """Put the class weights in force, or ones before their epoch."""
-        in_force = self.current_epoch >= self.weights_from_epoch
-        self.class_weights.copy_(self.full_class_weights if in_force else torch.ones_like(self.class_weights))
+        """Set the class weights of this epoch: ones before ``weights_from_epoch``."""
+        is_weighted = self.current_epoch >= self.weights_from_epoch
+        self.class_weights.copy_(self.full_class_weights if is_weighted else torch.ones_like(self.class_weights))
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> dict[str, Any]:
-        """The loss of a batch, and for whoever watches: its embeddings, labels, per_sample, terms and penalty."""
+        """Return the loss of a batch and, for callbacks, its embeddings, labels, per_sample, terms and penalty."""
         images, labels = batch if self.mixing is None else self._mixed(*batch, self.mixing)
         embeddings = self.network.embed(images)
         output = self.network.head(embeddings, labels)
@@ -140,30 +140,30 @@ class FERModule(LightningModule):
         }
 
     def _mixed(self, images: Tensor, labels: Tensor, mixing: Mixing) -> tuple[Tensor, Tensor]:
-        """Mixed pictures in the type that the backbone takes, and their soft labels (N, C)."""
+        """Return mixed pictures in their original dtype, and soft labels (N, C)."""
         one_hot = functional.one_hot(labels, len(self.class_weights)) if labels.ndim == 1 else labels
         mixed, targets = mixing(images.float(), one_hot.to(self.class_weights.dtype))
         return mixed.round().to(images.dtype), targets
 
     @torch.no_grad()
     def _count(self, loss: Tensor, output: HeadOutput, labels: Tensor) -> None:
-        """Add a batch's loss to the epoch's, and the parts that it is the sum of."""
+        """Add the loss of a batch, and its parts, to the sums of the epoch."""
         weights = self._weights(labels)
         parts = {name: (weights * term).sum() for name, term in output.terms.items()}
         if isinstance(output.penalty, Tensor):
             parts["penalty"] = output.penalty * len(labels)
         for name, value in {"loss": loss * len(labels), **parts}.items():
-            self.summed[name] = self.summed[name] + value if name in self.summed else value
+            self.loss_sums[name] = self.loss_sums[name] + value if name in self.loss_sums else value
         self.samples += len(labels)
 
     def on_train_epoch_end(self) -> None:
-        """Log the mean loss of the epoch and its parts, over all ranks."""
-        for name, value in self.summed.items():
+        """Log the mean loss of the epoch and of its parts over all ranks."""
+        for name, value in self.loss_sums.items():
             self.log(f"train/{name}", value / self.samples, sync_dist=True)
-        self.summed, self.samples = {}, 0
+        self.loss_sums, self.samples = {}, 0
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
-        """Count a batch of the minival or, from the second loader, of the test set that is watched."""
+        """Update the metrics with a batch of the minival or, from the second loader, of the test set."""
         images, labels = batch
         output = self.validated(images, labels)
         probabilities = at_least_float32(output.logits).softmax(1)
@@ -174,7 +174,7 @@ class FERModule(LightningModule):
         self.minival_loss.update(self._loss(output, labels), len(labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the minival's metrics, and those of the test set where it is watched, over all ranks."""
+        """Log the metrics of the minival and, if there is a second loader, of the test set, over all ranks."""
         self.log_dict(self.minival.compute(), prog_bar=True)
         self.log("minival/loss", self.minival_loss.compute())
         self.minival.reset()
@@ -184,12 +184,12 @@ class FERModule(LightningModule):
             self.watched.reset()
 
     def configure_optimizers(self) -> Any:
-        """One optimizer over all that is trained but the centers, with its schedule by step."""
+        """Build one optimizer of all trained parameters but the centers, and its schedule by step."""
         optimizer, schedule = self.recipe.build(self.network, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Take the optimizer's step, then the head's own, then the running mean's."""
+        """Take the step of the optimizer, then of the head, then of the running mean of the weights."""
         super().optimizer_step(*args, **kwargs)
         if after_step := getattr(self.network.head, "after_step", None):
             after_step()
@@ -197,9 +197,9 @@ class FERModule(LightningModule):
             self.averaged.update_parameters(self.network)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Write down what rebuilds the network without this code's configuration.
+        """Add the card, which rebuilds the network without the configuration of the run.
 
-        A checkpoint without the optimizer's state is for use: its network is the one that was validated.
+        A checkpoint without optimizer states is for inference: it holds the network that was validated.
         """
         checkpoint["fer_lightning"] = self.card
         state = checkpoint["state_dict"]
@@ -211,7 +211,7 @@ class FERModule(LightningModule):
         checkpoint["state_dict"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what ``on_save_checkpoint`` added."""
+        """Remove the frozen backbone that ``on_save_checkpoint`` added."""
         for backbone in self._frozen_backbones:
             for key in backbone.state_dict(prefix="network.backbone."):
                 checkpoint["state_dict"].pop(key, None)

@@ -1,4 +1,4 @@
-"""How a stage is optimised: groups of parameters, the optimizer over them, its schedule, weight averaging."""
+"""Optimizers of groups of parameters, with schedule and weight averaging."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from fer_lightning.training.schedules import Schedule, constant, over_steps
 PARTS = ("backbone", "neck", "head")
 
 Group = dict[str, Any]
-"""An optimizer's group: ``name``, ``params``, ``lr_scale`` (times lr) and ``decays`` (whether its weights do)."""
+"""Group of parameters: ``name``, ``params``, ``lr_scale`` (factor of lr) and ``decays`` (has weight decay)."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a stage is optimised.
+    """Optimizer, schedule and weight averaging of a stage.
 
     Args:
-        make: from groups to the optimizer.
-        schedule: of the learning rate, see fer_lightning.training.schedules.
-        warmup: share of the steps before it.
-        part_lr: times the learning rate, for backbone, neck and head.
-        layer_decay: the backbone's last block learns at this times its rate, the one below at its square, and so
-            on (layer-wise learning-rate decay, as in ELECTRA, Clark et al., ICLR 2020, and BEiT); 1: all alike.
-        ema_decay: of an exponential running mean of the weights, which then is what is validated and kept; None:
-            there is none.
+        make: builds the optimizer from groups of parameters.
+        schedule: schedule of the learning rate, see fer_lightning.training.schedules.
+        warmup: share of the steps before the schedule.
+        part_lr: factors of the learning rate for backbone, neck and head.
+        layer_decay: factor of the learning rate from each block of the backbone to the block below, beginning with
+            the last block (layer-wise learning-rate decay, as in ELECTRA, Clark et al., ICLR 2020, and BEiT).
+        ema_decay: decay of an exponential running mean of the weights, which is validated and kept in place of the
+            last weights; None: no averaging.
 
     Raises:
-        ValueError: a number makes no sense.
+        ValueError: a number is out of range.
     """
 
     make: Callable[[list[Group]], Optimizer]
@@ -52,48 +52,43 @@ class Recipe:
             raise ValueError(f"part_lr must give {', '.join(PARTS)} a number each, got {dict(self.part_lr)}")
 
     def build(self, network: Network, steps: int) -> tuple[Optimizer, LambdaLR]:
-        """Optimizer and schedule, by step, for what is trained of a network but its centers: they move by hand."""
+        """Build optimizer and schedule, by step, of all trained parameters but the centers."""
         optimizer = self.make(param_groups(network, self.part_lr, self.layer_decay))
         return optimizer, LambdaLR(optimizer, over_steps(self.schedule, self.warmup, steps))
 
 
 def param_groups(network: Network, part_lr: Mapping[str, float], layer_decay: float) -> list[Group]:
-    """What is trained of a network but its centers, in groups of one part (or block), rate and weight decay.
+    """Group the trained parameters but the centers by part (or block), learning rate and weight decay.
 
-    Weights decay; biases, norms, PReLU slopes and what timm names in ``no_weight_decay`` do not.
+    Weights decay; biases, norms, PReLU slopes and the ``no_weight_decay`` of timm do not.
     """
     groups: dict[tuple[str, float, bool], Group] = {}
     for name, scale, parameter, decays in _trained(network, part_lr, layer_decay):
-        key = (name, scale, decays)
-        empty = {
-            "name": name if decays else f"{name}, no decay",
-            "params": [],
-            "lr_scale": scale,
-            "decays": decays,
-        }
-        groups.setdefault(key, empty)["params"].append(parameter)
+        title = name if decays else f"{name}, no decay"
+        empty = {"name": title, "params": [], "lr_scale": scale, "decays": decays}
+        groups.setdefault((name, scale, decays), empty)["params"].append(parameter)
     return [*groups.values()]
 
 
 def _trained(
     network: Network, part_lr: Mapping[str, float], layer_decay: float
 ) -> Iterator[tuple[str, float, nn.Parameter, bool]]:
-    """Every trained parameter with its group's name, its share of the learning rate, and whether it decays."""
+    """Yield every trained parameter but the centers as (group, lr_scale, parameter, decays)."""
     backbone = network.backbone
     blocks = backbone.blocks() if isinstance(backbone, Backbone) and layer_decay != 1 else {}
     depth = {parameter: (len(blocks) - k, block) for k, block in enumerate(blocks) for parameter in blocks[block]}
-    spared: set[str] = getattr(getattr(backbone, "network", None), "no_weight_decay", set)()
+    no_decay: set[str] = getattr(getattr(backbone, "network", None), "no_weight_decay", set)()
     for part in PARTS:
         for name, parameter in getattr(network, part).named_parameters():
             if not parameter.requires_grad or (part == "head" and name == "centers"):
                 continue
             above, block = depth.get(name, (0, "")) if part == "backbone" else (0, "")
-            decays = parameter.ndim > 1 and not (part == "backbone" and name.removeprefix("network.") in spared)
+            decays = parameter.ndim > 1 and not (part == "backbone" and name.removeprefix("network.") in no_decay)
             yield f"{part} {block}".strip(), part_lr[part] * layer_decay**above, parameter, decays
 
 
-def _settled(groups: list[Group], lr: float, weight_decay: float) -> list[Group]:
-    """The groups with the rates and weight decays that torch's optimizers look for."""
+def _torch_groups(groups: list[Group], lr: float, weight_decay: float) -> list[Group]:
+    """Return the groups with the keys ``lr`` and ``weight_decay`` that torch's optimizers read."""
     return [
         {
             "name": group["name"],
@@ -106,19 +101,19 @@ def _settled(groups: list[Group], lr: float, weight_decay: float) -> list[Group]
 
 
 def adamw(groups: list[Group], *, lr: Positive, weight_decay: NotNegative, fused: bool) -> Optimizer:
-    """AdamW (Loshchilov & Hutter, ICLR 2019).
+    """Build AdamW (Loshchilov & Hutter, ICLR 2019).
 
     Args:
-        groups: of ``param_groups``.
+        groups: groups from ``param_groups``.
         lr: highest learning rate.
-        weight_decay: of what decays.
-        fused: torch's fused kernel: faster, and other last digits.
+        weight_decay: weight decay of the groups that decay.
+        fused: whether to use torch's fused kernel, which is faster and differs in the last digits.
     """
-    return AdamW(_settled(groups, lr, weight_decay), lr=lr, fused=fused)
+    return AdamW(_torch_groups(groups, lr, weight_decay), lr=lr, fused=fused)
 
 
 def sgd(
     groups: list[Group], *, lr: Positive, momentum: ShareBelowOne, weight_decay: NotNegative, fused: bool
 ) -> Optimizer:
-    """SGD with momentum; arguments as for ``adamw``."""
-    return SGD(_settled(groups, lr, weight_decay), lr=lr, momentum=momentum, fused=fused)
+    """Build SGD with momentum; arguments as for ``adamw``."""
+    return SGD(_torch_groups(groups, lr, weight_decay), lr=lr, momentum=momentum, fused=fused)

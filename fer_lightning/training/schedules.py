@@ -1,7 +1,7 @@
-"""How the learning rate goes over a stage's steps.
+"""Schedules of the learning rate over the steps of a stage.
 
-A schedule is a function (progress, ...) to the share of the full rate, and a YAML in conf/schedule. Progress goes
-from 0 after the warm-up to 1 at the end. In the warm-up the rate rises to the full one in equal steps.
+A schedule is a function of progress, with a YAML file in conf/schedule, that returns a share of the full rate.
+Progress goes from 0 after the warm-up to 1 at the end. In the warm-up the rate rises to it in equal steps.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from pydantic import validate_call
 from fer_lightning.core.ranges import InnerShare, Positive, Share
 
 Schedule = Callable[[float], float]
-"""Progress to the share of the full rate."""
+"""Function from progress to the share of the full rate."""
 
 
 def constant(progress: float) -> float:
-    """The full rate."""
+    """Return 1, the full rate."""
     return 1.0
 
 
 def cosine(progress: float) -> float:
-    """Half a cosine to zero (Loshchilov & Hutter, ICLR 2017, without restarts)."""
+    """Return half a cosine, from 1 to 0 (Loshchilov & Hutter, ICLR 2017, without restarts)."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @validate_call
 def step(progress: float, *, milestones: Sequence[InnerShare], gamma: Positive) -> float:
-    """Times ``gamma`` at every milestone.
+    """Return ``gamma`` to the power of the number of milestones that are passed.
 
     Args:
-        progress: from 0 to 1.
-        milestones: each in (0, 1).
-        gamma: factor at each.
+        progress: progress from 0 to 1.
+        milestones: values of progress in (0, 1).
+        gamma: factor of the rate at each milestone.
 
     Raises:
         ValueError: a milestone is outside (0, 1), or gamma is not positive.
@@ -44,10 +44,10 @@ def step(progress: float, *, milestones: Sequence[InnerShare], gamma: Positive) 
 
 @validate_call
 def exponential(progress: float, *, last: Positive) -> float:
-    """From 1 to ``last`` by the same factor each step.
+    """Return ``last`` to the power of progress: from 1 to ``last`` by the same factor in each step.
 
     Args:
-        progress: from 0 to 1.
+        progress: progress from 0 to 1.
         last: share of the full rate at the end.
 
     Raises:
@@ -58,12 +58,12 @@ def exponential(progress: float, *, last: Positive) -> float:
 
 @validate_call
 def over_steps(schedule: Schedule, warmup: Share, steps: int) -> Callable[[int], float]:
-    """The share of the full rate at each step, counted from 0.
+    """Return the function from a step, counted from 0, to its share of the full rate.
 
     Args:
-        schedule: after the warm-up.
-        warmup: its share of the steps.
-        steps: of the stage.
+        schedule: schedule after the warm-up.
+        warmup: share of the steps in the warm-up.
+        steps: number of steps of the stage.
 
     Raises:
         ValueError: warmup is outside [0, 1].

@@ -1,4 +1,4 @@
-"""What a stage is: one fit with its own optimizer; the next one takes weights only."""
+"""Stage of a run: one fit with its own optimizer, which starts from the weights of the stage before."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from fer_lightning.models.freeze import BatchNorm
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage.
+    """Options of a stage.
 
     Args:
-        epochs: how many.
-        pretrained: whether the backbone starts from its weights, or from random ones.
-        freeze: what of the backbone is frozen, see models/freeze.py: none, all, a block's name, -n.
-        batch_norm: ``with_block``, ``only`` or ``never``, see there.
-        loss: ``configured``: the configured head; ``softmax``: softmax, whatever the run's loss is.
-        lr_scale: times optimizer.lr.
-        cached: with all of the backbone frozen: train from its embeddings, computed once and kept, or (False) run
-            it in every epoch. Both train the same neck and head.
-        views: with all of it frozen: how many augmented views of each picture are shown, one an epoch in turn;
-            0: the picture as it is.
-        views_seed: of their augmentation; not the run's, so that runs of all seeds share their embeddings.
+        epochs: number of epochs.
+        pretrained: whether the backbone starts from pre-trained weights, or from random ones.
+        freeze: frozen part of the backbone, see models/freeze.py: none, all, the name of a block, or -n.
+        batch_norm: training of BatchNorm, see models/freeze.py: ``with_block``, ``only`` or ``never``.
+        loss: ``configured``: the loss of the run; ``softmax``: softmax, whatever that is.
+        lr_scale: factor of optimizer.lr.
+        cached: for a frozen backbone, whether to compute its embeddings once and keep them, or to run it in every
+            epoch. Both train the same neck and head.
+        views: for a frozen backbone, number of augmented views of each picture, of which each epoch shows one in
+            turn; 0: the picture as it is.
+        views_seed: seed of their augmentation. It is not the seed of the run, so that runs of all seeds share
+            embeddings.
 
     Raises:
-        ValueError: views or cached are given, which are for a frozen backbone, and this one is not.
+        ValueError: views or cached are given for a stage whose backbone is not frozen.
     """
 
     epochs: Count
@@ -47,10 +48,10 @@ class Stage:
 
     @property
     def frozen(self) -> bool:
-        """Whether nothing of the backbone is trained."""
+        """Return whether the whole backbone is frozen."""
         return self.freeze == "all"
 
     @property
     def from_embeddings(self) -> bool:
-        """Whether it is trained from the embeddings of a frozen backbone, and not through it."""
+        """Return whether the stage is trained on cached embeddings of a frozen backbone."""
         return self.frozen and self.cached

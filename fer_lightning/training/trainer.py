@@ -1,10 +1,11 @@
-"""The Trainer that every stage gets, and its checkpoints."""
+"""The Trainer of a stage, and its checkpoints."""
 
 from __future__ import annotations
 
 import io
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,68 +19,54 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from fer_lightning.core.files import write_atomic
 from fer_lightning.core.ranges import Count, Positive
 from fer_lightning.training import distributed
-from fer_lightning.training.callbacks.epoch_log import Epoch, EpochLine, History, Pace, Steepness
+from fer_lightning.training.callbacks.epoch_log import Epoch, EpochLine, GroupMonitor, History, SpeedMonitor
 from fer_lightning.training.callbacks.finite_loss import FiniteLoss
-from fer_lightning.training.callbacks.resume import EndAtOnce, Reseed
+from fer_lightning.training.callbacks.resume import EndOnSigterm, Reseed
 from fer_lightning.training.module import MONITOR
 from fer_lightning.training.stage import Stage
 
 LAST = "last.ckpt"
-"""A stage's whole state after its last whole epoch: what it goes on from. Deleted when its result is there."""
+"""Complete state of a stage after its last whole epoch, to continue from; deleted once there is a result."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
-    """How and where to train: the Trainer of every stage of a run is built from this.
+    """Settings of the Trainer that every stage of a run is trained by.
 
     Args:
         accelerator: ``cpu`` or ``gpu``.
-        devices: ranks a node.
-        nodes: how many.
+        devices: number of ranks per node.
+        nodes: number of nodes.
         strategy: ``auto`` for one device, ``ddp`` for several.
-        precision: of the Trainer. float16 is not among them: its loss scaling would reach the centers' own steps.
-        threads: CPU threads a rank; part of what must be equal for equal digits.
-        channels_last: memory format of pictures and kernels.
+        precision: precision of the Trainer. There is no float16: its loss scaling would affect the centers.
+        threads: CPU threads per rank; equal results need equal numbers.
+        channels_last: whether pictures and kernels are in this memory format.
         gradient_clip: largest norm of the gradient; None: no clipping.
-        accumulate: micro-batches that a step's batch is taken in: the same loss with less memory.
-        compile: torch.compile of backbone and neck, in training.
-        timeout: seconds after which a rank that waits for another gives up, and the run with it.
-        started_by: who starts the ranks: ``fer``, or ``slurm``. torchrun is noticed.
-        max_steps: stop each stage after so many steps; -1: no such limit. For trying out.
+        accumulate: number of micro-batches of a step: the same loss with less memory.
+        compile: whether to train with torch.compile of backbone and neck.
+        timeout: seconds that a rank waits for another one before the run fails.
+        started_by: program that starts the ranks, ``fer`` or ``slurm``; torchrun is detected.
+        max_steps: number of steps after which each stage stops, for trials; -1: no limit.
     """
 
-    def __init__(
-        self,
-        *,
-        accelerator: Literal["cpu", "gpu"],
-        devices: Count,
-        nodes: Count,
-        strategy: str,
-        precision: Literal["32-true", "64-true", "bf16-mixed"],
-        threads: Count,
-        channels_last: bool,
-        gradient_clip: Positive | None,
-        accumulate: Count,
-        compile: bool,
-        timeout: Positive,
-        started_by: Literal["fer", "slurm"],
-        max_steps: Annotated[int, Field(ge=-1)],
-    ) -> None:
-        self.device = "cuda" if accelerator == "gpu" else "cpu"
-        self.channels_last = channels_last
-        self.precision = precision
-        self.threads = threads
-        self.compile = compile
-        self.timeout = timeout
-        self.arguments: dict[str, Any] = {
-            "accelerator": accelerator,
-            "devices": devices,
-            "num_nodes": nodes,
-            "strategy": strategy,
-            "precision": precision,
-            "gradient_clip_val": gradient_clip,
-            "accumulate_grad_batches": accumulate,
-            "max_steps": max_steps,
-        }
+    accelerator: Literal["cpu", "gpu"]
+    devices: Count
+    nodes: Count
+    strategy: str
+    precision: Literal["32-true", "64-true", "bf16-mixed"]
+    threads: Count
+    channels_last: bool
+    gradient_clip: Positive | None
+    accumulate: Count
+    compile: bool
+    timeout: Positive
+    started_by: Literal["fer", "slurm"]
+    max_steps: Annotated[int, Field(ge=-1)]
+
+    @property
+    def device(self) -> str:
+        """Return the name that torch has for the kind of device."""
+        return "cuda" if self.accelerator == "gpu" else "cpu"
 
     def trainer(
         self,
@@ -89,27 +76,44 @@ class TrainerSettings:
         logger: Logger | bool,
         callbacks: list[Callback],
         seed: int,
-        tell: Callable[[list[Epoch]], None],
+        on_epoch: Callable[[list[Epoch]], None],
     ) -> Trainer:
-        """A Trainer that keeps in ``directory`` the minival's best epoch, best.ckpt, and its own state, LAST."""
+        """Build a Trainer that writes best.ckpt, the best epoch by the minival, and LAST, its own state.
+
+        Args:
+            stage: options of the stage.
+            name: name of the stage.
+            directory: folder of the checkpoints.
+            logger: Lightning logger, or False.
+            callbacks: further callbacks.
+            seed: seed of the run.
+            on_epoch: called on rank 0 with the scalars of all epochs after each epoch.
+        """
         best = _each_epoch(directory, "best", monitor=MONITOR, mode="max", save_weights_only=True)
-        last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, whose score it keeps, too
-        finite = FiniteLoss(name, directory / LAST, late=1 if self.device == "cuda" else 0)
+        last = _each_epoch(directory, Path(LAST).stem)  # after ``best``, since it stores the best score, too
+        finite = FiniteLoss(name, directory / LAST, delay=1 if self.device == "cuda" else 0)
         return Trainer(
             max_epochs=stage.epochs,
             callbacks=[
-                *(EndAtOnce(), finite, EpochLine(name), Reseed(seed), Steepness(), Pace()),
+                *(EndOnSigterm(), finite, EpochLine(name), Reseed(seed), GroupMonitor(), SpeedMonitor()),
                 *callbacks,
-                *(History(tell), best, last),
+                *(History(on_epoch), best, last),
             ],
-            plugins=[AtomicCheckpoints(), distributed.environment()],
+            plugins=[AtomicCheckpoints(), distributed.cluster_environment()],
             logger=logger,
-            use_distributed_sampler=False,  # GlobalBatches is rank-aware, and the minival is not padded
+            use_distributed_sampler=False,  # GlobalBatches does that, without padding the minival
             num_sanity_val_steps=0,
             log_every_n_steps=50,
             enable_model_summary=False,
             enable_progress_bar=sys.stderr.isatty(),
-            **self.arguments,
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy=self.strategy,
+            precision=self.precision,
+            gradient_clip_val=self.gradient_clip,
+            accumulate_grad_batches=self.accumulate,
+            max_steps=self.max_steps,
         )
 
 
@@ -125,10 +129,10 @@ def _each_epoch(directory: Path, name: str, **more: Any) -> ModelCheckpoint:
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that are whole or absent, also after a kill or a full disk."""
+    """Checkpoint writer whose files are either complete or absent, even after a kill or on a full disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint, by way of memory: torch tells of a full disk in a way that cannot be told apart."""
+        """Write a checkpoint by way of memory, since torch's error on a full disk is like any other."""
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         write_atomic(Path(path), buffer.getbuffer())

@@ -246,7 +246,7 @@ def test_evaluate_takes_no_target_from_a_checkpoint() -> None:
     check(used)
 
 
-@pytest.mark.parametrize(("option", "said"), [("../elsewhere", "no option's name"), ("mine", "say --config-dir")])
+@pytest.mark.parametrize(("option", "said"), [("../elsewhere", "no option's name"), ("mine", "give --config-dir")])
 def test_evaluate_takes_no_path_for_an_option(option: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         merged(evil_card(data=option), [], None)
@@ -269,7 +269,7 @@ def test_edited_code_makes_another_run_and_evaluate_says_so(
     Path("mine.py").write_text(text)
     assert before != after
     assert before == compose(["loss=mine"], "conf")
-    assert "the code of loss=mine is not what was trained with" in caplog.text
+    assert "the code of loss=mine has changed since the training" in caplog.text
     assert "backbone" not in caplog.text
 
 

@@ -77,7 +77,7 @@ def test_a_finished_run_is_not_trained_again_because_a_key_was_added(
     monkeypatch.setitem(identity.ADDED_KEYS, "mixup", 0.0)
     caplog.set_level("INFO", "fer_lightning")
     assert train({**config, "mixup": 0.0}, None, tmp_path) == folder
-    assert f"complete: {folder} was there, nothing to do" in caplog.text
+    assert f"complete: {folder} has a result, nothing to do" in caplog.text
     assert train({**config, "mixup": 0.5}, None, tmp_path) != folder
 
 

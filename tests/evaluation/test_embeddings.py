@@ -119,7 +119,9 @@ def some() -> RunSetup:
 
 def key(made: RunSetup, part: str = "train", how: Pass | None = None, view: int | None = None, **more: Any) -> str:
     weights = state_hash(made.backbone)
-    return embeddings_key(made.backbone, made.data, part, how or made.how, weights=weights, view=view, **more)
+    return embeddings_key(
+        made.backbone, made.data, part, how or made.forward_pass, weights=weights, view=view, **more
+    )
 
 
 def test_the_key_is_the_same_for_the_same(some: RunSetup) -> None:
@@ -181,13 +183,16 @@ def test_a_half_written_entry_is_computed_again(
     some: RunSetup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("FER_CACHE", str(tmp_path))
-    expected = backbone_embeddings(some.backbone, some.data, "minival", some.how, weights=None)
+    expected = backbone_embeddings(some.backbone, some.data, "minival", some.forward_pass, weights=None)
     entry = tmp_path / "embeddings" / key(some, "minival")[:32]
     entry.mkdir(parents=True)
     (entry / "about.txt").write_text("half")
     (entry / ".embeddings.npy.x.partial").write_bytes(b"\x93NUMPY half")
     names = computed(monkeypatch)
     weights = state_hash(some.backbone)
-    found = [backbone_embeddings(some.backbone, some.data, "minival", some.how, weights=weights) for _ in range(2)]
+    found = [
+        backbone_embeddings(some.backbone, some.data, "minival", some.forward_pass, weights=weights)
+        for _ in range(2)
+    ]
     assert names == ["embedding minival"]
     assert all(torch.equal(one, expected) for one in found)

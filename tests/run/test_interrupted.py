@@ -205,7 +205,7 @@ def test_killed_in_the_middle_of_epochs_it_ends_with_the_same_digits(no_stages: 
         time.sleep(chance.uniform(0, 0.2))
         run.kill()
     said = Started(setup(words, epochs), tmp_path / "killed").rest()
-    assert "fine_tuning: goes on from" in said
+    assert "fine_tuning: continues from" in said
     assert f"fine_tuning: epoch 1 of {epochs}" not in said
     assert digits(tmp_path / "killed") == digits(tmp_path / "alone")
 
@@ -236,4 +236,4 @@ def test_a_stage_that_ends_before_its_first_epoch_is_a_mistake(
     words = [*SMALL, *RUNS["fine-tuning"], "trainer.max_steps=1"]
     assert run_main(["--directory", str(tmp_path), *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line == "fer: trainer.max_steps=1: fine_tuning ended before an epoch did; raise it"
+    assert line == "fer: trainer.max_steps=1: fine_tuning ended before its first epoch; raise it"

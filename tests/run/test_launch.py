@@ -3,6 +3,7 @@
 import signal
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def handlers() -> Iterator[None]:
 def test_a_signal_while_a_child_is_started_ends_it(number: signal.Signals, raised: type[BaseException]) -> None:
     children: list[Child] = []
 
-    def start() -> launch.Child:
+    def start() -> Any:
         children.append(Child(number))
         return children[0]
 

@@ -19,7 +19,7 @@ from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import Identity, LinearPReLU
 from fer_lightning.models.network import Network
-from fer_lightning.run.notices import Imbalance, about_the_head, about_the_imbalance, about_the_pictures
+from fer_lightning.run.notices import head_notices, imbalance_notices, picture_notices
 from fer_lightning.training import class_weights
 from fer_lightning.training.stage import Stage
 
@@ -30,7 +30,7 @@ AFFECTNET = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)
 def told(head: type[SoftmaxHead], neck: type[nn.Module], freeze: str | int, **more: Any) -> list[str]:
     stage = Stage(1, pretrained=True, freeze=freeze, batch_norm="with_block", loss="run", lr_scale=1.0)
     made = head(4 if neck is Identity else 512, STATS, **more)
-    return list(about_the_head(Network(nn.Identity(), neck(4), made), stage))
+    return list(head_notices(Network(nn.Identity(), neck(4), made), stage))
 
 
 @pytest.mark.parametrize("head", [CenterHead, IslandHead])
@@ -74,7 +74,9 @@ def imbalance(
 ) -> list[str]:
     """What is told on AffectNet's class proportions, in a run of ten epochs."""
     labels = np.repeat(np.arange(8), [n // 50 for n in AFFECTNET.counts])
-    said = Imbalance(
+    texts = imbalance_notices(
+        head(4, AFFECTNET),
+        AFFECTNET,
         scheme=scheme,
         weights=getattr(class_weights, scheme)(AFFECTNET.counts, **own),
         from_epoch=from_epoch,
@@ -82,7 +84,7 @@ def imbalance(
         sampler=sampler.__name__,
         shown=shown(labels, sampler, 0.0),
     )
-    return list(about_the_imbalance(head(4, AFFECTNET), AFFECTNET, said))
+    return list(texts)
 
 
 @pytest.mark.parametrize("scheme", ["none", "inverse", "sqrt_inverse", "effective_number"])
@@ -134,7 +136,7 @@ def test_weights_that_do_nothing_do_not_correct() -> None:
 @pytest.mark.parametrize(("input_size", "side", "cost"), [(224, 112, "4"), ([96, 48], 96, "0.5")])
 def test_pictures_that_the_backbone_resizes_are_a_notice(input_size: Any, side: int, cost: str) -> None:
     backbone = TimmBackbone("test_resnet", mean=[0.5] * 3, std=[0.5] * 3, input_size=input_size)
-    (text,) = about_the_pictures(backbone, side)
+    (text,) = picture_notices(backbone, side)
     assert f"about {cost} times the computation" in text
     assert f"backbone.input_size={side}" in text
 
@@ -142,4 +144,4 @@ def test_pictures_that_the_backbone_resizes_are_a_notice(input_size: Any, side: 
 @pytest.mark.parametrize("input_size", [None, 112])
 def test_pictures_that_are_taken_as_they_are_need_no_notice(input_size: int | None) -> None:
     backbone = TimmBackbone("test_resnet", mean=[0.5] * 3, std=[0.5] * 3, input_size=input_size)
-    assert list(about_the_pictures(backbone, 112)) == []
+    assert list(picture_notices(backbone, 112)) == []

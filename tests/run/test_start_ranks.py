@@ -76,13 +76,13 @@ GRACES = {nothing: 60.0, echo: 60.0, wait: 0.2, wait_and_ignore: 0.2}
 def test_every_rank_knows_who_it_is_and_they_meet(tmp_path: Path) -> None:
     def work(rank: int) -> None:
         assert distributed.is_first() == (rank == 0)
-        assert distributed.are_there()
+        assert distributed.is_rank()
         assert rank_zero_only.rank == rank
-        with distributed.together("cpu", 30):
+        with distributed.process_group("cpu", 30):
             (tmp_path / str(rank)).write_text(distributed.agree(f"said by {rank}"))
 
     assert distributed.is_first()
-    assert not distributed.are_there()
+    assert not distributed.is_rank()
     assert distributed.agree("alone") == "alone"
     start(work, 3)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys("012", "said by 0")
@@ -129,7 +129,7 @@ def test_a_rank_that_was_ended_has_not_failed(sign: signal.Signals, others: Work
 
 def test_a_lost_rank_and_a_silent_one_are_told_apart(tmp_path: Path) -> None:
     def lose(rank: int) -> None:
-        with distributed.together("cpu", 30):
+        with distributed.process_group("cpu", 30):
             if rank == 1:
                 os._exit(7)
             distributed.agree(0)
@@ -139,7 +139,7 @@ def test_a_lost_rank_and_a_silent_one_are_told_apart(tmp_path: Path) -> None:
         start(lose)
 
     def hang(rank: int) -> None:
-        with distributed.together("cpu", 2):
+        with distributed.process_group("cpu", 2):
             if rank == 0:
                 wait(rank)
             distributed.agree(0)

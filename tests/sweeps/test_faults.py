@@ -247,5 +247,5 @@ def test_a_sweep_that_is_killed_takes_its_run_along_and_goes_on_from_it(
 
     done = left_alone(folder, words)
     assert done.code == 0, done.out + done.err
-    assert log_of(folder, "slow_cluster").count("goes on from") == 1
+    assert log_of(folder, "slow_cluster").count("continues from") == 1
     same_in_the_end(undisturbed, folder, runs=1)

@@ -307,7 +307,7 @@ def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     config = compose([f"trainer={trainer}"])
     name, stage = next(iter(build.stages(config).items()))
     made = build.trainer(config).trainer(stage, name, tmp_path, False, [], 0, lambda _: None)
-    assert [each.late for each in made.callbacks if isinstance(each, FiniteLoss)] == [late]
+    assert [each.delay for each in made.callbacks if isinstance(each, FiniteLoss)] == [late]
 
 
 def test_what_comes_from_a_gpu_is_read_when_it_is_there() -> None:

@@ -99,4 +99,6 @@ def test_a_run_is_trained_and_says_where_mixing_does_nothing(tmp_path: Path) -> 
     code, said, _ = fer("train", *words, f"hydra.run.dir={tmp_path / 'run'}")
     assert code == 0, said
     (notice,) = (text for text in result(tmp_path / "run")["notices"] if "mixing" in text)
-    assert "mixing=cutmix does nothing in a stage that is trained from a frozen backbone's embeddings" in notice
+    assert (
+        "mixing=cutmix has no effect in a stage that is trained on the embeddings of a frozen backbone" in notice
+    )

@@ -37,7 +37,7 @@ def test_where_the_one_that_trains_it_is_killed_the_other_goes_on(no_stages: Pat
     other.until(WAITS)
     winner.kill()
     said = other.rest()
-    assert "feature_extraction: goes on from" in said
+    assert "feature_extraction: continues from" in said
     assert TRAINED.format(1, 20) not in said
     assert TRAINED.format(20, 20) in said
     assert FOUND in Started([*words, "loss=center"], tmp_path / "winner").rest()

@@ -1,1 +1,1 @@
-"""What is called while a stage is trained."""
+"""Callbacks of the Trainer."""

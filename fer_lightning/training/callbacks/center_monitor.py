@@ -1,26 +1,25 @@
-"""What a head has to show of its centers after every epoch."""
+"""Logging of the centers of a head after every epoch."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
-from torch.nn import functional as F
 
+from fer_lightning.losses.center_statistics import class_sums
 from fer_lightning.training.distributed import sum_over_ranks
 from fer_lightning.training.module import FERModule
 
 
 class CenterMonitor(Callback):
-    """Log the head's ``epoch_scalars``, such as each center's drift, by class.
+    """Callback that logs the ``epoch_scalars`` of the head, such as the drift of each center, by class.
 
-    They are computed with the class means of the epoch's augmented training batches, at no cost; the drift in
+    The class means are those of the augmented training batches of the epoch, which cost nothing; the drift in
     result.json is computed after training, in eval mode and without augmentation.
 
     Args:
-        names: class names.
+        names: names of the classes.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -30,14 +29,12 @@ class CenterMonitor(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Add a batch to the class sums."""
-        embeddings = outputs["embeddings"].double()
-        members = F.one_hot(outputs["labels"], len(self.names)).to(embeddings.dtype).T
-        sums = torch.cat([members @ embeddings, members.sum(1, keepdim=True)], 1)
+        """Add a batch to the sums by class."""
+        sums = class_sums(outputs["embeddings"].double(), outputs["labels"], len(self.names))
         self.sums = sums if self.sums is None else self.sums + sums
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log and start anew."""
+        """Log the scalars and reset the sums."""
         assert self.sums is not None
         assert isinstance(pl_module, FERModule)
         sums, self.sums = self.sums, None

@@ -1,4 +1,4 @@
-"""What is printed and written down of every epoch: its scalars, how steep the loss was, how fast it went."""
+"""Callbacks that log every epoch: its scalars, learning rates, gradient norms, speed and time left."""
 
 from __future__ import annotations
 
@@ -15,106 +15,105 @@ from torch.optim import Optimizer
 
 from fer_lightning.training.module import MONITOR
 
+log = logging.getLogger(__name__)
+
 GRADIENT_EVERY = 10
-"""Of so many steps one has its gradient looked at: that costs time."""
+"""The gradient norm is computed in one of so many steps, since it takes time."""
 
 Epoch = dict[str, float]
-"""The scalars of an epoch by name."""
+"""Scalars of an epoch by name."""
 
 
 class History(Checkpoint):
-    """Keeps the scalars of every epoch: they go into result.json, whatever the logger is.
+    """Callback that keeps the scalars of every epoch for result.json, whatever the logger is.
 
-    To Lightning it is a checkpoint callback: those come after all others and the module have logged their epoch.
-    Its place is before the callback that writes the stage's state, so that one that goes on has all its epochs.
+    Lightning calls checkpoint callbacks after the module and all other callbacks have logged their epoch. This one
+    must come before the callback that writes the state of the stage, so that the state contains all epochs.
 
     Args:
-        tell: is called by the first rank with all epochs, whenever there is one more.
+        on_epoch: called on rank 0 with all epochs after each epoch.
     """
 
-    def __init__(self, tell: Callable[[list[Epoch]], None]) -> None:
+    def __init__(self, on_epoch: Callable[[list[Epoch]], None]) -> None:
         self.epochs: list[Epoch] = []
-        self.tell = tell
+        self.on_epoch = on_epoch
 
     def state_dict(self) -> dict[str, Any]:
-        """The epochs so far."""
+        """Return the epochs so far."""
         return {"epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind them."""
+        """Continue after the epochs of an interrupted process."""
         self.epochs = [*state_dict["epochs"]]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write an epoch down."""
+        """Append the scalars of the epoch."""
         self.epochs.append({name: float(value) for name, value in trainer.callback_metrics.items()})
         if trainer.is_global_zero:
-            self.tell(self.epochs)
+            self.on_epoch(self.epochs)
 
 
-class Steepness(Callback):
-    """Logs by optimizer group the epoch's mean learning rate, and the gradient's mean norm before clipping."""
+class GroupMonitor(Callback):
+    """Callback that logs mean learning rate and mean gradient norm before clipping, by group of the optimizer."""
 
     def __init__(self) -> None:
-        self.seen: dict[str, list[Any]] = defaultdict(list)
-        self.steps = 0  # of this epoch: its first one is looked at, however short it is
+        self.values: dict[str, list[Any]] = defaultdict(list)
+        self.steps = 0  # in this epoch, whose first step is always measured
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Look at the groups; those that differ in weight decay alone are one."""
+        """Record the groups; those that differ only in weight decay are one."""
         parts: dict[str, list[torch.Tensor]] = defaultdict(list)
         for group in optimizer.param_groups:
             part = group["name"].partition(",")[0]
             if part not in parts:
-                self.seen[f"lr/{part}"].append(group["lr"])
+                self.values[f"lr/{part}"].append(group["lr"])
             parts[part] += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
         if self.steps % GRADIENT_EVERY == 0:
             for part, gradients in parts.items():
-                self.seen[f"grad_norm/{part}"].append(torch.nn.utils.get_total_norm(gradients))
+                self.values[f"grad_norm/{part}"].append(torch.nn.utils.get_total_norm(gradients))
         self.steps += 1
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means and start anew."""
-        for name, values in self.seen.items():
+        """Log the means and reset them."""
+        for name, values in self.values.items():
             pl_module.log(name, torch.tensor(values, dtype=torch.float32).mean())
-        self.seen.clear()
+        self.values.clear()
         self.steps = 0
 
 
-class Pace(Callback):
-    """Logs an epoch's training images a second over all ranks, and which share of its time went into waiting.
+class SpeedMonitor(Callback):
+    """Callback that logs training images per second over all ranks, and the share of time spent waiting for data.
 
-    Waiting for data is what lies between two steps; on a GPU that is at work meanwhile it need not cost anything.
+    Waiting is the time between two steps; a GPU that is still computing meanwhile loses nothing by it.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start to measure the epoch."""
         self.begin = self.ready = time.monotonic()
         self.waited, self.images = 0.0, 0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """A batch has come."""
+        """Count the images of the batch, and the time waited for it."""
         self.waited += time.monotonic() - self.ready
         self.images += len(batch[1])
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """The next one is waited for."""
+        """Start to measure the wait for the next batch."""
         self.ready = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log; the minival's turn, after the last batch, is not counted."""
+        """Log the speed without the time of validation, which comes after the last batch."""
         seconds = self.ready - self.begin
         pl_module.log("images_per_second", trainer.world_size * self.images / seconds)
         pl_module.log("waiting_share", self.waited / seconds)
 
 
-log = logging.getLogger(__name__)
-
-
 class EpochLine(Callback):
-    """One line an epoch: which of how many, the minival's macro recall, the time left in this stage."""
+    """Callback that logs a line per epoch: its number, the macro recall on the minival, and the time left."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -122,19 +121,19 @@ class EpochLine(Callback):
 
     @property
     def seconds(self) -> float:
-        """How long the stage has taken so far, the time before an interruption included."""
+        """Return the seconds that the stage has taken so far, including those before an interruption."""
         return time.monotonic() - self.begin
 
     def state_dict(self) -> dict[str, Any]:
-        """The time taken."""
+        """Return the seconds taken so far."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
+        """Add the seconds taken before an interruption."""
         self.begin -= state_dict["seconds"]
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the line."""
+        """Log the line."""
         done = trainer.current_epoch + 1
         total = trainer.max_epochs or done
         left = self.seconds / done * (total - done)

@@ -1,4 +1,4 @@
-"""A stage whose loss is not finite is ended, with where that came from."""
+"""Callback that ends a stage whose loss is not finite, and reports the cause."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.training.distributed import sum_over_ranks
 
 NAMED = 5
-"""How many samples are named whose loss is not finite."""
+"""At most so many samples whose loss is not finite are named."""
 
 
 @dataclass(frozen=True)
 class _Batch:
-    """A batch whose loss is yet to be looked at.
+    """Batch whose loss has not been checked yet.
 
     Attributes:
-        index: in the epoch.
-        outputs: of the training step.
-        failures: on how many ranks the loss is not finite; on its way to the CPU.
-        arrived: when it is there; None: at once.
+        index: index in the epoch.
+        outputs: outputs of the training step.
+        failures: number of ranks whose loss is not finite; on its way to the CPU.
+        arrived: event of its arrival on the CPU; None: it has arrived.
     """
 
     index: int
@@ -37,65 +37,65 @@ class _Batch:
     arrived: torch.cuda.Event | None
 
     @classmethod
-    def sent_for(cls, index: int, outputs: dict[str, Any]) -> _Batch:
-        """Ask for the failures without waiting for them."""
+    def request(cls, index: int, outputs: dict[str, Any]) -> _Batch:
+        """Request the number of failures without waiting for it."""
         failures = sum_over_ranks((~outputs["loss"].isfinite()).int())
-        there = failures.to("cpu", non_blocking=True)  # into pinned memory, if it comes from a GPU
+        on_cpu = failures.to("cpu", non_blocking=True)  # in pinned memory, if it comes from a GPU
         arrived = torch.cuda.current_stream().record_event() if failures.is_cuda else None
-        watched = {name: outputs[name] for name in ("loss", "per_sample", "terms", "penalty")}
-        return cls(index, watched, there, arrived)
+        needed = {name: outputs[name] for name in ("loss", "per_sample", "terms", "penalty")}
+        return cls(index, needed, on_cpu, arrived)
 
     @property
     def failed(self) -> bool:
-        """Whether the loss is not finite on some rank."""
+        """Return whether the loss is not finite on any rank."""
         if self.arrived is not None:
             self.arrived.synchronize()
         return bool(self.failures)
 
 
 class FiniteLoss(Callback):
-    """Ends a stage whose loss is not finite, before its weights are kept, and says where that came from.
+    """Callback that ends a stage whose loss is not finite before it keeps the weights, and reports the cause.
 
-    All ranks end at the same batch, so that none waits for another; each tells of its own samples.
+    All ranks end at the same batch, so that none waits for another; each reports its own samples.
 
     Args:
-        stage: its name.
-        last: the checkpoint after the last whole epoch.
-        late: by how many batches a loss is looked at later than it could be: 1 for a GPU, which is at work on the
-            next batch meanwhile. At the epoch's end none is left.
+        stage: name of the stage.
+        last: path of the checkpoint after the last whole epoch.
+        delay: number of batches by which the check of a loss is delayed: 1 for a GPU, which computes the next
+            batch meanwhile. At the end of the epoch all losses are checked.
     """
 
-    def __init__(self, stage: str, last: Path, late: int = 0) -> None:
+    def __init__(self, stage: str, last: Path, delay: int = 0) -> None:
         self.stage = stage
         self.last = last
-        self.late = late
-        self.unseen: deque[_Batch] = deque()
+        self.delay = delay
+        self.pending: deque[_Batch] = deque()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ask for this batch's loss, and look at those that are due."""
-        self.unseen.append(_Batch.sent_for(batch_idx, outputs))
-        self._look(trainer, self.late)
+        """Request the check of this batch, and do those that are due."""
+        self.pending.append(_Batch.request(batch_idx, outputs))
+        self._check(trainer, self.delay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at all: no spoiled network is validated."""
-        self._look(trainer, 0)
+        """Check all batches, so that no network with nan is validated."""
+        self._check(trainer, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look at all, also where nothing was validated: no spoiled network is kept."""
-        self._look(trainer, 0)
+        """Check all batches, so that no network with nan is kept even if it was not validated."""
+        self._check(trainer, 0)
 
-    def _look(self, trainer: Trainer, late: int) -> None:
-        while len(self.unseen) > late:
-            batch = self.unseen.popleft()
+    def _check(self, trainer: Trainer, delay: int) -> None:
+        while len(self.pending) > delay:
+            batch = self.pending.popleft()
             if batch.failed and batch.outputs["loss"].isfinite():
-                raise Stopped(f"{self._place(trainer, batch)}: the loss is not finite on another rank")
+                raise Stopped(f"{self._position(trainer, batch)}: the loss is not finite on another rank")
             if batch.failed:
-                raise RunFailed(f"{self._place(trainer, batch)}: {self._account(trainer, batch)}")
+                raise RunFailed(f"{self._position(trainer, batch)}: {self._cause(trainer, batch)}")
 
-    def _place(self, trainer: Trainer, batch: _Batch) -> str:
-        """Which step of which epoch it was."""
+    def _position(self, trainer: Trainer, batch: _Batch) -> str:
+        """Return stage, step and epoch of a batch."""
         parts, ranks = trainer.accumulate_grad_batches, trainer.world_size
         step, part = divmod(batch.index, parts)
         return (
@@ -105,25 +105,25 @@ class FiniteLoss(Callback):
             + (f", rank {trainer.global_rank} of {ranks}" if ranks > 1 else "")
         )
 
-    def _account(self, trainer: Trainer, batch: _Batch) -> str:
-        """What is not finite, of which samples, and what to do about it."""
+    def _cause(self, trainer: Trainer, batch: _Batch) -> str:
+        """Return which part of the loss is not finite, for which samples, and what to do about it."""
         loss, per_sample = batch.outputs["loss"], batch.outputs["per_sample"]
         terms = {**batch.outputs["terms"], "penalty": batch.outputs["penalty"]}
         means = ", ".join(f"{name} {term.double().mean():.4g}" for name, term in terms.items())
         wrong = (~per_sample.isfinite()).nonzero().flatten().tolist()
         names = _names(trainer, batch.index, wrong)
-        told = f": {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}" if names else ""
-        kept = (
+        named = f": {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}" if names else ""
+        state = (
             f"; the state after epoch {trainer.current_epoch} is kept: {self.last}" if self.last.exists() else ""
         )
         return (
-            f"the loss is {loss:.4g} ({means}), not finite for {len(wrong)} of {len(per_sample)} samples{told}; "
-            f"lower optimizer.lr or loss.weight{kept}"
+            f"the loss is {loss:.4g} ({means}), not finite for {len(wrong)} of {len(per_sample)} samples{named}; "
+            f"lower optimizer.lr or loss.weight{state}"
         )
 
 
 def _names(trainer: Trainer, index: int, positions: list[int]) -> list[str]:
-    """Ids and classes of the pictures at some positions of this epoch's batch ``index``, each once."""
+    """Return ids and classes of the pictures at ``positions`` of batch ``index`` of this epoch, each once."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     assert isinstance(data, FaceDataModule)
     picks = next(islice(data.batches().of(trainer.current_epoch), index, None))

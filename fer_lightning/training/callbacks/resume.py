@@ -1,4 +1,4 @@
-"""What makes a stage that was interrupted go on to the same digits."""
+"""Callbacks by which a stage that was interrupted continues to the same result."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 
-class EndAtOnce(Callback):
-    """SIGTERM ends the process at once, as everywhere else: what a stage goes on from is on disk.
+class EndOnSigterm(Callback):
+    """Callback that lets SIGTERM end the process at once; the state to continue from is on disk.
 
-    Lightning's own handler, put in place after on_fit_start, would wait for the batch, and for the other ranks.
+    The handler that Lightning installs after on_fit_start would wait for the batch and for the other ranks.
     """
 
     def __init__(self) -> None:
         self.handler = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the handler back that was there before the Trainer."""
+        """Restore the handler from before the Trainer."""
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.handler)
 
 
 class Reseed(Callback):
-    """Seeds each epoch anew, so that dropout draws after an interruption what it would have drawn without.
+    """Callback that seeds each epoch, so that dropout draws the same with and without an interruption.
 
     Args:
-        seed: the run's.
+        seed: seed of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -39,7 +39,7 @@ class Reseed(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed torch by seed, epoch and rank before the first batch, when the loaders have drawn theirs."""
+        """Seed torch by seed, epoch and rank before the first batch, after the loaders have drawn theirs."""
         if batch_idx == 0:
             sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
