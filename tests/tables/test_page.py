@@ -269,7 +269,7 @@ def test_old_results_give_sentences_instead_of_figures(tmp_path, rows):
     for said in (
         "without a history",
         "without their embeddings",
-        "without their embeddings&#x27; geometry",
+        "without their embeddings' geometry",
         "No history of centers",
         "predictions of these results are not there",
         "Nothing was tuned",
@@ -469,8 +469,8 @@ def test_a_search_over_any_values(values):
     one = {"method": "m", "key": "k", "values": values, "scores": [[0.5, 0.6]] * len(values)}
     one |= {"chosen": values[0], "edge": True}
     (picture,) = search.section([one]).pictures
-    assert f"k = {values[0]:g} chosen, at the edge of what was tried." in picture.seen
-    assert f"{values[-1]}: 55.0" in picture.seen
+    assert f"k = {values[0]:g} chosen, at the edge of what was tried." in picture.description
+    assert f"{values[-1]}: 55.0" in picture.description
 
 
 def test_a_declared_table_without_a_search_or_command(tmp_path, undrawn):
