@@ -25,8 +25,8 @@ from fer_lightning.tables.output.notes import foot
 from fer_lightning.tables.output.overview_figure import picture as picture
 
 CORRECTED = (
-    "Corrected after training, means over the seeds; each correction is one number, fitted on the minival, never "
-    "on the test set:"
+    "Metrics after corrections that follow training, means over the seeds. Each correction is a single number, "
+    "fitted on the minival, never on the test set:"
 )
 _TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
 _TEXT_WIDTH = 100

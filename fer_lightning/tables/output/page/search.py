@@ -41,7 +41,8 @@ def _picture(index: int, search: Mapping[str, Any]) -> Picture:
     panel.margins(x=0.1, y=0.18)
     panel.set_xlabel(f"{key}{' (log scale)' if values[0] > 0 else ''}")
     panel.set_ylabel("macro recall, %")
-    caption = f"{key} = {chosen:g} chosen{', at the edge of what was tried' if search['edge'] else ''}."
+    edge = ", at the edge of the values that were tried" if search["edge"] else ""
+    caption = f"{key} = {chosen:g} was chosen{edge}."
     scores = ", ".join(f"{label}: {percent(mean / 100)}" for label, mean in zip(labels, means, strict=True))
     description = f"{method}: minival macro recall in percent by {key}: {scores}. {caption}"
     return figure_style.row_picture("search", index, method, caption, description, figure)

@@ -66,7 +66,7 @@ def _picture(index: int, row: Trained, history: History, limits: tuple[float, fl
 def _optimism_gap(row: Row) -> str:
     gaps = row.optimism[~np.isnan(row.optimism)]
     if not len(gaps):
-        return "Optimism gap: not measured."
+        return "The optimism gap was not measured."
     mean, low, high = (percent(float(value), sign=True) for value in (gaps.mean(), gaps.min(), gaps.max()))
     return f"Optimism gap: {mean} points{f' ({low} to {high})' if len(gaps) > 1 else ''}."
 
