@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from fer_lightning.core.html import printable
+from fer_lightning.core.templates import printable
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest
 from fer_lightning.doctor.examination import Examined
 from fer_lightning.doctor.kinds import MEANING, rank, spoils

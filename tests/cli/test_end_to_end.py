@@ -271,6 +271,10 @@ def test_two_ranks_test_every_picture_once(single: Path, tmp_path: Path) -> None
 def test_a_wheel_has_all_that_is_needed_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
     assert (site / "fer_lightning" / "conf" / "config.yaml").is_file()
     assert (site / "fer_lightning" / "experiments" / "embedded.yaml").is_file()
+    package = shipped("conf").parent / "fer_lightning"
+    templates = {path.relative_to(package) for kind in ("j2", "css", "js") for path in package.rglob(f"*.{kind}")}
+    assert len(templates) >= 10
+    assert all((site / "fer_lightning" / path).is_file() for path in templates)
     assert not (site / "fer_lightning" / "experiments" / "results").exists()
     code = "import fer_lightning; print(fer_lightning.__file__)"
     here = {**os.environ, "PYTHONPATH": str(site)}

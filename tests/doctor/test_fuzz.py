@@ -205,6 +205,6 @@ def test_the_page_shows_copies_and_faces(tmp_path, capsys):
     assert '<figure class="pair differ">' in page
     assert page.count('<img src="data:') == 18 + 2 * 2
     assert "Near copies" not in page
-    assert "its licence holds for the page" in page
+    assert "licence applies to the page" in page
     again = doctor(tmp_path, capsys)[2]
     assert again == page

@@ -12,6 +12,7 @@ from statsmodels.stats.multitest import multipletests
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis.comparisons import contrasts, difference, own, standing
 from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output.formats import percent
 from fer_lightning.tables.output.verdicts import contrasts as said
 from fer_lightning.tables.output.verdicts import verdict
 
@@ -129,12 +130,14 @@ def test_contrasts_are_corrected_together(three):
 
 def test_contrasts_in_words(three):
     decided, undecided, _ = said(three)
-    assert "points above softmax. Decided (simultaneous 95 % interval " in decided
+    assert "points above softmax. The difference is decided (simultaneous 95 % interval " in decided
     assert decided.endswith(f"; p = {contrasts(three)[0].p:.3f}).")
     gap = contrasts(three)[1].gap
-    bound = 100 * gap.bound(1 - 0.05 / 3)
-    assert f"Undecided: no difference larger than {bound:.1f} points (simultaneous 95 % interval" in undecided
-    assert undecided.endswith(("seeds would settle it.", "a difference as small as this."))
+    half = gap.half_width(1 - 0.05 / 3)
+    ends = f"{percent(gap.mean - half)} to {percent(gap.mean + half)} points"
+    assert "These 5 seeds leave open which of the two is better; they only speak against differences" in undecided
+    assert f"outside the simultaneous 95 % interval {ends}. " in undecided
+    assert undecided.endswith(("seeds would decide it.", "a difference as small as this."))
 
 
 def test_the_seeds_that_would_settle_it_are_named(tmp_path):
@@ -144,7 +147,7 @@ def test_the_seeds_that_would_settle_it_are_named(tmp_path):
     count = next(  # over seeds only the interval is Student's
         n for n in range(5, 99) if scipy_stats.t.ppf(0.975, n - 1) * gaps.std(ddof=1) / math.sqrt(n) < gaps.mean()
     )
-    assert f"If it stayed as it is, {count} seeds would settle it." in said(load(tmp_path))[0]
+    assert f"stayed as they are, {count} seeds would decide it." in said(load(tmp_path))[0]
 
 
 @pytest.mark.parametrize("high", [[0.60, 0.62, 0.61, 0.64], [0.70, 0.71, 0.72, 0.73]])
@@ -153,8 +156,8 @@ def test_four_seeds_decide_nothing(tmp_path, high):
     declare(tmp_path, [ROWS[0], ROWS[2]], seeds=[*range(4)], contrasts=[["cluster", "softmax"]])
     table = load(tmp_path)
     for line in (said(table)[0], verdict(table)):
-        assert ". Decided" not in line
-        assert "Not decided with 4 seeds, it takes 5" in line or "Undecided: no difference larger" in line
+        assert "is decided" not in line
+        assert "but do not decide it: that takes 5 seeds" in line or "These 4 seeds leave open" in line
     assert standing(table, "accuracy") is None
 
 

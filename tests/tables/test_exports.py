@@ -88,12 +88,12 @@ def test_foot_says_what_a_reader_has_to_know(seven):
     text = exports.to_markdown(seven)
     for part in (
         "- Lambda is untuned.",
-        "† One of the three methods that the abstract of Ngo & Yoon",
+        "† marks the methods that the abstract of Ngo & Yoon",
         "Seeds: 0, 1, 2.",
-        "A row with fewer than 5 seeds: no value is marked as best",
-        "Over the seeds only, as their runs hold no such predictions: those of all rows.",
-        "Optimism gap (the best epoch on the test set in place of the minival's choice): not measured.",
-        "From the 240 images alone macro recall has a standard error of 3.3 points.",
+        "Where a row has fewer than 5 seeds, no value of the table is marked as best",
+        "Over the seeds only, because their runs hold no predictions for it, are the intervals of all rows.",
+        "would add to macro recall. It was not measured.",
+        "The choice of the 240 test images alone gives macro recall a standard error of 3.3 points.",
         "made up, 3 classes (neutral, happy, fear), faces of 64 pixels, backbone tiny (weights 01234567).",
         "copies of test images: 7. Files set aside as unusable: 3.",
         "Versions: python 3.12.1, torch 2.11.0.",
@@ -147,7 +147,7 @@ def test_missing_seeds_are_shown(tmp_path):
     fill(tmp_path, {PLAIN: [0.6, 0.61]})
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     text = exports.to_markdown(load(tmp_path))
-    assert "So far (2 of 6 runs)." in text
+    assert "Only 2 of 6 runs are done." in text
     assert "| softmax | 59.5 ± 0.7 (2 of 3) | 60.5 ± 0.7 (2 of 3) |" in text
     assert "| cluster † | – | – | – | – | – | 0 of 3 |" in text
     assert "4 of 6 runs are missing: softmax has 0, 1; cluster has none." in text
@@ -169,24 +169,30 @@ def test_plain_baseline_that_wins_is_said_first(tmp_path):
     table = shown(tmp_path, {PLAIN: [0.64, 0.66, 0.65, 0.64, 0.66], CLUSTER: [0.60, 0.62, 0.611, 0.60, 0.62]})
     first = exports.to_markdown(table).split("\n\n")[1]
     assert first.startswith("No row is above the plain baseline: softmax")
-    assert "4.0 points above the next row, cluster x min_over_count. Decided (95 % interval 3.9 to 4.0" in first
+    assert "4.0 points above the next row, cluster x min_over_count. The difference is decided" in first
+    assert "(95 % interval 3.9 to 4.0 points; " in first
 
 
 def test_difference_that_is_decided(tmp_path):
     low, high = [0.60, 0.61, 0.62, 0.60, 0.61], [0.65, 0.661, 0.671, 0.65, 0.661]
     said = verdict(shown(tmp_path, {PLAIN: low, CLUSTER: high}))
-    assert said.startswith("Highest mean macro recall: cluster x min_over_count, 65.9 %, 5.1 points above")
-    assert "Decided (95 % interval 5.0 to 5.1; p < 0.001)" in said
+    assert said.startswith(
+        "The highest mean macro recall, 65.9 %, is that of cluster x min_over_count, 5.1 points above the plain"
+    )
+    assert "The difference is decided (95 % interval 5.0 to 5.1 points; p < 0.001)." in said
 
 
 def test_difference_above_two_standard_errors_may_be_undecided(tmp_path):
     said = verdict(shown(tmp_path, {PLAIN: [0.58, 0.61, 0.59], CLUSTER: [0.61, 0.66, 0.60]}))
-    assert "Undecided: no difference larger than 8.0 points (95 % interval −2.0 to 8.0)" in said
-    assert "If it stayed as it is, 5 seeds would settle it." in said
+    assert "These 3 seeds leave open which of the two is better; they only speak against differences" in said
+    assert "outside the 95 % interval −2.0 to 8.0 points. If difference" in said
+    assert said.endswith("stayed as they are, 5 seeds would decide it.")
 
 
 def test_one_seed_says_nothing(tmp_path):
-    assert verdict(shown(tmp_path, {PLAIN: [0.6], CLUSTER: [0.7]})).endswith("; one seed: nothing can be said.")
+    assert verdict(shown(tmp_path, {PLAIN: [0.6], CLUSTER: [0.7]})).endswith(
+        "One seed cannot say whether the two methods differ."
+    )
 
 
 def test_without_a_plain_row(tmp_path):
@@ -216,7 +222,7 @@ def test_the_best_is_bold_and_those_not_shown_to_be_worse_are_marked(tmp_path):
     assert "| center | 65.2 ± 1.3⁼ |" in text
     low_is_better = r"\| softmax \| 60.2 ± 1.3 \|[^\n]* \| \*\*0.672 ± 0.013\*\* \|"
     assert re.search(low_is_better, text)
-    assert "Bold: best mean of its column. ⁼: not shown to be worse than that" in text
+    assert "Bold marks the best mean of a column, and ⁼ the values that are not shown to be worse" in text
     assert "No row is shown to be worse" not in text
     assert r"\textbf{65.2 $\pm$ 1.3}" in exports.to_latex(table)
     assert r"65.2 $\pm$ 1.3$^{=}$" in exports.to_latex(table)
@@ -287,7 +293,7 @@ def test_a_published_number_has_a_column_and_its_source_at_the_foot(tmp_path):
     assert "| Published | Seeds |" in text
     assert "| 63.7 (macro recall) | 3 |" in text
     assert f"not by this protocol: cluster, 63.7 (macro recall): {source}." in text
-    assert "No number of theirs" not in text
+    assert "None of their numbers" not in text
 
 
 def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
@@ -297,7 +303,7 @@ def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
         tested = 0.61  # with mirror images, say: not what an epoch is to be held against
         put(tmp_path, f"a{seed}", result(tested, config("softmax", "none", seed), stages=stages))
     table = load(tmp_path)
-    told = "3.5 points more macro recall than the one chosen by the minival (2.0 to 5.0 over 2 runs)"
+    told = "Over 2 runs it is 3.5 points on average (2.0 to 5.0), among the epochs of the last stage."
     assert told in exports.to_markdown(table)
     line = read_csv(table)[0]
     gap = [float(line[f"optimism_gap_{part}"]) for part in ("mean", "low", "high")]
@@ -313,8 +319,8 @@ def test_the_search_is_told_at_the_foot(tmp_path):
     search = [{"method": "softmax", **one}, other]
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)], search=search, search_seeds=[7, 8])
     told = (
-        "Search: 3 values a row with seed 7, 8, chosen by the minival's macro recall; no trial saw the test set. "
-        "Chosen: softmax: optimizer.lr=0.2; cluster: loss.weight=0.3, at the edge of its range."
+        "The search tried 3 values for each row with seeds 7, 8 and chose by the minival's macro recall; no trial "
+        "saw the test set. Chosen: softmax: optimizer.lr=0.2; cluster: loss.weight=0.3, at the edge of its range."
     )
     assert told in exports.to_markdown(load(tmp_path))
 
@@ -331,7 +337,7 @@ def test_a_correction_may_be_a_column(tmp_path):
     assert "| Method | Macro recall | Macro recall, logit adjustment | ECE, tau-norm |" in text
     assert "| softmax | 52.0 ± 2.0 | 57.0 ± 2.0 | 0.580 ± 0.020 |" in text
     assert "| cluster † | 52.0 ± 2.0 | 57.0 ± 2.0 | – |" in text
-    assert "a dash where the head does not allow it" in text
+    assert "a dash means that the loss does not allow it" in text
     assert float(read_csv(table)[0]["logit_adjustment.macro_recall_mean"]) == pytest.approx(0.57)
     fill(tmp_path, {("center", "none"): [0.5]})
     declare(tmp_path, [*rows, ("center", "center", "none")], metrics=["logit_adjustment.macro_recall"])
@@ -349,7 +355,7 @@ def test_latex_is_escaped_and_has_the_same_numbers(tmp_path):
     interval = "{[}54.1, 66.9{]}"  # t of one degree of freedom times 0.5 points
     numbers = r"59.5 $\pm$ 0.7 & 60.5 $\pm$ 0.7 & 61.5 $\pm$ 0.7 & 0.625 $\pm$ 0.007"
     assert rf"{escaped} & {numbers} & {interval} & 2 \\" in text
-    assert r"\caption{T \& U (tiny in place of SE-ResNet-50). Mean macro recall" in text
+    assert r"\caption{T \& U (tiny in place of SE-ResNet-50). The mean macro recall" in text
     assert r"Stand-in\_set." in text
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
     assert text.count("{") == text.count("}")
@@ -419,7 +425,7 @@ def test_contrasts_are_in_every_format_that_has_words(tmp_path):
     rows = [("softmax", *PLAIN), ("cluster", *CLUSTER)]
     declare(tmp_path, rows, contrasts=[["cluster", "softmax"], ["cluster", "not run"]])
     for text in (exports.to_markdown(load(tmp_path)), exports.to_latex(load(tmp_path))):
-        assert text.count("cluster: 10.0 points above softmax. Not decided with 3 seeds, it takes 5") == 1
+        assert text.count("cluster is 10.0 points above softmax. These 3 seeds suggest a difference (95") == 1
 
 
 def test_runs_csv_has_a_line_a_run(tmp_path):
@@ -462,7 +468,7 @@ def test_a_row_with_fewer_seeds_by_plan_is_complete_and_the_foot_says_so(tmp_pat
     assert table.runs == (5, 5)
     text = exports.to_markdown(table)
     assert "missing" not in text
-    assert "Planned with fewer: cluster with 2." in text
+    assert "Planned with fewer seeds: cluster with 2." in text
     assert "| 2 |" in text
 
 

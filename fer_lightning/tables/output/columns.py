@@ -1,4 +1,4 @@
-"""The printed table, cell by cell, before it is Markdown, LaTeX, HTML or plain text."""
+"""Cells of the printed table, before they become Markdown, LaTeX, HTML or plain text."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Entry(NamedTuple):
     """A cell of the printed table.
 
     Attributes:
-        text: what it says, without its mark.
-        value: the number it is sorted by; NaN where there is none.
-        mark: best of its column, not shown to be worse than that, or not there.
+        text: without the mark.
+        value: number by which the column is sorted; NaN where there is none.
+        mark: "best" of its column, "equal" if not shown to be worse than the best, or "missing".
     """
 
     text: str
@@ -36,37 +36,42 @@ class Entry(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A heading, and an entry a row."""
+    """A heading, and an entry for each row."""
 
     heading: str
     entries: list[Entry]
 
 
 def columns(table: Table) -> list[Column]:
-    """All columns of the printed table, the methods first."""
+    """Return all columns of the printed table, the methods first."""
     base = table.baseline
-    found = [Column("Method", [Entry(method(row)) for row in table.rows])]
-    found += [Column(heading(metric), marked(table, metric)) for metric in table.metrics]
+    shown = [Column("Method", [Entry(method(row)) for row in table.rows])]
+    shown += [Column(heading(metric), marked(table, metric)) for metric in table.metrics]
     if any(len(row.seeds) > 1 for row in table.rows):
-        found.append(Column("Macro recall, 95 % interval", [_interval(row) for row in table.rows]))
+        shown.append(Column("Macro recall, 95 % interval", [_interval(row) for row in table.rows]))
     if base and len(table.present) > 1:
-        found.append(Column("Over baseline [95 %]", [_over(row, base) for row in table.rows]))
+        shown.append(Column("Over baseline [95 %]", [_over(row, base) for row in table.rows]))
     if any(row.published for row in table.rows):
-        found.append(Column("Published", [_published(row) for row in table.rows]))
-    found.append(Column("Seeds", [Entry(seeds(row), len(row.seeds)) for row in table.rows]))
-    return found
+        shown.append(Column("Published", [_published(row) for row in table.rows]))
+    shown.append(Column("Seeds", [Entry(seeds(row), len(row.seeds)) for row in table.rows]))
+    return shown
+
+
+def lines(shown: list[Column]) -> list[tuple[Entry, ...]]:
+    """Return the entries of columns row by row."""
+    return list(zip(*(column.entries for column in shown), strict=True))
 
 
 def marked(table: Table, metric: str) -> list[Entry]:
-    """A metric's column."""
-    stands = standing(table, metric)
+    """Return the entries of a metric's column with their marks."""
+    column = standing(table, metric)
 
     def mark(row: Row) -> Mark:
         if math.isnan(row.mean(metric)):
             return "missing"
-        if stands is None:
+        if column is None:
             return ""
-        return "best" if row is stands.best else "equal" if row in stands.equal else ""
+        return "best" if row is column.best else "equal" if row in column.equal else ""
 
     return [Entry(entry(row, metric), row.mean(metric), mark(row)) for row in table.rows]
 
@@ -77,7 +82,7 @@ def _interval(row: Row) -> Entry:
 
 
 def _over(row: Row, base: Row) -> Entry:
-    """Paired difference from the baseline in points, with its interval where there is one."""
+    """Return the paired difference from the baseline in points, with its interval where there is one."""
     if row is base:
         return Entry("baseline", 0.0)
     if not row.seeds:

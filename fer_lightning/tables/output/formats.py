@@ -1,8 +1,9 @@
-"""How a table's numbers and names are written."""
+"""Text of a table's numbers and names."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.evaluation.posthoc import CORRECTIONS
@@ -10,24 +11,25 @@ from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.rows import Row
 from fer_lightning.tables.analysis.statistics import LEVEL, Estimate
 
+TEMPLATES = Path(__file__).with_name("templates")
 DAGGER = "†"
 MISSING = "–"
 EQUAL = "⁼"
-"""Behind a value that is not shown to be worse than the best of its column."""
+"""Mark of a value that is not shown to be worse than the best of its column."""
 
 
 def percent(value: float, *, sign: bool = False) -> str:
-    """A share in percent points with one decimal; a dash for NaN."""
+    """Return a share in percent with one decimal; a dash for NaN."""
     return MISSING if math.isnan(value) else _signed(f"{100 * value:.1f}", sign)
 
 
 def decimal(value: float) -> str:
-    """A number with three decimals; a dash for NaN."""
+    """Return a number with three decimals; a dash for NaN."""
     return MISSING if math.isnan(value) else _signed(f"{value:.3f}", False)
 
 
 def _signed(number: str, plus: bool) -> str:
-    """A true minus sign, none before a zero, and a plus where asked for."""
+    """Return a number with a true minus sign, no sign before zero, and a plus sign if ``plus``."""
     magnitude = number.lstrip("-")
     if float(number) == 0:
         return magnitude
@@ -35,12 +37,12 @@ def _signed(number: str, plus: bool) -> str:
 
 
 def number(metric: str, value: float) -> str:
-    """A metric's value: in percent where that is usual, else with three decimals."""
+    """Return a metric's value, in percent where that is usual, else with three decimals."""
     return percent(value) if naming.metric_of(metric).percent else decimal(value)
 
 
 def entry(row: Row, metric: str) -> str:
-    """Mean ± standard deviation over the seeds, and how many are there if some lack; a dash for what is not."""
+    """Return mean ± standard deviation over the seeds, and how many seeds there are where some are missing."""
     mean = row.mean(metric)
     if math.isnan(mean):
         return MISSING
@@ -49,12 +51,12 @@ def entry(row: Row, metric: str) -> str:
 
 
 def seeds(row: Row) -> str:
-    """How many seeds a row has, and of how many where some lack."""
+    """Return the number of a row's seeds, and of the planned ones where some are missing."""
     return str(len(row.seeds)) if len(row.seeds) == row.planned else f"{len(row.seeds)} of {row.planned}"
 
 
 def interval(estimate: Estimate, level: float = LEVEL, *, sign: bool = False) -> str:
-    """The ends of an interval in points, in brackets; a dash for fewer than two seeds."""
+    """Return the ends of an interval in points, in brackets; a dash for fewer than two seeds."""
     half = estimate.half_width(level)
     if math.isnan(half):
         return MISSING
@@ -62,19 +64,19 @@ def interval(estimate: Estimate, level: float = LEVEL, *, sign: bool = False) ->
 
 
 def heading(metric: str) -> str:
-    """Return the heading of a column."""
+    """Return the heading of a metric's column."""
     correction, name = naming.parts(metric)
     suffix = f", {CORRECTIONS[correction].heading}" if correction else ""
     return f"{METRICS[name].heading}{suffix}"
 
 
 def method(row: Row) -> str:
-    """A row's name with its mark."""
+    """Return a row's name, with its mark if the paper's abstract compares it."""
     return f"{row.method} {DAGGER}" if row.abstract else row.method
 
 
 def published(row: Row) -> str:
-    """A number of others, with its metric; a dash where there is none."""
+    """Return a number that others published, with its metric; a dash where there is none."""
     if row.published is None:
         return MISSING
     metric = row.published["metric"]

@@ -1,4 +1,4 @@
-"""A table as a picture: every seed, the mean and its interval over seeds and test images, a line a row."""
+"""A figure of a table: a line for each row, with every seed, the mean and its interval."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _STYLE = {
 
 
 def picture(table: Table, path: Path) -> None:
-    """Write macro recall and accuracy of all rows as an SVG on white, its text as text."""
+    """Write macro recall and accuracy of all rows as SVG on white, with text kept as text."""
     import matplotlib as mpl
 
     stream = io.BytesIO()
@@ -43,7 +43,7 @@ def picture(table: Table, path: Path) -> None:
 
 
 def draw(table: Table) -> Figure:
-    """The figure, without pyplot: two panels side by side that share their rows."""
+    """Return the figure, drawn without pyplot: two panels side by side that share their rows."""
     from matplotlib.figure import Figure
 
     labels = [_label(row, table) for row in table.rows]
@@ -68,7 +68,7 @@ def draw(table: Table) -> Figure:
 
 
 def _plot(panel: Axes, table: Table, metric: str, middles: np.ndarray) -> None:
-    """Dots of the seeds below a line with the mean and its interval; the baseline's mean as a dashed line."""
+    """Draw each row's mean and interval above its seeds, and the baseline's mean as a dashed line."""
     shown = [(row, y) for row, y in zip(table.rows, middles, strict=True) if row.seeds]
     means = [100 * row.mean(metric) for row, _ in shown]
     halves = [_half_width(row, metric) for row, _ in shown]

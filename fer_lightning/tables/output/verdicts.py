@@ -1,4 +1,4 @@
-"""What a table says in words: what its rows show, and what a reader has to know."""
+"""Sentences about a table: which row is best, and which differences are decided."""
 
 from __future__ import annotations
 
@@ -10,49 +10,64 @@ from fer_lightning.tables.output.formats import percent
 
 
 def verdict(table: Table) -> str:
-    """What the rows show of macro recall, a plain baseline that wins said first."""
+    """Return which row has the highest macro recall, and how it compares with the plain baseline.
+
+    Where the plain baseline itself is best, it is compared with the next row.
+    """
     ranked = sorted(table.present, key=lambda row: (row.mean("macro_recall"), row.plain), reverse=True)
     best, base = ranked[0], table.baseline
     done, planned = table.runs
-    so_far = f"So far ({done} of {planned} runs). " if done < planned else ""
+    so_far = f"Only {done} of {planned} runs are done. " if done < planned else ""
     value = f"{percent(best.mean('macro_recall'))} %"
     if len(ranked) == 1:
-        return f"{so_far}Mean macro recall of {best.method}: {value}; there is no other row to compare it with."
-    others = {one.other: one for one in comparisons.together([(best, row) for row in ranked[1:]])}
+        return (
+            f"{so_far}The mean macro recall of {best.method} is {value}; there is no other row to compare it with."
+        )
+    by_row = {pair.other: pair for pair in comparisons.together([(best, row) for row in ranked[1:]])}
     if best.plain:
+        pair = by_row[ranked[1]]
         return (
             f"{so_far}No row is above the plain baseline: {best.method} (no class weights) has the highest mean "
-            f"macro recall, {value}, {_compared(others[ranked[1]], 'the next row')}"
+            f"macro recall, {value}, {_distance(pair, 'the next row, ')}. {_judgement(pair)}"
         )
-    start = f"{so_far}Highest mean macro recall: {best.method}, {value}"
+    start = f"{so_far}The highest mean macro recall, {value}, is that of {best.method}"
     if base is None:
         return f"{start}; there is no row of softmax without class weights to compare it with."
-    return f"{start}, {_compared(others[base], 'the plain baseline')}"
+    return f"{start}, {_distance(by_row[base], 'the plain baseline, ')}. {_judgement(by_row[base])}"
 
 
 def contrasts(table: Table) -> list[str]:
-    """The comparisons that the table was made for, each with what seeds and images show of it."""
-    return [f"{one.row.method}: {_compared(one)}" for one in comparisons.contrasts(table)]
+    """Return sentences for each comparison that the table was made for, with what seeds and images show."""
+    return [f"{pair.row.method} is {_distance(pair)}. {_judgement(pair)}" for pair in comparisons.contrasts(table)]
 
 
-def _compared(one: Comparison, role: str = "") -> str:
-    """How far a row is above another one, and whether that is decided."""
-    gap = one.gap
+def _distance(pair: Comparison, role: str = "") -> str:
+    gap = pair.gap
+    shared = "" if pair.row.seeds == pair.other.seeds or not gap.seeds else ", on the seeds that both have"
     side = "below" if gap.mean < 0 else "above"
-    where = "" if one.row.seeds == one.other.seeds or not gap.seeds else "on the seeds they share "
-    distance = f"{where}{percent(abs(gap.mean))} points {side} {role}{', ' if role else ''}{one.other.method}"
-    if gap.seeds < 2:
-        return f"{distance}; {'one seed' if gap.seeds else 'no seed in common'}: nothing can be said."
-    half = gap.half_width(one.level)
-    kind = "simultaneous 95 % interval" if one.level > LEVEL else "95 % interval"
-    interval = f"{kind} {percent(gap.mean - half)} to {percent(gap.mean + half)}"
-    if one.decided:
-        return f"{distance}. Decided ({interval}; p {_p(one.p)})."
+    return f"{percent(abs(gap.mean))} points {side} {role}{pair.other.method}{shared}"
+
+
+def _judgement(pair: Comparison) -> str:
+    """Return what the seeds can and cannot say about a difference."""
+    gap = pair.gap
+    if not gap.seeds:
+        return "The two have no seed in common, so nothing can be said about their difference."
+    if gap.seeds == 1:
+        return "One seed cannot say whether the two methods differ."
+    half = gap.half_width(pair.level)
+    kind = "simultaneous 95 % interval" if pair.level > LEVEL else "95 % interval"
+    interval = f"{kind} {percent(gap.mean - half)} to {percent(gap.mean + half)} points"
+    if pair.decided:
+        return f"The difference is decided ({interval}; p {_p(pair.p)})."
     if half < abs(gap.mean):
-        return f"{distance}. Not decided with {gap.seeds} seeds, it takes {SEEDS_TO_DECIDE} ({interval})."
-    bound = percent(gap.bound(one.level))
+        return (
+            f"These {gap.seeds} seeds suggest a difference ({interval}), but do not decide it: that takes "
+            f"{SEEDS_TO_DECIDE} seeds."
+        )
     return (
-        f"{distance}. Undecided: no difference larger than {bound} points ({interval}). {_what_would_settle(one)}"
+        f"These {gap.seeds} seeds leave open which of the two is better; they only speak against differences "
+        f"outside the {interval}. {_seeds_needed(pair)}"
     )
 
 
@@ -60,9 +75,8 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
-def _what_would_settle(one: Comparison) -> str:
-    """How many seeds would decide it."""
-    count = one.gap.seeds_to_settle(one.level, max(one.gap.seeds + 1, SEEDS_TO_DECIDE))
+def _seeds_needed(pair: Comparison) -> str:
+    count = pair.gap.seeds_to_settle(pair.level, max(pair.gap.seeds + 1, SEEDS_TO_DECIDE))
     if count is None:
-        return "No number of seeds on these test images would settle a difference as small as this."
-    return f"If it stayed as it is, {count:,} seeds would settle it."
+        return "No number of seeds on these test images would decide a difference as small as this."
+    return f"If difference and variation between seeds stayed as they are, {count:,} seeds would decide it."

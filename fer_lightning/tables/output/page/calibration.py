@@ -1,4 +1,4 @@
-"""Reliability: how often a prediction is right, by how sure it was."""
+"""Reliability diagrams: how often a prediction is right, by its probability."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.formats import decimal
 from fer_lightning.tables.output.page import figure_style
 from fer_lightning.tables.output.page.probabilities import Probabilities, probabilities
-from fer_lightning.tables.output.page.section import Picture, Section, Trained, slug, trained
+from fer_lightning.tables.output.page.section import Picture, Section, Trained, figures_by_row
 
 BINS = 15
 
@@ -29,55 +29,43 @@ class Reliability(NamedTuple):
 
     @property
     def ece(self) -> float:
-        """Expected calibration error (Guo et al. 2017, eq. 3)."""
+        """Return the expected calibration error (Guo et al. 2017, eq. 3)."""
         gaps = np.nan_to_num(np.abs(self.accuracy - self.confidence))
         return float((gaps * self.counts).sum() / self.counts.sum())
 
 
-def reliability(told: Probabilities) -> Reliability:
-    """Equal bins of the highest probability: the first holds 0, the last 1."""
-    sure = told.values.max(1)
-    right = told.values.argmax(1) == told.labels
-    place = np.minimum((sure * BINS).astype(np.int64), BINS - 1)
-    counts = np.bincount(place, minlength=BINS)
-    sums = (np.bincount(place, weights=values, minlength=BINS) for values in (sure, right))
+def reliability(predictions: Probabilities) -> Reliability:
+    """Return the predictions in equal bins of their highest probability; the first bin holds 0, the last 1."""
+    highest = predictions.values.max(1)
+    right = predictions.values.argmax(1) == predictions.labels
+    bins = np.minimum((highest * BINS).astype(np.int64), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = (np.bincount(bins, weights=values, minlength=BINS) for values in (highest, right))
     confidence, accuracy = (np.divide(s, counts, out=np.full(BINS, np.nan), where=counts > 0) for s in sums)
     return Reliability(counts, confidence, accuracy)
 
 
 def section(table: Table) -> Section:
-    """A picture a row, as trained."""
-    name, title = "calibration", "Reliability"
-    rows = [(row, _read(table.directory, row)) for row in trained(table)]
-    shown = [(row, found) for row, found in rows if found]
-    if not shown:
-        return Section(name, title, ["The predictions of these results are not there (predictions.parquet)."])
-    sentences = [
-        f"As trained, {BINS} bins of the highest probability. Above: how often those predictions are right, a dot "
-        "a seed, line: all seeds; on the diagonal they are right as often as they say. Below: how many images are "
-        "in each bin, mean over the seeds. ECE: expected calibration error."
-    ]
-    if gone := [row.method for row, found in rows if not found]:
-        sentences.append(f"Without predictions: {', '.join(gone)}.")
-    return Section(name, title, sentences, [_picture(k, row, found) for k, (row, found) in enumerate(shown)])
+    """Return a reliability diagram for each trained row, without corrections after training."""
+    return figures_by_row(table, lambda row: _read(table.directory, row), _picture, bins=BINS)
 
 
 def _read(directory: Path, row: Trained) -> list[Reliability]:
-    told = (probabilities(directory / run.folder, run.result.classes) for run in row.runs)
-    return [reliability(one) for one in told if one is not None]
+    by_run = (probabilities(directory / run.folder, run.result.classes) for run in row.runs)
+    return [reliability(predictions) for predictions in by_run if predictions is not None]
 
 
-def _picture(place: int, row: Trained, found: Sequence[Reliability]) -> Picture:
-    counts = np.stack([one.counts for one in found])
-    hits = np.nansum(np.stack([one.counts * one.accuracy for one in found]), axis=0)
-    sums = np.nansum(np.stack([one.counts * one.confidence for one in found]), axis=0)
+def _picture(index: int, row: Trained, by_run: Sequence[Reliability]) -> Picture:
+    counts = np.stack([run.counts for run in by_run])
+    hits = np.nansum(np.stack([run.counts * run.accuracy for run in by_run]), axis=0)
+    sums = np.nansum(np.stack([run.counts * run.confidence for run in by_run]), axis=0)
     filled = counts.sum(0) > 0
     confidence, accuracy = (part[filled] / counts.sum(0)[filled] for part in (sums, hits))
-    drawn = figure_style.figure(4.0)
-    above, below = drawn.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.6, 1]})
+    figure = figure_style.figure(4.0)
+    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [2.6, 1]})
     above.plot([0, 100], [0, 100], "--", color=figure_style.GREY, linewidth=1)
-    for one in found:
-        above.plot(100 * one.confidence, 100 * one.accuracy, "o", color=colours.ORANGE, markersize=3.5)
+    for run in by_run:
+        above.plot(100 * run.confidence, 100 * run.accuracy, "o", color=colours.ORANGE, markersize=3.5)
     above.plot(100 * confidence, 100 * accuracy, "D-", color=colours.BLUE, markersize=5)
     above.set_ylabel("right, percent")
     middles = 100 * (np.arange(BINS) + 0.5) / BINS
@@ -85,14 +73,12 @@ def _picture(place: int, row: Trained, found: Sequence[Reliability]) -> Picture:
     below.set_ylabel("images")
     below.set_xlabel("highest probability, percent")
     below.set_xlim(0, 100)
-    eces = [one.ece for one in found]
-    ece = f"ECE {decimal(float(np.mean(eces)))}" + (
-        f" ({decimal(min(eces))} to {decimal(max(eces))})" if len(eces) > 1 else ""
-    )
-    sure, right = (part * counts.sum(0)[filled] for part in (confidence, accuracy))
+    eces = [run.ece for run in by_run]
+    extremes = f" ({decimal(min(eces))} to {decimal(max(eces))})" if len(eces) > 1 else ""
+    caption = f"ECE {decimal(float(np.mean(eces)))}{extremes}."
     total = counts.sum()
-    seen = (
-        f"{row.method}: {ece}. Mean highest probability {100 * sure.sum() / total:.1f} percent, "
-        f"right {100 * right.sum() / total:.1f} percent."
+    description = (
+        f"{row.method}: {caption} Mean highest probability {100 * sums.sum() / total:.1f} percent, "
+        f"right {100 * hits.sum() / total:.1f} percent."
     )
-    return Picture(f"calibration-{slug(place, row.method)}", row.method, f"{ece}.", seen, figure_style.svg(drawn))
+    return figure_style.row_picture("calibration", index, row.method, caption, description, figure)

@@ -1,4 +1,4 @@
-"""Embeddings in the plane: test pictures and the centers they were pulled to, placed together by t-SNE."""
+"""Embeddings of test pictures and the centers of their classes, placed in the plane together by t-SNE."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.formats import percent
 from fer_lightning.tables.output.page import figure_style
-from fer_lightning.tables.output.page.section import Picture, Section, Trained, shorten, slug, trained
+from fer_lightning.tables.output.page.section import Picture, Section, Trained, shorten, trained
 
 PLACED = "embedding2d.npz"
-"""Beside the embeddings: where they were placed, so that it is done once."""
+"""File beside the embeddings that keeps their positions, so that t-SNE runs once."""
 
 POINTS = 500
 PERPLEXITY = 30.0
 
 
 class Embedded(NamedTuple):
-    """Test pictures and one anchor a class.
+    """Embeddings of test pictures and one anchor for each class.
 
     Attributes:
-        points: (N, D).
-        labels: (N,) class indices.
-        anchors: (C, D) centers, or where the head has none the means of the classes' test pictures.
-        has_centers: which of both.
+        points: embeddings (N, D).
+        labels: class indices (N,).
+        anchors: centers (C, D); where the head has none, the means of the classes' test pictures.
+        has_centers: whether the anchors are centers.
     """
 
     points: FloatArray
@@ -45,34 +45,26 @@ class Embedded(NamedTuple):
 
 
 def section(table: Table) -> Section:
-    """A picture a row that was trained, of its first seed."""
-    name, title = "embeddings", "Embeddings and centers"
+    """Return a figure for each trained row, of its first seed."""
     files = [(row, table.directory / row.runs[0].folder / EMBEDDINGS) for row in trained(table)]
     shown = [(row, file) for row, file in files if file.is_file()]
-    if not shown:
-        return Section(name, title, [f"These results were written without their embeddings ({EMBEDDINGS})."])
-    pictures = []
-    for k, (row, file) in enumerate(track(shown, "embeddings")):
-        read = _read(file)
-        pictures.append(_picture(k, row, read, _place(file, read), table.protocol["classes"]))
-    sentences = [
-        f"At most {POINTS} test pictures of the first seed and, large, the centers, placed in the plane together "
-        "by t-SNE. It keeps neighbours together; distances between groups and their sizes mean nothing.",
-        "Filled, with an edge: a class's center as the loss has it. Hollow: the head has no centers, and this is "
-        "the mean of the class's test pictures.",
+    pictures = [
+        _picture(k, row, file, table.protocol["classes"])
+        for k, (row, file) in enumerate(track(shown, "embeddings") if shown else ())
     ]
-    if gone := [row.method for row, file in files if not file.is_file()]:
-        sentences.append(f"Without embeddings: {', '.join(gone)}.")
-    return Section(name, title, sentences, pictures)
+    return Section(pictures, [row.method for row, file in files if not file.is_file()], {"points": POINTS})
 
 
 def _read(file: Path) -> Embedded:
-    """What a run kept, cut to POINTS pictures with all classes in their shares; a mean of no picture is NaN."""
+    """Return a run's embeddings, cut to POINTS pictures with every class in its share.
+
+    The anchor of a class without a picture is NaN where it would be a mean.
+    """
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            points, labels = kept["embeddings"].astype(np.float64), kept["labels"].astype(np.int64)
-            has_centers = "centers" in kept
-            anchors = kept["centers" if has_centers else "class_means"].astype(np.float64)
+        with np.load(file, allow_pickle=False) as arrays:
+            points, labels = arrays["embeddings"].astype(np.float64), arrays["labels"].astype(np.int64)
+            has_centers = "centers" in arrays
+            anchors = arrays["centers" if has_centers else "class_means"].astype(np.float64)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{file}: no embeddings of fer: {in_words(error)}; delete it to go without") from error
     if not has_centers:
@@ -82,25 +74,25 @@ def _read(file: Path) -> Embedded:
     return Embedded(points[chosen], labels[chosen], anchors, has_centers)
 
 
-def _place(file: Path, read: Embedded) -> FloatArray:
-    """(N + C, 2) points and anchors; kept beside the embeddings and read from there the next time.
+def _positions(file: Path, embedded: Embedded) -> FloatArray:
+    """Return the positions (N + C, 2) of points and anchors; a file beside the embeddings keeps them.
 
-    An anchor that is not finite, of a class without pictures, is not placed: NaN.
+    The position of an anchor that is not finite, of a class without pictures, is NaN.
     """
     key = content_hash([file_hash(file), POINTS, PERPLEXITY])
-    kept = file.with_name(PLACED)
-    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(kept, allow_pickle=False) as there:
-        if str(there["key"]) == key:
-            return np.asarray(there["places"], np.float64)
-    together = np.concatenate([read.points, read.anchors])
-    finite = np.isfinite(together).all(1)
-    places = np.full((len(together), 2), np.nan)
-    places[finite] = _turned(_tsne(together[finite]))
+    cache = file.with_name(PLACED)
+    with suppress(OSError, ValueError, KeyError, zipfile.BadZipFile), np.load(cache, allow_pickle=False) as arrays:
+        if str(arrays["key"]) == key:
+            return np.asarray(arrays["places"], np.float64)
+    vectors = np.concatenate([embedded.points, embedded.anchors])
+    finite = np.isfinite(vectors).all(1)
+    positions = np.full((len(vectors), 2), np.nan)
+    positions[finite] = _turned(_tsne(vectors[finite]))
     stream = io.BytesIO()
-    np.savez(stream, key=key, places=places.astype(np.float32))
-    with suppress(OSError):  # a folder that may only be read
-        write_atomic(kept, stream.getvalue())
-    return places
+    np.savez(stream, key=key, places=positions.astype(np.float32))
+    with suppress(OSError):  # the folder may be read-only
+        write_atomic(cache, stream.getvalue())
+    return positions
 
 
 def _tsne(points: FloatArray) -> FloatArray:
@@ -112,43 +104,50 @@ def _tsne(points: FloatArray) -> FloatArray:
     return np.asarray(TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(points), np.float64)
 
 
-def _turned(places: FloatArray) -> FloatArray:
-    """Turned so that they are wider than high, which t-SNE does not mind; the first is to the left and above."""
-    centred = places - places.mean(0)
+def _turned(positions: FloatArray) -> FloatArray:
+    """Return positions turned so that they are wider than high; the first is at the upper left.
+
+    t-SNE does not determine the rotation.
+    """
+    centred = positions - positions.mean(0)
     turned = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
     return np.asarray(turned * np.where(turned[0] < 0, 1, -1) * [1, -1], np.float64)
 
 
-def nearest_is_own(read: Embedded) -> float:
-    """Share of the points whose nearest anchor, in the embedding itself, is their own class's."""
-    distances = np.linalg.norm(read.points[:, None] - read.anchors[None], axis=2)
-    return float((np.where(np.isfinite(distances), distances, np.inf).argmin(1) == read.labels).mean())
+def nearest_is_own(embedded: Embedded) -> float:
+    """Return the share of the points whose nearest anchor, in the embedding itself, is that of their class."""
+    distances = np.linalg.norm(embedded.points[:, None] - embedded.anchors[None], axis=2)
+    nearest = np.where(np.isfinite(distances), distances, np.inf).argmin(1)
+    return float((nearest == embedded.labels).mean())
 
 
-def _picture(place: int, row: Trained, read: Embedded, places: FloatArray, classes: list[str]) -> Picture:
-    drawn = figure_style.figure(3.7)
-    panel = drawn.subplots()
-    points, anchors = places[: len(read.points)], places[len(read.points) :]
+def _picture(index: int, row: Trained, file: Path, classes: list[str]) -> Picture:
+    embedded = _read(file)
+    positions = _positions(file, embedded)
+    count = len(embedded.points)
+    points, anchors = positions[:count], positions[count:]
+    figure = figure_style.figure(3.7)
+    panel = figure.subplots()
     for k, (name, anchor) in enumerate(zip(classes, anchors, strict=True)):
-        look = figure_style.series(k)
-        mine = points[read.labels == k].T
-        panel.plot(*mine, look["marker"], color=look["color"], markersize=4, markeredgewidth=0, alpha=0.75)
+        style = figure_style.series(k)
+        of_class = points[embedded.labels == k].T
+        panel.plot(*of_class, style["marker"], color=style["color"], markersize=4, markeredgewidth=0, alpha=0.75)
         panel.plot(
             *anchor[:, None],
-            look["marker"],
+            style["marker"],
             label=shorten(name, 14),
             markersize=11,
-            markerfacecolor=look["color"] if read.has_centers else figure_style.PAPER,
-            markeredgecolor=figure_style.INK if read.has_centers else look["color"],
+            markerfacecolor=style["color"] if embedded.has_centers else figure_style.PAPER,
+            markeredgecolor=figure_style.INK if embedded.has_centers else style["color"],
             markeredgewidth=1.4,
             zorder=4,
         )
     panel.set_axis_off()
     panel.set_aspect("equal", adjustable="datalim")
-    figure_style.legend_below(drawn, [panel], 4)
-    what = "center" if read.has_centers else "class mean (the head has no centers)"
-    told = f"{percent(nearest_is_own(read))} % of {len(read.points)} pictures lie nearest to their own {what}."
-    kinds = f"{np.isfinite(anchors).all(1).sum()} {'centers' if read.has_centers else 'class means'}"
-    present = len(set(read.labels.tolist()))
-    seen = f"{row.method}: {len(points)} test pictures of {present} classes and {kinds}. {told}"
-    return Picture(f"embeddings-{slug(place, row.method)}", row.method, told, seen, figure_style.svg(drawn))
+    figure_style.legend_below(figure, [panel], 4)
+    own_anchor = "center" if embedded.has_centers else "class mean (the head has no centers)"
+    caption = f"{percent(nearest_is_own(embedded))} % of {count} pictures lie nearest to their own {own_anchor}."
+    anchor_count = f"{np.isfinite(anchors).all(1).sum()} {'centers' if embedded.has_centers else 'class means'}"
+    class_count = len(set(embedded.labels.tolist()))
+    description = f"{row.method}: {count} test pictures of {class_count} classes and {anchor_count}. {caption}"
+    return figure_style.row_picture("embeddings", index, row.method, caption, description, figure)

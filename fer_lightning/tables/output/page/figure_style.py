@@ -1,7 +1,7 @@
-"""How figures are drawn: one size and style, no pyplot, colours that follow the page's.
+"""Style of the figures: one size, no pyplot, colours that follow the page's.
 
-A figure has placeholders for what is black or white on paper. In the page they become CSS variables, so that a
-picture is light where the page is; in a file for a paper they become the colours on white.
+A figure has placeholders for what is black or white on paper. In the page they become CSS variables, so that the
+figure follows the page's light or dark colours; in a file for a paper they become the colours on white.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fer_lightning.core.colours import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
-from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.page.section import Picture
 
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 INK, LINE, PAPER = "#010203", "#040506", "#070809"
 GREY = "#8c8c8c"
 SERIES = (INK, BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, GREY)
-"""The colours of lines and dots, in this order; grey in place of a yellow that white swallows."""
+"""Colours of lines and dots, in this order; grey in place of yellow, which cannot be seen on white."""
 
 MARKERS = "osD^vPX<>"
-"""As many as have no factor in common with the colours: 72 pairs that differ."""
+"""Their number has no factor in common with that of the colours: 72 different pairs."""
 
 _ON_PAPER = {INK: "#1c2530", LINE: "#dfe4ea", PAPER: "#ffffff"}
 _ON_PAGE = {
@@ -66,28 +65,28 @@ _WIDTH = 4.6
 
 
 def figure(height: float) -> Figure:
-    """An empty figure, 4.6 inches wide: its letters can be read in a paper's column and on a phone."""
+    """Return an empty figure, 4.6 inches wide: legible in a paper's column and on a phone."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(_WIDTH, height), layout="constrained")
 
 
 def series(k: int) -> dict[str, Any]:
-    """Colour and marker of the k-th line."""
+    """Return colour and marker of the k-th line."""
     return {"color": SERIES[k % len(SERIES)], "marker": MARKERS[k % len(MARKERS)]}
 
 
-def legend_below(drawn: Figure, panels: Sequence[Axes], columns: int) -> None:
-    """The panels' legend under the whole figure."""
+def legend_below(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """Draw the panels' legend under the whole figure."""
     entries = [entry for panel in panels for entry in zip(*panel.get_legend_handles_labels(), strict=True)]
     handles, names = zip(*entries, strict=True)
-    drawn.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
+    figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
 
 
-def spaced(places: FloatArray, gap: float, low: float, high: float) -> FloatArray:
-    """Ascending places moved apart, at least ``gap`` between them where there is room, inside low to high."""
-    gap = min(gap, (high - low) / max(1, len(places) - 1))
-    moved = np.clip(places, low, high)
+def spaced(positions: FloatArray, gap: float, low: float, high: float) -> FloatArray:
+    """Return ascending positions moved apart, by ``gap`` where there is room, between ``low`` and ``high``."""
+    gap = min(gap, (high - low) / max(1, len(positions) - 1))
+    moved = np.clip(positions, low, high)
     for k in range(1, len(moved)):
         moved[k] = max(moved[k], moved[k - 1] + gap)
     for k in range(len(moved) - 1, -1, -1):
@@ -95,11 +94,11 @@ def spaced(places: FloatArray, gap: float, low: float, high: float) -> FloatArra
     return moved
 
 
-def svg(drawn: Figure) -> str:
-    """The figure's file with the placeholders in it, coordinates to a hundredth of a point."""
+def svg(figure: Figure) -> str:
+    """Return the figure as SVG with placeholders for colours, coordinates to a hundredth of a point."""
     stream = io.StringIO()
-    nothing = dict.fromkeys(["Creator", "Date", "Format", "Type"])
-    drawn.savefig(stream, format="svg", metadata=nothing)
+    no_metadata = dict.fromkeys(["Creator", "Date", "Format", "Type"])
+    figure.savefig(stream, format="svg", metadata=no_metadata)
     return re.sub(
         r' (d|x|y)="([^"]*)"',
         lambda m: f' {m[1]}="{re.sub(r"-?[0-9]+[.][0-9]+", _rounded, m[2])}"',
@@ -111,36 +110,42 @@ def _rounded(number: re.Match[str]) -> str:
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
-def on_paper(drawn: str) -> str:
-    """The figure as a file of its own: dark on white."""
-    return _coloured(drawn, _ON_PAPER)
+def row_picture(kind: str, index: int, method: str, caption: str, description: str, figure: Figure) -> Picture:
+    """Return the figure of a row as a picture, whose file has the row's index and name in its own name."""
+    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in method)
+    name = f"{kind}-{index + 1:02d}_{plain[:24].strip('_')}"
+    return Picture(name, method, caption, description, svg(figure))
 
 
-def on_page(picture: Picture) -> str:
-    """The figure as a part of a page: in its colours, with names of its own, and what it shows in words."""
-    drawn = _coloured(picture.svg, _ON_PAGE)
-    drawn = drawn[drawn.index("<svg") :]
-    drawn = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawn, flags=re.DOTALL)
-    drawn = drawn.replace("xlink:href", "href")
-    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', drawn))
+def on_paper(drawing: str) -> str:
+    """Return a figure's SVG as a file of its own: dark on white."""
+    return _coloured(drawing, _ON_PAPER)
+
+
+def on_page(picture: Picture) -> tuple[str, str]:
+    """Return a figure for the page, in its colours and with ids of its own: the viewBox, and the SVG in it."""
+    drawing = _coloured(picture.svg, _ON_PAGE)
+    drawing = drawing[drawing.index("<svg") :]
+    drawing = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", drawing, flags=re.DOTALL)
+    drawing = drawing.replace("xlink:href", "href")
+    used = dict.fromkeys(re.findall(r'(?:href="|url\()#([^")]+)', drawing))
     names = {name: f"{picture.name}-{k}" for k, name in enumerate(used)}
-    drawn = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", drawn)
-    drawn = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{names[m[2]]}", drawn)
-    drawn = _MARKERS_OF_A_LOOK.sub(_say_look_once, re.sub(r"\n\s*", "\n", drawn))
-    box = re.search(r'viewBox="[^"]*"', drawn)
-    assert box is not None
-    inside = drawn[drawn.index(">") + 1 :].strip()
-    return f'<svg {box[0]} role="img" aria-label="{text(picture.seen)}">{inside}'
+    drawing = re.sub(r' id="([^"]+)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", drawing)
+    drawing = re.sub(r'(href="|url\()#([^")]+)', lambda m: f"{m[1]}#{names[m[2]]}", drawing)
+    drawing = _EQUAL_MARKERS.sub(_with_one_style, re.sub(r"\n\s*", "\n", drawing))
+    view_box = re.search(r'viewBox="([^"]*)"', drawing)
+    assert view_box is not None
+    return view_box[1], drawing[drawing.index(">") + 1 :].strip()
 
 
-_MARKERS_OF_A_LOOK = re.compile(r'<use ([^>]*) style="([^"]*)"/>(?:\n<use [^>]* style="\2"/>)+')
+_EQUAL_MARKERS = re.compile(r'<use ([^>]*) style="([^"]*)"/>(?:\n<use [^>]* style="\2"/>)+')
 
 
-def _say_look_once(markers: re.Match[str]) -> str:
-    """A run of equal markers with their style at its head: half the size."""
+def _with_one_style(markers: re.Match[str]) -> str:
+    """Return a run of equal markers with their style given once, which halves the size of the page."""
     style = f' style="{markers[2]}"'
     return f"<g{style}>{markers[0].replace(style, '')}</g>"
 
 
-def _coloured(drawn: str, colours: dict[str, str]) -> str:
-    return re.sub(r"(fill|stroke): (#[0-9a-f]{6})", lambda m: f"{m[1]}: {colours.get(m[2], m[2])}", drawn)
+def _coloured(drawing: str, colours: dict[str, str]) -> str:
+    return re.sub(r"(fill|stroke): (#[0-9a-f]{6})", lambda m: f"{m[1]}: {colours.get(m[2], m[2])}", drawing)

@@ -1,4 +1,4 @@
-"""What the runs of a row wrote down after each epoch, on one axis over all stages."""
+"""The scalars that the runs of a row logged after each epoch, on one axis over all stages."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 
 class History:
-    """The epochs of some runs that went through the same stages.
+    """The epochs of runs that went through the same stages.
 
     Args:
-        runs: of one row.
+        runs: the runs of one row.
 
     Attributes:
-        stages: their names.
-        lengths: epochs of each stage, of the run that took most.
-        starts: the epoch that each stage begins with, from 1.
+        stages: names of the stages.
+        lengths: number of epochs of each stage, in the run with the most.
+        starts: first epoch of each stage, counted from 1.
         epochs: (E,) 1, 2, ... over all stages.
     """
 
     def __init__(self, runs: Sequence[FinishedRun]) -> None:
-        told = [run.result.stages for run in runs]
-        longest = max(told, key=len, default=[])
+        by_run = [run.result.stages for run in runs]
+        longest = max(by_run, key=len, default=[])
         self.stages = [stage.name for stage in longest]
-        self._epochs = [[stage.history for stage in stages] for stages in told]
-        self._chosen = [[stage.best_epoch for stage in stages] for stages in told]
+        self._epochs = [[stage.history for stage in stages] for stages in by_run]
+        self._chosen = [[stage.best_epoch for stage in stages] for stages in by_run]
         self.lengths = [
             max(len(stages[k]) if k < len(stages) else 0 for stages in self._epochs) for k in range(len(longest))
         ]
@@ -44,32 +44,36 @@ class History:
         self.epochs = np.arange(1, sum(self.lengths) + 1, dtype=np.float64)
 
     def values(self, key: str) -> FloatArray:
-        """(S, E) a scalar of each run after each epoch; NaN where it was not written down."""
-        found = np.full((len(self._epochs), len(self.epochs)), np.nan)
-        for line, stages in zip(found, self._epochs, strict=True):
+        """Return a scalar of each run after each epoch, (S, E); NaN where it was not logged."""
+        values = np.full((len(self._epochs), len(self.epochs)), np.nan)
+        for line, stages in zip(values, self._epochs, strict=True):
             for start, epochs in zip(self.starts, stages, strict=False):
                 for k, epoch in enumerate(epochs):
                     value = epoch.get(key)
                     line[start - 1 + k] = math.nan if value is None else value
-        return found
+        return values
 
-    def line(self, panel: Axes, key: str, *, scale: float = 1, band: bool = False, **look: Any) -> None:
-        """Draw means over the seeds, a line a stage; with a band from the lowest to the highest seed."""
+    def line(self, panel: Axes, key: str, *, scale: float = 1, band: bool = False, **style: Any) -> None:
+        """Draw means over the seeds, a line for each stage; with a band from the lowest to the highest seed."""
         mean, low, high = over_seeds(scale * self.values(key))
         for start, length in zip(self.starts, self.lengths, strict=True):
             stage = slice(start - 1, start - 1 + length)
             if np.isnan(mean[stage]).all():
                 continue
-            panel.plot(self.epochs[stage], mean[stage], **look)
-            look.pop("label", None)
+            panel.plot(self.epochs[stage], mean[stage], **style)
+            style.pop("label", None)
             if band:
-                colour = look["color"]
-                panel.fill_between(
-                    self.epochs[stage], low[stage], high[stage], color=colour, alpha=0.18, linewidth=0
-                )
+                band_style = {"color": style["color"], "alpha": 0.18, "linewidth": 0}
+                panel.fill_between(self.epochs[stage], low[stage], high[stage], **band_style)
 
     def mark_stages(self, panel: Axes, *, named: bool = True, first: float = 1) -> None:
-        """A dotted line between two stages, their names on top, whole epochs below, from the first to be shown."""
+        """Draw a dotted line between stages, with their names above and whole epochs below.
+
+        Args:
+            panel: where to draw.
+            named: whether to write the names of the stages.
+            first: first epoch to show.
+        """
         from matplotlib.ticker import MaxNLocator
 
         for start, length, name in zip(self.starts, self.lengths, self.stages, strict=True):
@@ -78,26 +82,26 @@ class History:
             if start > first:
                 panel.axvline(start - 0.5, color=figure_style.INK, linestyle=":", linewidth=1)
             if named and len(self.stages) > 1:
-                where = (max(start, first) - 0.45, 1.02)
-                panel.annotate(name.replace("_", " "), where, xycoords=("data", "axes fraction"), fontsize=9)
+                position = (max(start, first) - 0.45, 1.02)
+                panel.annotate(name.replace("_", " "), position, xycoords=("data", "axes fraction"), fontsize=9)
         panel.set_xlim(first - 0.5, max(first, len(self.epochs)) + 0.5)
         panel.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
 
     def has(self, key: str) -> bool:
-        """Whether any run wrote it down."""
+        """Return whether any run logged a scalar."""
         return any(key in epoch for stages in self._epochs for epochs in stages for epoch in epochs)
 
     def first(self, key: str) -> float:
-        """The first epoch that any run wrote it down after."""
+        """Return the first epoch after which any run logged a scalar."""
         return float(self.epochs[~np.isnan(self.values(key)).all(0)][0])
 
     def keys(self, prefix: str) -> list[str]:
-        """What was written down under a prefix, in order, without it."""
-        found = (key for stages in self._epochs for epochs in stages for epoch in epochs for key in epoch)
-        return list(dict.fromkeys(key.removeprefix(prefix) for key in found if key.startswith(prefix)))
+        """Return the names of the scalars with a prefix, without it, in the order of their logging."""
+        keys = (key for stages in self._epochs for epochs in stages for epoch in epochs for key in epoch)
+        return list(dict.fromkeys(key.removeprefix(prefix) for key in keys if key.startswith(prefix)))
 
     def chosen(self) -> list[list[int]]:
-        """The epoch each run kept, a list a stage, from 1 over all stages."""
+        """Return the epoch that each run kept, a list for each stage, counted from 1 over all stages."""
         return [
             [start + stages[k] for stages in self._chosen if k < len(stages)]
             for k, start in enumerate(self.starts)

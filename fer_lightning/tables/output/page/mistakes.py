@@ -1,17 +1,16 @@
-"""The most confident mistakes as pictures, where the data's licence lets them be shown."""
+"""The most confident mistakes as faces, where the data's licence lets them be shown."""
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.html import text
 from fer_lightning.tables.analysis.rows import Table
 from fer_lightning.tables.output.page.probabilities import Probabilities, probabilities
 from fer_lightning.tables.output.page.section import Section, Trained, trained
@@ -21,39 +20,38 @@ if TYPE_CHECKING:
 
 SHOWN = 24
 SIDE = 96
-"""Of a face on the page, in pixels, at most."""
+"""Largest side of a face on the page, in pixels."""
 
 
 def section(table: Table) -> Section:
-    """Faces of the best row's first seed that it took for something else, the surest first."""
-    name, title = "mistakes", "Most confident mistakes"
+    """Return the faces that the best row's first seed takes for another class, the most confident first.
+
+    Where they cannot be shown, ``missing`` is what is not there: licence, predictions or store.
+    """
     rows = trained(table)
     if not all(run.result.data.redistributable for row in rows for run in row.runs):
-        return Section(name, title, ["The faces are not shown: the data's licence does not say that they may be."])
-    best = max((r for r in rows), key=lambda r: float(np.mean([c.result.metrics["macro_recall"] for c in r.runs])))
-    told = probabilities(table.directory / best.runs[0].folder, best.runs[0].result.classes)
-    if told is None:
-        return Section(name, title, ["The predictions of these results are not there (predictions.parquet)."])
-    faces = _faces(best)
-    if faces is None:
-        return Section(name, title, ["The faces are not shown: their store is not on this machine any more."])
-    wrong = _surest(told)
-    if not len(wrong):
-        return Section(name, title, [f"{best.method} makes no mistake."])
-    sentence = (
-        f"Of {best.method}, which has the highest macro recall as trained, seed {best.row.seeds[0]}: test faces "
-        "with another label than it predicts, the surest first. Below: prediction, its probability; the label."
-    )
-    return Section(name, title, [sentence], markup=_grid(wrong, told, faces, best.runs[0].result.classes))
+        return Section(facts={"missing": "licence"})
+    best = max(rows, key=lambda row: float(np.mean([run.result.metrics["macro_recall"] for run in row.runs])))
+    run = best.runs[0]
+    predictions = probabilities(table.directory / run.folder, run.result.classes)
+    if predictions is None:
+        return Section(facts={"missing": "predictions"})
+    images = _test_images(best)
+    if images is None:
+        return Section(facts={"missing": "store"})
+    indices = _most_confident(predictions)
+    faces = list(_faces(indices, predictions, images, run.result.classes))
+    facts = {"method": best.method, "seed": best.row.seeds[0], "count": len(indices), "faces": faces, "side": SIDE}
+    return Section(facts={"missing": None, **facts})
 
 
-def _surest(told: Probabilities) -> npt.NDArray[np.int64]:
-    wrong = np.flatnonzero(told.values.argmax(1) != told.labels)
-    return wrong[np.argsort(-told.values[wrong].max(1), kind="stable")][:SHOWN]
+def _most_confident(predictions: Probabilities) -> npt.NDArray[np.int64]:
+    wrong = np.flatnonzero(predictions.values.argmax(1) != predictions.labels)
+    return wrong[np.argsort(-predictions.values[wrong].max(1), kind="stable")][:SHOWN]
 
 
-def _faces(row: Trained) -> StoreSplit | None:
-    """The test faces, if their store still lies where the run had it and holds what it saw."""
+def _test_images(row: Trained) -> StoreSplit | None:
+    """Return the test images, if their store still lies where the run had it and holds the same faces."""
     from fer_lightning.data.store.store import Store
 
     result = row.runs[0].result
@@ -65,23 +63,21 @@ def _faces(row: Trained) -> StoreSplit | None:
     return store.split("test") if store and store.hash == result.protocol.get("faces") else None
 
 
-def _grid(wrong: npt.NDArray[np.int64], told: Probabilities, faces: StoreSplit, classes: Sequence[str]) -> str:
-    place = {name: k for k, name in enumerate(faces.ids)}
-    figures = []
-    for k in wrong.tolist():
-        if told.ids[k] not in place:
-            continue
-        label, taken = classes[told.labels[k]], classes[told.values[k].argmax()]
-        sure = f"{100 * told.values[k].max():.0f} %"
-        said = text(f"A face labelled {label}, taken for {taken}, {sure}")
-        figures.append(
-            f'<figure><img src="{_uri(faces.image(place[told.ids[k]]))}" alt="{said}" width="{SIDE}">'
-            f"<figcaption>{text(taken)}, {sure}<br>label: {text(label)}</figcaption></figure>"
-        )
-    return f'<div class="mistakes">{"".join(figures)}</div>'
+def _faces(
+    indices: npt.NDArray[np.int64], predictions: Probabilities, images: StoreSplit, classes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    places = {name: k for k, name in enumerate(images.ids)}
+    for k in indices.tolist():
+        if predictions.ids[k] in places:
+            yield {
+                "image": _data_uri(images.image(places[predictions.ids[k]])),
+                "label": classes[predictions.labels[k]],
+                "prediction": classes[predictions.values[k].argmax()],
+                "probability": float(predictions.values[k].max()),
+            }
 
 
-def _uri(image: npt.NDArray[np.uint8]) -> str:
+def _data_uri(image: npt.NDArray[np.uint8]) -> str:
     import cv2
 
     side = min(SIDE, image.shape[0])

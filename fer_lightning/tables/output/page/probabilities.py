@@ -1,4 +1,4 @@
-"""How sure a run was of each class, for every test picture."""
+"""A run's probabilities of each class, for every test image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_lightning.tables.analysis.statistics import FloatArray
 
 
 class Probabilities(NamedTuple):
-    """Of N test pictures: ids, (N,) class indices, (N, C) probabilities as trained."""
+    """The ids of N test images, their labels (N,) as class indices, and probabilities (N, C) as trained."""
 
     ids: list[str]
     labels: npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ class Probabilities(NamedTuple):
 
 
 def probabilities(run: Path, classes: list[str]) -> Probabilities | None:
-    """What lies in a run's folder; None where it was deleted.
+    """Return the predictions in a run's folder; None where they were deleted.
 
     Raises:
         UserError: the file is there but holds no predictions of these classes.
@@ -33,11 +33,11 @@ def probabilities(run: Path, classes: list[str]) -> Probabilities | None:
     file = run / PREDICTIONS
     if not file.is_file():
         return None
-    place = {name: k for k, name in enumerate(classes)}
+    indices = {name: k for k, name in enumerate(classes)}
     try:
-        told = parquet.read_table(file, columns=["id", "label", *(f"p_{name}" for name in classes)])
-        labels = np.array([place[name] for name in told["label"].to_pylist()], dtype=np.int64)
-        values = np.stack([told[f"p_{name}"].to_numpy() for name in classes], axis=1)
-        return Probabilities([str(one) for one in told["id"].to_pylist()], labels, values.astype(np.float64))
+        table = parquet.read_table(file, columns=["id", "label", *(f"p_{name}" for name in classes)])
+        labels = np.array([indices[name] for name in table["label"].to_pylist()], dtype=np.int64)
+        values = np.stack([table[f"p_{name}"].to_numpy() for name in classes], axis=1)
+        return Probabilities([str(image) for image in table["id"].to_pylist()], labels, values.astype(np.float64))
     except (pa.ArrowException, KeyError) as error:
         raise UserError(f"{file}: no predictions of fer: {in_words(error)}; delete it to go without") from error
