@@ -60,6 +60,16 @@ def test_make_targets_exist(page: Path) -> None:
     assert named <= targets
 
 
+def test_what_the_packages_readme_names_exists() -> None:
+    text = (ROOT / "fer_lightning/README.md").read_text()
+    named = re.findall(r"`([\w/]+\.py): ([\w`, .]+?)`", text)
+    assert len(named) > 20
+    for file, names in named:
+        (path,) = [path for path in (ROOT / "fer_lightning").rglob("*.py") if str(path).endswith(f"/{file}")]
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"(def|class) {name}\b|^{name} = ", path.read_text(), re.MULTILINE), (file, name)
+
+
 def test_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
