@@ -26,7 +26,7 @@ def embeddings_key(
     backbone: Backbone,
     data: FaceDataModule,
     part: str,
-    how: Pass,
+    forward_pass: Pass,
     *,
     weights: str,
     mirrored: bool = False,
@@ -44,7 +44,7 @@ def embeddings_key(
                 mirrored,
                 None if view is None or views is None else [view, views.seed, views.code],
             ],
-            "how": how.identity,
+            "how": forward_pass.identity,
             "versions": versions(),
             "numerics": NUMERICS,
         }
@@ -55,7 +55,7 @@ def backbone_embeddings(
     backbone: Backbone,
     data: FaceDataModule,
     part: str,
-    how: Pass,
+    forward_pass: Pass,
     *,
     weights: str | None,
     mirrored: bool = False,
@@ -70,27 +70,27 @@ def backbone_embeddings(
         backbone: backbone with its present weights.
         data: datamodule that holds the images.
         part: train, minival or test.
-        how: device and precision.
+        forward_pass: device and precision.
         weights: hash of the backbone's weights, where other runs start from them too: the embeddings are then
             looked up in the cache, and stored there if they are new; None: they are only computed.
         mirrored: whether to embed the mirror images.
         view: augmented view to embed, one of ``data.views``; None: the images as they are.
     """
-    placed = how.place(backbone)
+    placed = forward_pass.place(backbone)
     name = part if view is None or data.views is None else f"{part}, view {view + 1} of {data.views.count}"
 
     def compute() -> Tensor:
         was_training = backbone.training
         placed.eval()
-        batches = data.in_order(part, view=view, pinned=how.device.type == "cuda")
+        batches = data.in_order(part, view=view, pinned=forward_pass.device.type == "cuda")
         embed = (lambda images: placed(images.flip(3))) if mirrored else placed
-        embeddings = how.over(batches, embed, f"embedding {name}")
+        embeddings = forward_pass.over(batches, embed, f"embedding {name}")
         backbone.train(was_training)
         return embeddings
 
     if weights is None:
         return compute()
-    key = embeddings_key(backbone, data, part, how, weights=weights, mirrored=mirrored, view=view)
+    key = embeddings_key(backbone, data, part, forward_pass, weights=weights, mirrored=mirrored, view=view)
     entry = home() / "embeddings" / key[:32]
     with locked(entry, "another run computes the embeddings that this one needs"):
         if not (entry / _EMBEDDINGS).exists():
@@ -107,15 +107,15 @@ def _keep(entry: Path, embeddings: Tensor, about: str) -> None:
         np.save(stream, embeddings.numpy())
 
 
-def apply(compute: Callable[[Tensor], Tensor], embeddings: Tensor, how: Pass, what: str) -> Tensor:
+def apply(compute: Callable[[Tensor], Tensor], embeddings: Tensor, forward_pass: Pass, what: str) -> Tensor:
     """Return ``compute`` of embeddings (N, D), calculated in large batches."""
     dataset = EmbeddingDataset([embeddings], torch.zeros(len(embeddings)))
-    return how.over(DataLoader(dataset, batch_size=4096, collate_fn=as_it_is), compute, what)
+    return forward_pass.over(DataLoader(dataset, batch_size=4096, collate_fn=as_it_is), compute, what)
 
 
-def through(neck: nn.Module, embeddings: Tensor, how: Pass) -> Tensor:
+def through(neck: nn.Module, embeddings: Tensor, forward_pass: Pass) -> Tensor:
     """Return a neck's outputs (N, D) for a backbone's embeddings (N, num_features)."""
     was_training = neck.training
-    results = apply(how.place(neck).eval(), embeddings, how, "through the neck")
+    results = apply(forward_pass.place(neck).eval(), embeddings, forward_pass, "through the neck")
     neck.train(was_training)
     return results
