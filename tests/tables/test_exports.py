@@ -159,7 +159,7 @@ def test_show_refuses_a_table_that_lacks_runs_unless_that_is_asked_for(tmp_path,
     declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)])
     assert main.main(["table", "show", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "4 of 6 runs are missing: softmax has 0, 1; cluster has none; run the rest, or say --allow" in line
+    assert "4 of 6 runs are missing: softmax has 0, 1; cluster has none; run the rest, or give --allow" in line
     assert not (tmp_path / "table.md").exists()
     assert main.main(["table", "show", str(tmp_path), "--allow-partial"]) == 0
     assert "2 of 3" in (tmp_path / "table.md").read_text()
