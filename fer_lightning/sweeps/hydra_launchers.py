@@ -61,7 +61,7 @@ def help_text(words: Sequence[str], config_dir: str | None = None) -> str:
     folders = [shipped("conf"), *([Path(config_dir).expanduser()] if config_dir else [])]
     choices = ""
     for group in sorted(groups()):
-        options = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+        options = {file.stem for folder in folders for file in (folder / group).glob("[!_]*.yaml")}
         choices += f"{group}: {', '.join(sorted(options))}\n"
     with _composed(words, config_dir, RunMode.RUN) as (_, config):
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
