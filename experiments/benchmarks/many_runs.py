@@ -40,7 +40,7 @@ TESTED = 4000
 class MadeUp(Planner):
     """Knows the protocol without asking a child."""
 
-    def _ask(self, what: str, overrides: Any, decides: Any) -> dict[str, Any]:
+    def _ask(self, option: str, overrides: Any) -> dict[str, Any]:
         names = self.compose(overrides)["data"]["classes"]
         counts = [3000, 5000, 1000, 500, 250, 150, 900, 156]
         stats = {"names": names, "counts": counts[: len(names)]}
@@ -57,9 +57,9 @@ def result(planner: MadeUp, run: PlannedRun, random: torch.Generator) -> dict[st
     minival = own["metrics"]["macro_recall"]
     return {
         **own,
-        "posthoc": dict.fromkeys(("logit_adjustment", "tau_normalisation", "temperature"), own),
+        "posthoc": dict.fromkeys(("logit_adjustment", "tau_norm", "temperature"), own),
         "classes": classes,
-        "protocol": planner._ask("", run.words, None)["protocol"],
+        "protocol": planner._ask("", run.words)["protocol"],
         "provenance": {"versions": versions.versions(), "machine": {"processor": "made up", "threads": 1}},
         "stages": [
             {"name": "fine_tuning", "epochs": 1, "best_epoch": 0, "minival_macro_recall": minival, "seconds": 9.0},
@@ -98,7 +98,7 @@ def main() -> None:
         base, planner, random = Path(folder), MadeUp(), torch.Generator().manual_seed(0)
         begin = time.perf_counter()
         planned = grid.plan(hydra_launchers.grid(words), planner, base)
-        planned_run.note_down(planned, base)
+        planned_run.write(planned, base)
         told["runs"] = len(planned)
         told["seconds"]["planning"] = time.perf_counter() - begin
         for run in planned[:-10]:

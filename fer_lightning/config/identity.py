@@ -42,30 +42,30 @@ def identity(config: dict[str, Any], protocol: dict[str, Any]) -> dict[str, Any]
         config: Resolved configuration.
         protocol: See ``run.build.protocol``.
     """
-    kept: dict[str, Any] = {}
+    identifying: dict[str, Any] = {}
     for group, value in config.items():
         dropped = _NOT_IDENTITY.get(group, set())
         if dropped is None:
             continue
         node = {k: v for k, v in value.items() if k not in dropped} if isinstance(value, dict) else value
-        kept |= _identifying({group: node}, "")
-    return {"config": kept, "protocol": protocol}
+        identifying |= _identifying({group: node}, "")
+    return {"config": identifying, "protocol": protocol}
 
 
 def _identifying(node: dict[str, Any], prefix: str) -> dict[str, Any]:
     """Return a node without added keys that change nothing and without the modules of the package's targets."""
-    kept: dict[str, Any] = {}
+    identifying: dict[str, Any] = {}
     for key, value in node.items():
         path = f"{prefix}{key}"
         if path in ADDED_KEYS and ADDED_KEYS[path] == value:
             continue
         if isinstance(value, dict):
-            kept[key] = _identifying(value, f"{path}.")
+            identifying[key] = _identifying(value, f"{path}.")
         elif key == "_target_" and str(value).startswith("fer_lightning."):
-            kept[key] = str(value).rpartition(".")[2]
+            identifying[key] = str(value).rpartition(".")[2]
         else:
-            kept[key] = value
-    return kept
+            identifying[key] = value
+    return identifying
 
 
 def run_name(config: dict[str, Any], protocol: dict[str, Any]) -> str:

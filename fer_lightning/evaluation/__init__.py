@@ -1,1 +1,1 @@
-"""What a trained model is worth: metrics, corrections after training, and the result that is written."""
+"""Evaluation of a trained model: metrics, corrections after training, and the result that is written."""

@@ -66,7 +66,7 @@ class _Model(BaseModel):
 
 
 class Scores(_Model):
-    """What a model scored on the test set.
+    """Scores of a model on the test set.
 
     Attributes:
         metrics: values by name, see ``metrics.METRICS``.

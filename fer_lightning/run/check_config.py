@@ -115,26 +115,26 @@ def _check_batch(batch_size: int, trainer: dict[str, Any]) -> None:
         )
 
 
-def _check_node(group: str, node: Any, place: str = "") -> None:
+def _check_node(group: str, node: Any, path: str = "") -> None:
     """Check a node by what its ``_target_`` takes and by the keys that all options of its group have.
 
     Args:
         group: Group of conf/.
         node: Config of the group or of a part of it.
-        place: Dotted key of the node; empty where it is the group's own.
+        path: Dotted key of the node; empty where it is the group's own.
     """
-    place = place or group
-    function = target(place, node)
+    path = path or group
+    function = target(path, node)
     name, parameters = node["_target_"], tuple(inspect.signature(function).parameters)
     positional = _POSITIONAL.get(group, ())
     if parameters[: len(positional)] != positional:
         first = ", ".join(parameters[: len(positional)])
-        raise UserError(f"{place}: {name} must take ({', '.join(positional)}) first, it takes ({first})")
+        raise UserError(f"{path}: {name} must take ({', '.join(positional)}) first, it takes ({first})")
     if group == "data":
         if lacking := [key for key in ("root", "classes") if key not in parameters]:
             raise UserError(f"data: {name} must take root and classes; {lacking[0]} is missing")
         require_shared_keys(node)
-    _validate(place, _model(group, function), arguments(node), name)
+    _validate(path, _model(group, function), arguments(node), name)
 
 
 @cache
@@ -157,11 +157,11 @@ def _model(group: str, function: Callable[..., Any]) -> type[BaseModel]:
     return create_model(group, __base__=shared, **fields)
 
 
-def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: str) -> None:
+def _validate(path: str, model: type[BaseModel], values: dict[str, Any], name: str) -> None:
     """Check values against a model.
 
     Args:
-        place: Dotted key of the values.
+        path: Dotted key of the values.
         model: Model of their keys.
         values: Values by key.
         name: Name of what takes them, for the message.
@@ -174,7 +174,7 @@ def _validate(place: str, model: type[BaseModel], values: dict[str, Any], name: 
     except ValidationError as error:
         first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
         key = str(first["loc"][0])
-        path = ".".join(filter(None, (place, key)))
+        path = ".".join(filter(None, (path, key)))
         known = [field.alias or name for name, field in model.model_fields.items()]
         taken = ", ".join(known) or "none"
         if first["type"] == "extra_forbidden":

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.benchmark import Timer
 
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data import dataset
@@ -81,5 +80,7 @@ def _step(
 
 def _seconds(step: Callable[[], Any]) -> float:
     """Return the median seconds of a step."""
+    from torch.utils.benchmark import Timer  # on some machines its import warns of a missing CUDA runtime
+
     timer = Timer("step()", globals={"step": step}, num_threads=torch.get_num_threads())
     return timer.blocked_autorange(min_run_time=SECONDS).median

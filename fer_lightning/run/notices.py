@@ -17,7 +17,7 @@ NO_OP = 1.1
 """Smallest ratio of the largest to the smallest class weight, or showings of a picture, with an effect."""
 
 NO_MIXING = (
-    "mixing={mixing} has no effect in a stage that is trained on the embeddings of a frozen backbone; "
+    "mixing={mixing} has no effect in a stage that is trained from the embeddings of a frozen backbone; "
     "set cached=false for the stage to mix there, too"
 )
 

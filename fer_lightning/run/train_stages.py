@@ -72,6 +72,7 @@ class Training:
         for number, stage_setup in enumerate(stages, 1):
             name, stage = stage_setup.name, stage_setup.stage
             log.info("stage %d of %d: %s, %d epochs", number, len(stages), name, stage.epochs)
+            self._log_notices(stage)  # also where another run has trained the stage
             if not stage.pretrained:
                 self.setup.shared_weights = None
             train = partial(self._fit_stage, stage_setup)
@@ -118,7 +119,6 @@ class Training:
         freeze(backbone, stage.freeze, stage.batch_norm)
         network = self.network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
         _load_matching(network, self.state)
-        self._log_notices(stage, network)
         callbacks: list[Callback] = []
         if init_centers := getattr(network.head, "init_centers", None):
             init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
@@ -183,9 +183,10 @@ class Training:
         embeddings = through(network.neck, self._embeddings(network.backbone, "train"), self.setup.forward_pass)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
 
-    def _log_notices(self, stage: Stage, network: Network) -> None:
+    def _log_notices(self, stage: Stage) -> None:
         """Log the notices about a stage before it is trained."""
         setup, choices = self.setup, self.config["choices"]
+        network = Network(setup.backbone, setup.neck, setup.heads[stage.loss])
         self._notice(notices.picture_notices(network.backbone, setup.data.side))
         if setup.mixing and stage.from_embeddings:
             self._notice([notices.NO_MIXING.format(mixing=choices["mixing"])])

@@ -1,4 +1,4 @@
-"""What readers share: names of labels and splits, CSV files, and the way from rows to a manifest."""
+"""Common parts of readers: names of labels and splits, CSV files, and the way from rows to a manifest."""
 
 from __future__ import annotations
 

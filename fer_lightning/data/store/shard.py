@@ -28,7 +28,7 @@ WORK = "work"
 
 @dataclass(frozen=True)
 class Job:
-    """What the shards of a store have in common.
+    """Settings that all shards of a store share.
 
     Attributes:
         folder: folder that they are written to.

@@ -1,1 +1,1 @@
-"""What the runs of a table say: its rows, their statistics, and comparisons between them."""
+"""Analysis of the runs of a table: its rows, their statistics, and comparisons between them."""

@@ -121,7 +121,7 @@ class Pictures:
         predictions = self.predictions[correction]
         if metric not in self._slopes:
             counts = confusions(self.labels, predictions, self.classes)
-            self._slopes[metric] = np.stack([gradient(of_confusion, one) for one in counts])
+            self._slopes[metric] = np.stack([gradient(of_confusion, confusion) for confusion in counts])
         indices = np.asarray(seeds)
         influences: FloatArray = self._slopes[metric][indices[:, None], self.labels, predictions[indices]]
         return influences

@@ -73,10 +73,6 @@ class Estimate(NamedTuple):
             float(special.ndtri(quantile)) * math.sqrt(self.image),
         )
 
-    def bound(self, level: float = LEVEL) -> float:
-        """Return the largest absolute value inside the interval."""
-        return abs(self.mean) + self.half_width(level)
-
     @property
     def p(self) -> float:
         """Return the two-sided p-value, 1 - the level whose interval ends at 0; NaN for fewer than two seeds."""

@@ -47,9 +47,9 @@ def _picture(index: int, row: Trained, history: History, limits: tuple[float, fl
     history.line(recalls, MINIVAL, scale=100, band=True, label="minival", color=colours.GREEN)
     label = "test, never chosen by"
     history.line(recalls, TEST, scale=100, label=label, color=colours.PURPLE, linestyle="--", linewidth=1.1)
-    kept = [epoch for stage in history.chosen() for epoch in stage if 0 < epoch <= len(history.epochs)]
+    chosen = [epoch for stage in history.chosen() for epoch in stage if 0 < epoch <= len(history.epochs)]
     marker = {"color": colours.GREEN, "markersize": 6, "clip_on": False, "zorder": 4}
-    recalls.plot(kept, np.full(len(kept), limits[0]), "^", **marker)
+    recalls.plot(chosen, np.full(len(chosen), limits[0]), "^", **marker)
     history.mark_stages(losses)
     history.mark_stages(recalls, named=False)
     losses.set_ylabel("training loss")
