@@ -7,10 +7,10 @@ The folder needs runs with class weights, one of them with cluster loss, and tri
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections import defaultdict
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,41 +40,45 @@ STYLE = {
     "xtick.color": GREY,
     "ytick.color": GREY,
 }
-Result = dict[str, Any]
-Groups = dict[str, list[Result]]
+Result = results.Result | results.TrialResult
+Groups = dict[str, list[results.Result]]
 
 
-def read(folder: Path) -> tuple[Groups, list[Result], Path]:
+def read(folder: Path) -> tuple[Groups, list[results.TrialResult], Path]:
     """Results by loss and class weights, the trials, and the folder of a weighted cluster run."""
     groups: Groups = defaultdict(list)
     shown = folder
     for path in sorted(folder.glob(f"*/{results.RESULT}")):
-        result = json.loads(path.read_text())
-        if _is_exact(result):
+        result = results.read(path.parent)
+        if result is None or _is_exact(result):
             continue
         name = group_of(result)
         groups[name].append(result)
         if name == "cluster, min_over_count":
             shown = path.parent
-    told = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{results.TRIALS}/*/{results.TRIAL}"))]
-    trials = [trial for trial in told if "weight" in trial["config"]["loss"] and not _is_exact(trial)]
+    read_trials = [
+        results.read_trial(path.parent) for path in sorted(folder.glob(f"{results.TRIALS}/*/{results.TRIAL}"))
+    ]
+    trials = [
+        trial for trial in read_trials if trial and "weight" in trial.config["loss"] and not _is_exact(trial)
+    ]
     return dict(sorted(groups.items())), trials, shown
 
 
 def _is_exact(result: Result) -> bool:
-    return result["config"]["loss"].get("center_update") == "exact"
+    return result.config["loss"].get("center_update") == "exact"
 
 
 def group_of(result: Result) -> str:
     """What runs are grouped by."""
-    choices = result["config"]["choices"]
+    choices = result.config["choices"]
     return f"{choices['loss']}, {choices['class_weights']}"
 
 
 def curve(panel: Axes, groups: Groups, name: str, *, log: bool = False) -> None:
     """A scalar against the epoch: a group's mean and range over its seeds, the stages' border dotted."""
     for k, (group, members) in enumerate(groups.items()):
-        runs = [dict(run_summary.epochs(result["stages"])) for result in members]
+        runs = [dict(run_summary.epochs([*map(asdict, result.stages)])) for result in members]
         epochs = [epoch for epoch, values in runs[0].items() if name in values]
         if not epochs:
             continue
@@ -82,10 +86,10 @@ def curve(panel: Axes, groups: Groups, name: str, *, log: bool = False) -> None:
         look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
         panel.plot(epochs, values.mean(0), markersize=3, linewidth=1.3, label=group, **look)
         panel.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.15, linewidth=0)
-    stages = next(iter(groups.values()))[0]["stages"]
-    for border in np.cumsum([stage["epochs"] for stage in stages])[:-1]:
+    stages = next(iter(groups.values()))[0].stages
+    for border in np.cumsum([stage.epochs for stage in stages])[:-1]:
         panel.axvline(border - 0.5, color=GREY, linestyle=":", linewidth=1)
-    panel.set_xlim(-0.4, sum(stage["epochs"] for stage in stages) - 0.6)
+    panel.set_xlim(-0.4, sum(stage.epochs for stage in stages) - 0.6)
     panel.set_xlabel("epoch", color=GREY)
     if log:
         panel.set_yscale("log")
@@ -97,11 +101,11 @@ def title(panel: Axes, name: str, what: str = "") -> None:
     panel.set_title(f"{name}{' · ' + what if what else ''}", loc="left", fontsize=8.5)
 
 
-def parallel(panel: Axes, trials: list[Result]) -> None:
+def parallel(panel: Axes, trials: list[results.TrialResult]) -> None:
     """Parallel coordinates of the trials: loss, lambda, score; the higher the score, the darker."""
     losses = sorted({group_of(trial) for trial in trials})
-    weights = [math.log10(trial["config"]["loss"]["weight"]) for trial in trials]
-    scores = [trial["minival_macro_recall"] for trial in trials]
+    weights = [math.log10(trial.config["loss"]["weight"]) for trial in trials]
+    scores = [trial.minival_macro_recall for trial in trials]
     heights = np.column_stack(
         [
             [(losses.index(group_of(trial)) + 0.5) / len(losses) for trial in trials],
@@ -171,7 +175,7 @@ def numbers(panel: Axes, folder: Path, groups: Groups) -> None:
     title(panel, "table", "job_type = table; its notes are table.md")
     rows = []
     for group, members in groups.items():
-        told = [one["metrics"] for one in members]
+        told = [one.metrics for one in members]
         rows.append([group, str(len(told)), *(f"{100 * np.mean([m[k] for m in told]):.1f}" for k in METRICS)])
     made = panel.table(
         rows, colLabels=["method", "seeds", *METRICS], loc="upper left", cellLoc="right", edges="horizontal",
@@ -205,7 +209,7 @@ def draw(folder: Path) -> Figure:
     curve(figure.add_subplot(grid[0, 2]), groups, "train/center_term", log=True)
     curve(figure.add_subplot(grid[1, 0]), groups, f"center_drift/{RARE}")
     curve(figure.add_subplot(grid[1, 1]), groups, f"center_spread/{RARE}")
-    embeddings(figure.add_subplot(grid[1, 2]), run, one["classes"])
+    embeddings(figure.add_subplot(grid[1, 2]), run, one.classes)
     parallel(figure.add_subplot(grid[2, :2]), trials)
     sensitivity(figure.add_subplot(grid[2, 2]), trials, list(groups))
     bars(figure.add_subplot(grid[3, 0]), groups)
@@ -215,7 +219,7 @@ def draw(folder: Path) -> Figure:
         low, high = min(box.y0 for box in boxes), max(box.y1 for box in boxes)
         _card(figure, low - 0.034, high + 0.02)
         figure.text(0.014, high + 0.026, name, fontsize=10, weight="bold")
-    figure.text(0.014, 0.972, f"fer_lightning / {run_summary.group_of(folder, one['protocol'])}", fontsize=13)
+    figure.text(0.014, 0.972, f"fer_lightning / {run_summary.group_of(folder, one.protocol)}", fontsize=13)
     said = "filter: job_type is not tune or table · group by: choices.loss, choices.class_weights · x axis: epoch"
     figure.text(0.014, 0.952, said, fontsize=9, color=GREY)
     handles, names = figure.axes[0].get_legend_handles_labels()
@@ -224,13 +228,13 @@ def draw(folder: Path) -> Figure:
     return figure
 
 
-def sensitivity(panel: Axes, trials: list[Result], groups: list[str]) -> None:
+def sensitivity(panel: Axes, trials: list[results.TrialResult], groups: list[str]) -> None:
     """Lambda against the minival's score, mean over seeds, a line a group."""
     for group in sorted({group_of(trial) for trial in trials}):
         scores = defaultdict(list)
         for trial in trials:
             if group_of(trial) == group:
-                scores[trial["config"]["loss"]["weight"]].append(100 * trial["minival_macro_recall"])
+                scores[trial.config["loss"]["weight"]].append(100 * trial.minival_macro_recall)
         points = [(weight, float(np.mean(scores[weight]))) for weight in sorted(scores)]
         k = groups.index(group) if group in groups else 0
         look: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
