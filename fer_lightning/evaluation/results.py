@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-from pyarrow import parquet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fer_lightning.core.errors import UserError
@@ -196,6 +194,9 @@ def write(
         probabilities: (N, C).
         corrected: predicted class indices (N,) after each correction.
     """
+    import pyarrow as pa  # who only reads results, such as fer sweep status, need not wait for it
+    from pyarrow import parquet
+
     classes = np.array(result.classes)
     columns = {"id": list(ids), "label": classes[labels], "prediction": classes[probabilities.argmax(1)]}
     columns |= {f"prediction_{name}": classes[predicted] for name, predicted in corrected.items()}

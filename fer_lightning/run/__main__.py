@@ -95,8 +95,7 @@ def _run(options: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks
     check(config)
     if options.faces:
-        draw, augment = build.sampler(config), build.augmentation(config)
-        log_data(build.data(config, dataset.store(config, Line("faces")), draw, augment))
+        log_data(build.data(config, dataset.store(config, Line("faces"))))
     elif options.measure:
         cost = measure(config)
         if cost["disk"]["faces"] == 0:  # they are prepared

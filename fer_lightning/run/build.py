@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from fer_lightning.core.errors import UserError, in_one_line
 from fer_lightning.core.files import content_hash
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.options import BatchOptions, select
-from fer_lightning.data.samplers import Draw, Views
+from fer_lightning.data.samplers import Draw, Views, shuffle
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Augmentation
 from fer_lightning.models.backbone import Backbone, OwnBackbone
@@ -72,13 +72,33 @@ def augmentation(config: Config) -> Augmentation | None:
 
 
 def mixing(config: Config) -> Mixing | None:
-    """Build the mixing of training pictures within a batch; None: no mixing."""
-    built: Mixing | None = make("mixing", config["mixing"])
+    """Build the mixing of training pictures within a batch, and try a user's own on two; None: no mixing.
+
+    Raises:
+        UserError: a number is out of range, or a mixing of the user's own fails or returns something else.
+    """
+    node = config["mixing"]
+    built: Mixing | None = make("mixing", node)
+    if is_own(node):
+        images, labels = torch.zeros(2, 3, 8, 8), torch.eye(2)
+        with in_one_line(f"mixing: {node['_target_']}", own=True):
+            mixed, targets = cast(Mixing, built)(images, labels)
+            shapes = tuple(mixed.shape), tuple(targets.shape)
+        if shapes != (images.shape, labels.shape):
+            raise UserError(f"mixing: {node['_target_']} must return images and labels of the shapes it gets")
     return built
 
 
-def data(config: Config, faces: Store, draw: Draw, augment: Augmentation | None) -> FaceDataModule:
+def data(
+    config: Config, faces: Store, draw: Draw = shuffle, augment: Augmentation | None = None
+) -> FaceDataModule:
     """Build the datamodule of prepared faces.
+
+    Args:
+        config: config of the run.
+        faces: prepared faces.
+        draw: sampler, of which only training has need.
+        augment: augmentation, likewise.
 
     Raises:
         UserError: a number is out of range.

@@ -133,7 +133,7 @@ def _set_up(model: Model, config: Config) -> EvaluationSetup:
         raise UserError(
             f"data: its classes are {', '.join(prepared.classes)}, the model's {', '.join(model.classes)}"
         )
-    data = build.data(config, prepared, build.sampler(config), build.augmentation(config))
+    data = build.data(config, prepared)
     log_data(data)
     protocol = build.protocol(config, prepared, minival_hash(data), model.network.backbone)
     forward_pass = Pass(settings.device, settings.precision, settings.channels_last)

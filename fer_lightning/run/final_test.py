@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from fer_lightning.core import versions
 from fer_lightning.core.files import atomic_path
@@ -21,7 +20,7 @@ from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
 from fer_lightning.inference.load_model import Model
-from fer_lightning.losses.center_statistics import class_means
+from fer_lightning.losses.center_statistics import class_means, class_sums
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.forward_pass import Pass
 from fer_lightning.models.network import Network
@@ -180,13 +179,13 @@ def _keep_embeddings(
     """Write embeddings of a sample of test pictures, stratified by class, and the centers, for figures."""
     step = max(1, math.ceil(len(faces) / EMBEDDINGS_KEPT))
     rows = np.sort(np.argsort(faces.labels, kind="stable")[::step])
-    members = functional.one_hot(torch.from_numpy(faces.labels), len(model.classes)).to(embeddings.dtype).T
+    sums = class_sums(embeddings, torch.from_numpy(faces.labels), len(model.classes))
     arrays: dict[str, Any] = {
         "embeddings": embeddings[rows].half().numpy(),
         "labels": faces.labels[rows],
         "predictions": predicted[rows].numpy(),
         "ids": np.array([faces.ids[row] for row in rows]),
-        "class_means": ((members @ embeddings) / members.sum(1, keepdim=True)).float().numpy(),
+        "class_means": (sums[:, :-1] / sums[:, -1:]).float().numpy(),
     }
     if (centers := getattr(model.network.head, "centers", None)) is not None:
         arrays["centers"] = centers.detach().float().cpu().numpy()

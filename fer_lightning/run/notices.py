@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.models.backbone import Backbone
-from fer_lightning.models.network import Network
 from fer_lightning.training.stage import Stage
 
 NO_OP = 1.1
@@ -35,19 +34,17 @@ def picture_notices(backbone: Backbone, side: int) -> Iterator[str]:
     height, width = size
     cost = height * width / side**2
     yield (
-        f"the backbone resizes pictures of {side} x {side} pixels to {height} x {width}, as {backbone.name} was "
-        f"trained: about {cost:.2g} times the computation; backbone.input_size={side} takes them as they are, "
-        "where the network can"
+        f"the backbone resizes pictures of {side} x {side} pixels to {height} x {width}: about {cost:.2g} times "
+        f"the computation; backbone.input_size={side} takes them as they are, where the network can"
     )
 
 
-def head_notices(network: Network, stage: Stage) -> Iterator[str]:
+def head_notices(neck: nn.Module, head: nn.Module, stage: Stage) -> Iterator[str]:
     """Yield notices about center terms that have no effect in a stage, or less than their formula."""
-    head = network.head
     if getattr(head, "centers", None) is None:
         return
     name = type(head).__name__
-    if stage.frozen and not any(True for _ in network.neck.parameters()):
+    if stage.frozen and not any(True for _ in neck.parameters()):
         yield (
             f"{name}'s term is a no-op here: backbone and neck have nothing to train, "
             "so the run equals softmax; choose neck=linear512_prelu, or stage=fine_tuning"

@@ -123,19 +123,17 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
     assumed, progress = build_loss.assumed_stats(config), Line("faces")
     users_code = any(is_own(config[group]) for group in ("neck", "loss", "class_weights"))
     if users_code:  # untested code is tried before the data is read
-        _neck_heads_and_weights(config, stages, backbone, assumed)
+        _trained_parts(config, stages, backbone, assumed)
     manifest = dataset.manifest(config, progress)
     if not users_code and dataset.missing_bytes(config, manifest):  # preparing the faces may take an hour
-        _neck_heads_and_weights(config, stages, backbone, assumed)
+        _trained_parts(config, stages, backbone, assumed)
     store = dataset.store(config, progress, manifest)
     data = build.data(config, store, draw, augment)
     try:
         data.batches()  # refuses an epoch without a batch
     except ValueError as error:
         raise UserError(str(error)) from error
-    neck, heads, weights = _neck_heads_and_weights(config, stages, backbone, data.class_stats)
-    if mixing:
-        _refuse_hard_labels(config, stages, heads)
+    neck, heads, weights = _trained_parts(config, stages, backbone, data.class_stats)
     backbone.complete()
     protocol = build.protocol(config, store, minival_hash(data), backbone)
     forward_pass = Pass(settings.device, settings.precision, settings.channels_last)
@@ -145,15 +143,18 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
     )
 
 
-def _neck_heads_and_weights(
+def _trained_parts(
     config: dict[str, Any], stages: Sequence[StageSetup], backbone: Backbone, stats: ClassStats
 ) -> tuple[nn.Module, dict[Loss, nn.Module], Tensor]:
+    """Build the neck, the heads by their ``loss``, and the class weights."""
     losses = [setup.stage.loss for setup in stages]
     neck, heads = build.neck_and_heads(config, losses, backbone.num_features, stats)
+    if config["choices"]["mixing"] != "none":
+        _require_soft_labels(config, stages, heads)
     return neck, heads, build_loss.class_weights(config, stats)
 
 
-def _refuse_hard_labels(
+def _require_soft_labels(
     config: dict[str, Any], stages: Sequence[StageSetup], heads: dict[Loss, nn.Module]
 ) -> None:
     for setup in stages:

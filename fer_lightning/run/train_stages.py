@@ -21,6 +21,7 @@ from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.samplers import shown
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
+from fer_lightning.evaluation.results import StageResult
 from fer_lightning.inference.load_model import read_checkpoint
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.models.backbone import Backbone
@@ -33,7 +34,7 @@ from fer_lightning.training.callbacks.epoch_log import Epoch
 from fer_lightning.training.fit import fit_shared_stage, fit_stage
 from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.module import FERModule
-from fer_lightning.training.stage import Stage, StageResult
+from fer_lightning.training.stage import Stage
 from fer_lightning.training.trainer import LAST
 
 log = logging.getLogger(__name__)
@@ -186,16 +187,16 @@ class Training:
     def _log_notices(self, stage: Stage) -> None:
         """Log the notices about a stage before it is trained."""
         setup, choices = self.setup, self.config["choices"]
-        network = Network(setup.backbone, setup.neck, setup.heads[stage.loss])
-        self._notice(notices.picture_notices(network.backbone, setup.data.side))
+        head = setup.heads[stage.loss]
+        self._notice(notices.picture_notices(setup.backbone, setup.data.side))
         if setup.mixing and stage.from_embeddings:
             self._notice([notices.NO_MIXING.format(mixing=choices["mixing"])])
-        self._notice(notices.head_notices(network, stage))
+        self._notice(notices.head_notices(setup.neck, head, stage))
         if stage.loss != "configured":
             return
         labels, draw = setup.data.labels("train"), setup.data.draw
         imbalance = notices.imbalance_notices(
-            network.head,
+            head,
             setup.stats,
             scheme=choices["class_weights"],
             weights=setup.class_weights,

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import home, lock_of, write_atomic
+from fer_lightning.evaluation.results import StageResult
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import EpochLine, History
 from fer_lightning.training.module import FERModule
-from fer_lightning.training.stage import Stage, StageResult
+from fer_lightning.training.stage import Stage
 from fer_lightning.training.trainer import LAST
 
 log = logging.getLogger(__name__)

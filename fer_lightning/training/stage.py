@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fer_lightning.core.ranges import Count, Natural, Positive, Seed
-from fer_lightning.evaluation.results import StageResult as StageResult
 from fer_lightning.models.freeze import BatchNorm
 
 

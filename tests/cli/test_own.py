@@ -399,6 +399,17 @@ MISTAKES = {
         "def Wrong(labels, generator, progress): return labels + 1",
         "must return an array of indices",
     ),
+    "mixing of pictures alone": (
+        "mixing",
+        "def Wrong(): return lambda images, labels: images",
+        "mixing: wrong.Wrong",
+    ),
+    "mixing of other shapes": (
+        "mixing",
+        "def Wrong(): return lambda images, labels: (images[:1], labels)",
+        "must return images and labels of the shapes it gets",
+    ),
+    "mixing that is none": ("mixing", "def Wrong(): ...", "mixing: wrong.Wrong"),
     "reader without classes": ("data", "def Wrong(root): ...", "must take root and classes"),
     "reader of nothing": ("data", READER.format(returned="None"), "must return a Manifest"),
     "reader that fails": ("data", READER.format(returned="open('/nowhere')"), "(wrong.py, line 4)"),

@@ -18,7 +18,6 @@ from fer_lightning.losses.ldam import LDAMHead
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import TimmBackbone
 from fer_lightning.models.neck import Identity, LinearPReLU
-from fer_lightning.models.network import Network
 from fer_lightning.run.notices import head_notices, imbalance_notices, picture_notices
 from fer_lightning.training import class_weights
 from fer_lightning.training.stage import Stage
@@ -30,7 +29,7 @@ AFFECTNET = ClassStats(EMOTIONS, AFFECTNET_TRAIN_COUNTS)
 def told(head: type[SoftmaxHead], neck: type[nn.Module], freeze: str | int, **more: Any) -> list[str]:
     stage = Stage(1, pretrained=True, freeze=freeze, batch_norm="with_block", loss="run", lr_scale=1.0)
     made = head(4 if neck is Identity else 512, STATS, **more)
-    return list(head_notices(Network(nn.Identity(), neck(4), made), stage))
+    return list(head_notices(neck(4), made, stage))
 
 
 @pytest.mark.parametrize("head", [CenterHead, IslandHead])
