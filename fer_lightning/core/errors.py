@@ -26,19 +26,19 @@ class UserError(Exception):
     code: ClassVar[int] = 2
 
 
-class RunFailed(UserError):  # noqa: N818
+class RunFailed(UserError):  # noqa: N818  (an outcome of a run)
     """Run that failed by itself; the same command would fail again."""
 
     code = 1
 
 
-class Stopped(UserError):  # noqa: N818
+class Stopped(UserError):  # noqa: N818  (an outcome of a run)
     """Run that something else stopped, such as a signal or a full disk; the same command continues it."""
 
     code = 74
 
 
-class Busy(UserError):  # noqa: N818
+class Busy(UserError):  # noqa: N818  (an outcome of a run)
     """Run that another process is training now."""
 
     code = 75

@@ -115,7 +115,7 @@ class DataCounts(_Model):
 
 
 class Result(Scores):
-    """The content of a run's result.json; further keys are explained in conf/README.md, "Data and models".
+    """The content of a run's result.json.
 
     Attributes:
         version: see ``VERSION``.

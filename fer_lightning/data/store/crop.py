@@ -16,14 +16,14 @@ import numpy as np
 import pydantic.dataclasses
 from numpy.typing import NDArray
 
+from fer_lightning.core.ranges import Margin, Side
+from fer_lightning.data.manifest import inside
+
 MAX_PIXELS = 2**26  # a header that states more belongs to a decompression bomb, not to a photograph of a face
 MAX_BYTES = 8 * MAX_PIXELS  # that many pixels in the largest format, with 16 bits per channel
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads this on import
 
-import cv2  # noqa: E402
-
-from fer_lightning.core.ranges import Margin, Side  # noqa: E402
-from fer_lightning.data.manifest import inside  # noqa: E402
+import cv2  # noqa: E402  (after the limit)
 
 Pixels = NDArray[np.uint8]
 Codec = Literal["jpeg", "png", "raw"]
