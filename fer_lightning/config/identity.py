@@ -16,6 +16,9 @@ table refuses to show both. Results that name no version are of version 0.
 ADDED_KEYS: dict[str, Any] = {
     "mixing": {"_target_": "fer_lightning.training.mixing.none"},
     "choices.mixing": "none",
+    "data.folds": None,
+    "data.fold": 0,
+    "data.group": None,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 

@@ -32,7 +32,7 @@ def target(group: str, node: Any) -> Callable[..., Any]:
     return function
 
 
-def make(group: str, node: dict[str, Any], *positional: Any, **offered: Any) -> Any:
+def make(group: str, node: dict[str, Any], /, *positional: Any, **offered: Any) -> Any:
     """Call what a node configures.
 
     Args:

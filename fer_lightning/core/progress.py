@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -50,6 +53,30 @@ class Line:
             left = (now - self.begin) / (done - self.first) * (total - done)
             log.info("%s: %d of %d, %.0f s left", self.description, done, total, left)
         self.done = done
+
+
+@contextmanager
+def followed(file: Path, show: Callable[[str], None]) -> Iterator[None]:
+    """Show the lines that another process writes to a file while the block runs, each soon after it is written."""
+    file.touch()
+    ended = threading.Event()
+
+    def follow() -> None:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            rest, last = "", False
+            while not last:
+                last = ended.wait(0.5)  # what was written just before the end is read once more
+                *lines, rest = (rest + stream.read()).split("\n")
+                for line in lines:
+                    show(line)
+
+    follower = threading.Thread(target=follow, daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
 
 
 def duration(seconds: float) -> str:

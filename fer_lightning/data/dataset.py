@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Callable
@@ -13,14 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from fer_lightning.config.instantiate import make
+from fer_lightning.config.instantiate import make, target
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import home
-from fer_lightning.data.manifest import SCHEMA, Manifest
+from fer_lightning.data.manifest import SCHEMA, HeldOut, Manifest, require_every_class
 from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
+from fer_lightning.data.persons import is_column, with_persons
 from fer_lightning.data.readers.common import SPLITS
-from fer_lightning.data.split import with_test_split
+from fer_lightning.data.split import share_of, test_rows, with_folds, with_test_split
 from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.store.store import Store
 
@@ -44,6 +46,11 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
     require_shared_keys(node)
     shared = select(DataOptions, node)
     reader = {key: value for key, value in node.items() if key not in shared}
+    if is_column(shared.get("group")) and "group" not in inspect.signature(target("data", node)).parameters:
+        raise UserError(
+            f"data.group={shared['group']}: this layout has no columns to choose from; give a regular expression "
+            r"on the path whose first group is the person, such as data.group='(S\d+)_'"
+        )
     manifest = make("data", reader, progress=progress, **shared)
     classes = node["classes"]
     if (
@@ -59,20 +66,34 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
         manifest.check_names(list(SPLITS))
     except ValueError as error:
         raise UserError(f"data: {node['_target_']}: {error}") from error
-    return manifest
+    pattern = shared.get("group")
+    return manifest if pattern is None or is_column(pattern) else with_persons(manifest, pattern)
 
 
 def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     """Return the faces to train and to test on.
 
     Raises:
-        UserError: See ``read`` and ``with_test_split``; or ``data.exclude`` is no list of training rows, or
-            nothing says what to test on.
+        UserError: See ``read``, ``with_persons`` and ``with_test_split``; or ``data.exclude`` is no list of
+            training rows, or nothing says what to test on.
     """
     node = config["data"]
     annotations = read(node, progress)
-    chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    if folds := _folds(node):
+        chosen = with_folds(annotations, folds)
+    else:
+        chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
     return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
+
+
+def _folds(node: Config) -> HeldOut | None:
+    """Return the fold that ``data.folds`` and ``data.fold`` name; None where there are no folds."""
+    folds, fold = node.get("folds"), node.get("fold") or 0
+    if folds is None:
+        return None
+    if fold >= folds:
+        raise UserError(f"data.fold={fold}: the {folds} folds have the numbers 0 to {folds - 1}")
+    return HeldOut(folds=folds, fold=fold, seed=node["split_seed"])
 
 
 def _without(manifest: Manifest, file: Path) -> Manifest:
@@ -110,13 +131,47 @@ def store(config: Config, progress: Progress | None = None, faces: Manifest | No
         faces: Manifest that ``manifest`` has returned; None: it is read here.
 
     Raises:
-        UserError: See ``manifest``; or the faces cannot be prepared.
+        UserError: See ``manifest``; or the faces cannot be prepared, or not be divided as wanted.
     """
     faces = faces or manifest(config, progress)
     try:
-        return prepare(faces, _stores(config), **select(StoreOptions, config["data"]), progress=progress)
+        prepared = prepare(faces, _stores(config), **select(StoreOptions, config["data"]), progress=progress)
+        return _divided(prepared, faces.held_out)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
+
+
+def prepared_store(config: Config, folder: Path, digest: str) -> Store:
+    """Open the store that the planning of a run has prepared, without a look at annotations or pictures.
+
+    Args:
+        config: Config of the run.
+        folder: The store's folder.
+        digest: The ``content_hash`` of its content.
+
+    Raises:
+        UserError: There is no such store, or another one by now.
+    """
+    opened = Store.open(folder)
+    if opened.meta.content_hash != digest:
+        raise UserError(
+            f"{folder} holds other faces than when the run was planned; plan it again with the same command"
+        )
+    node = config["data"]
+    share = share_of(node["test_split"] or _usual_test_split(opened.meta.name))
+    return _divided(opened, _folds(node) or (HeldOut(share) if share else None))
+
+
+def _divided(prepared: Store, held_out: HeldOut | None) -> Store:
+    """Return a store with the share or fold that is held out as its test set."""
+    if held_out is None:
+        return prepared
+    faces = prepared.split("train")
+    divided = prepared.holding_out(test_rows(held_out, faces.labels, faces.groups, faces.ids), str(held_out))
+    needed = ("train", "test") if held_out.share else ("train",)  # a fold may lack a class that few persons show
+    counts = {split: divided.meta.counts[split] for split in needed}
+    require_every_class(counts, prepared.meta.name, prepared.meta.faults)
+    return divided
 
 
 def missing_bytes(config: Config, manifest: Manifest) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash
+from fer_lightning.data.picture_files import files_hash
 
 SCHEMA = pa.schema(
     [
@@ -62,6 +64,31 @@ class Fault:
     detail: str
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """Choice of the rows to test on, out of all rows of a set; faces of one person and near copies stay together.
+
+    Attributes:
+        share: Share of each class to hold out, drawn by a hash of the paths; None: a fold is held out.
+        folds: Number of folds.
+        fold: Number of the fold to hold out.
+        seed: Seed of the folds.
+    """
+
+    share: float | None = None
+    folds: int = 0
+    fold: int = 0
+    seed: int = 0
+
+    @property
+    def part(self) -> float:
+        """Return about which part of the rows is held out."""
+        return 1 / self.folds if self.share is None else self.share
+
+    def __str__(self) -> str:
+        return f"fold {self.fold} of {self.folds}" if self.share is None else f"{self.share:.0%}"
+
+
 LeftOut = dict[str, dict[str, int]]
 """Rows left out on purpose, by split and reason."""
 
@@ -94,6 +121,8 @@ class Manifest:
         redistributable: Whether its pictures may be shown in a report or uploaded.
         embedded: Function that returns the pictures' bytes for the ``path`` of some rows, in that order, where
             they are no files of their own; rows are asked for in the manifest's order, one split after the other.
+            Such a path is FILE#NUMBER.
+        held_out: Choice of the rows that become the test set once the faces are prepared; None: the split "test".
     """
 
     name: str
@@ -105,6 +134,20 @@ class Manifest:
     tested_on: str | None = None
     redistributable: bool = False
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
+    held_out: HeldOut | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Return the splits that must have faces of every class."""
+        return ("train",) if self.held_out else ("train", "test")
+
+    @cached_property
+    def files_hash(self) -> str:
+        """Return a hash of the sizes and times of the pictures' files, looked at once; see ``files_hash``."""
+        paths = pc.unique(self.rows["path"])
+        if self.embedded:
+            paths = pc.unique(pc.replace_substring_regex(paths, r"#\d+$", ""))
+        return files_hash(self.root, paths.to_pylist())
 
     def pictures(self, paths: Sequence[str]) -> Iterator[Path | bytes]:
         """Return the paths of some rows' pictures, or their bytes where they lie inside other files."""
@@ -127,11 +170,11 @@ class Manifest:
         """Check that it can be trained on; no picture is opened.
 
         Raises:
-            ValueError: See ``check_names``; the splits are "train" and "test".
+            ValueError: See ``check_names``; the splits are those of ``splits``.
             UserError: A class has no image in one of the splits.
         """
-        self.check_names(("train", "test"))
-        require_every_class({split: self.counts(split) for split in ("train", "test")}, self.name, self.faults)
+        self.check_names(self.splits)
+        require_every_class({split: self.counts(split) for split in self.splits}, self.name, self.faults)
 
     def hash(self) -> str:
         """Return the SHA-256 of everything that decides what is trained on; the root is not part of it."""

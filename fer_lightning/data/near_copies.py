@@ -12,8 +12,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from fer_lightning.data.counting import Progress
-from fer_lightning.data.store.crop import Pixels
 
+Pixels = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Thumbs = NDArray[np.uint8]
@@ -29,6 +29,9 @@ A copy that is recompressed (JPEG quality 30), halved and enlarged again, or a f
 99.7 to 100 % of the cases, a copy that is moved by 2 of its 48 pixels in 78 %.
 """
 
+SIDE = 32
+"""Side of the picture that is hashed, in pixels."""
+
 THUMB = 24
 INNER = slice(2, THUMB - 2)
 """The part of a thumbnail that is compared; the other thumbnail may be moved by up to two pixels, a twelfth."""
@@ -41,6 +44,21 @@ _PAIRS_AT_ONCE = 2**20
 
 _DOWN, _ACROSS = np.indices((_FREQUENCIES, _FREQUENCIES)).reshape(2, -1)
 _LOWEST = np.lexsort((np.abs(_DOWN - _ACROSS), _DOWN + _ACROSS))[1:65]  # without the first, which is the mean
+
+
+FLAT = 3.0
+"""Standard deviation, of 255, below which a thumbnail has nothing to compare."""
+
+
+def thumbnail(small: Pixels) -> tuple[int, bytes]:
+    """Return the look hash of a face, and its (THUMB, THUMB) grey values; no bytes if there is nothing to compare.
+
+    Args:
+        small: the face resized to (SIDE, SIDE, 3), BGR.
+    """
+    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
+    thumb = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    return look_hash(grey), thumb.tobytes() if thumb[INNER, INNER].std() >= FLAT else b""
 
 
 def look_hash(grey: Pixels) -> int:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.ranges import Count, InnerShare, Keys, Margin, Natural, Seed, Side
 from fer_lightning.data.store.crop import Codec
-from fer_lightning.data.store.prepare import Leaks
+from fer_lightning.data.store.key import Leaks
 
 
 def _each_once(names: list[str]) -> list[str]:
@@ -54,6 +54,9 @@ class DataOptions(StoreOptions, BatchOptions):
 
     store: str | None
     test_split: str | None
+    folds: Annotated[int, Field(ge=2)] | None = None
+    fold: Natural = 0
+    group: str | None = None
     exclude: str | None = None
     classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
     redistributable: bool = False

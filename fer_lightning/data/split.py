@@ -1,9 +1,12 @@
-"""Choice of the test set, and of the minival: the part of the training set that checkpoints are chosen by."""
+"""Choice of the test set or fold, and of the minival: the training images that checkpoints are chosen by."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.manifest import HeldOut, Manifest
 from fer_lightning.data.readers.common import split_of
 
 Mask = NDArray[np.bool_]
@@ -25,21 +28,20 @@ def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
     Args:
         manifest: Manifest with the splits that the set itself has.
         test_split: "test" or "val", the one to test on. Where the set has neither, a share such as "20%" of each
-            class is held out of the training split by a hash of the paths: other files do not change the draw.
+            class is held out of the training split once the faces are prepared, see ``test_rows``.
 
     Raises:
         UserError: ``test_split`` names no split of the set, or no share where the set has none.
     """
     splits = [split for split in ("test", "val") if split in pc.unique(manifest.rows["split"]).to_pylist()]
     if not splits:
-        share = re.fullmatch(r"([1-9]\d?)%", test_split)
+        share = share_of(test_split)
         if share is None:
             raise UserError(
                 f"data={manifest.name}: there is no test part in {manifest.root}; name one `test` or `val`, or "
-                "say data.test_split=20% to hold out a fifth of each class by a hash of the names (the same "
-                "person may then be on both sides)"
+                "say data.test_split=20% to hold out a fifth of each class, or data.folds=10 data.fold=0"
             )
-        return replace(manifest, rows=_held_out(manifest.rows, int(share[1]) / 100), tested_on=test_split)
+        return replace(manifest, held_out=HeldOut(share))
     part = split_of(test_split)
     if part not in splits:
         known = " or ".join(f"data.test_split={split}" for split in splits)
@@ -50,15 +52,58 @@ def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
     return replace(manifest, rows=_with_split(rows, split), skipped=skipped, tested_on=part)
 
 
-def _held_out(rows: pa.Table, share: float) -> pa.Table:
-    """Return the rows with a share of each class in the test split; faces of one picture stay together."""
-    paths, labels = (np.array(rows[name].to_pylist(), dtype=object) for name in ("path", "label"))
-    digests = np.array([hashlib.sha256(path.encode()).hexdigest() for path in paths])
-    held: set[str] = set()
-    for label in np.unique(labels):
-        same = np.flatnonzero(labels == label)
-        held |= set(paths[same[np.argsort(digests[same], kind="stable")][: round(share * len(same))]])
-    return _with_split(rows, pa.array(["test" if path in held else "train" for path in paths]))
+def share_of(test_split: str) -> float | None:
+    """Return 0.2 for "20%"; None for what is no share."""
+    percent = re.fullmatch(r"([1-9]\d?)%", test_split)
+    return int(percent[1]) / 100 if percent else None
+
+
+def with_folds(manifest: Manifest, held_out: HeldOut) -> Manifest:
+    """Return a manifest with all parts of a set put together, to hold out a fold once the faces are prepared."""
+    together = pa.array(["train"] * manifest.rows.num_rows, pa.string())
+    skipped: dict[str, int] = Counter()
+    for by_reason in manifest.skipped.values():
+        skipped.update(by_reason)
+    return replace(
+        manifest,
+        rows=_with_split(manifest.rows, together),
+        skipped={"train": dict(skipped)},
+        held_out=held_out,
+    )
+
+
+def test_rows(held_out: HeldOut, labels: Integers, groups: Integers, ids: Sequence[str]) -> Mask:
+    """Choose the images to test on; a group is wholly in or wholly out, and each class is served as far as it can.
+
+    Args:
+        held_out: The share or the fold.
+        labels: (N,) class indices.
+        groups: (N,) equal for images that must not be separated.
+        ids: (N,) names of the images.
+
+    Returns:
+        (N,) True for the images held out.
+
+    Raises:
+        ValueError: There are fewer groups than folds.
+    """
+    if held_out.share is not None:
+        return minival(labels, groups, held_out.share, order=_by_hash(groups, ids))
+    from sklearn.model_selection import StratifiedGroupKFold  # takes a second to import
+
+    if len(np.unique(groups)) < held_out.folds:
+        raise ValueError(f"folds={held_out.folds}: there are only {len(np.unique(groups))} groups of faces")
+    folds = StratifiedGroupKFold(held_out.folds, shuffle=True, random_state=held_out.seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class")  # it is balanced as far as groups allow
+        chosen = list(folds.split(labels, labels, groups))[held_out.fold][1]
+    return np.isin(np.arange(len(labels)), chosen)
+
+
+def _by_hash(groups: Integers, ids: Sequence[str]) -> Integers:
+    """Return the order (G,) of the groups by a hash of their first image's name, whatever others there are."""
+    _, first = np.unique(groups, return_index=True)
+    return np.argsort([hashlib.sha256(ids[row].encode()).hexdigest() for row in first], kind="stable")
 
 
 def _with_split(rows: pa.Table, split: pa.Array | pa.ChunkedArray) -> pa.Table:
@@ -66,8 +111,10 @@ def _with_split(rows: pa.Table, split: pa.Array | pa.ChunkedArray) -> pa.Table:
     return rows.set_column(index, rows.schema.field(index), split)
 
 
-def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Mask:
-    """Choose the training images to hold out, stratified by class; a group is wholly in or wholly out.
+def minival(
+    labels: ArrayLike, groups: ArrayLike, share: float, seed: int = 0, order: Integers | None = None
+) -> Mask:
+    """Choose images to hold out, stratified by class; a group is wholly in or wholly out.
 
     Classes are served from the rarest to the most frequent, and a group with images of several classes goes
     with its rarest one, so that no later choice disturbs the share of a class that was served. A class misses
@@ -79,6 +126,7 @@ def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Ma
         groups: (N,) equal for images that must not be separated (duplicates, one identity).
         share: Share of each class to hold out, in (0, 1).
         seed: Seed of the draw.
+        order: Order (G,) in which the distinct groups, ascending, are considered; None: one drawn from the seed.
 
     Returns:
         (N,) True for the images held out.
@@ -97,7 +145,8 @@ def minival(labels: ArrayLike, groups: ArrayLike, share: float, seed: int) -> Ma
     rarity = np.argsort(np.argsort(counts, kind="stable"))
     owner = np.full(group.max() + 1, len(counts))
     np.minimum.at(owner, group, rarity[label])
-    order = np.random.default_rng(seed).permutation(len(owner))
+    if order is None:
+        order = np.random.default_rng(seed).permutation(len(owner))
     held_out = np.zeros(len(owner), np.bool_)
     for rank, rarest in enumerate(np.argsort(rarity)):
         images = np.bincount(group[label == rarest], minlength=len(owner))  # of this class, by group

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from fer_lightning.data import MAX_PIXELS
 from fer_lightning.data.manifest import Manifest
-from fer_lightning.data.near_copies import INNER, THUMB, look_hash
+from fer_lightning.data.near_copies import SIDE, thumbnail
 from fer_lightning.data.store.crop import (
-    MAX_PIXELS,
     Box,
     Pixels,
     UnusableError,
@@ -43,7 +42,6 @@ SUFFIXES = {
 
 TINY = 32
 _GREY = 2  # largest difference of two channels in a grey picture, of 255
-_FLAT = 3.0  # standard deviation below which there is nothing to compare, of 255
 
 Odd = tuple[str, str]
 """Kind of a fault and its detail."""
@@ -118,14 +116,13 @@ def look(picture: Path | bytes, box: Box | None, margin: float) -> Look:
     pixels = decode(data)
     face = cut_out(pixels, box, margin)
     odd += _size(pixels, box)
-    small = resize(face, 32)
-    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), np.uint8)
-    thumb = cv2.resize(grey, (THUMB, THUMB), interpolation=cv2.INTER_AREA)
+    small = resize(face, SIDE)
+    looks, thumb = thumbnail(small)
     return Look(
         odd=tuple(odd),
         digest=digest(face),
-        looks=look_hash(grey),
-        thumb=thumb.tobytes() if thumb[INNER, INNER].std() >= _FLAT else b"",
+        looks=looks,
+        thumb=thumb,
         grey=bool(np.ptp(small.astype(np.int16), axis=2).max() <= _GREY),
     )
 

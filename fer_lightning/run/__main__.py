@@ -34,7 +34,9 @@ from fer_lightning.training import distributed
 
 def _planning_data(setup: RunSetup) -> dict[str, Any]:
     """Return what a sweep needs to know of a run before it is trained."""
-    return {"protocol": setup.protocol, "class_stats": asdict(setup.stats)}
+    store = setup.data.store
+    prepared = [str(store.folder.resolve()), store.meta.content_hash]
+    return {"protocol": setup.protocol, "class_stats": asdict(setup.stats), "prepared": prepared}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -85,6 +87,12 @@ def _parser() -> Parser:
     parser.add_argument("--protocol", type=Path, help="only set up, and write to this file what the run is")
     parser.add_argument("--measure", type=Path, help="only measure steps, and write their cost to this file")
     parser.add_argument("--trial", action="store_true", help="do not test: keep only the score on the minival")
+    parser.add_argument(
+        "--prepared",
+        nargs=2,
+        metavar=("FOLDER", "DIGEST"),
+        help="the store that was prepared when the run was planned; the data set is not looked at again",
+    )
     parser.add_argument("--faces", action="store_true", help="only prepare the faces")
     return parser
 
@@ -123,7 +131,11 @@ def _run(options: argparse.Namespace) -> None:
 def _train(config: dict[str, Any], options: argparse.Namespace) -> None:
     quiet_logs()
     with stopped_by_a_full_disk():
-        train(config, options.directory, options.base, trial=options.trial)
+        prepared = None
+        if options.prepared:
+            folder, digest = options.prepared
+            prepared = dataset.prepared_store(config, Path(folder), digest)
+        train(config, options.directory, options.base, trial=options.trial, prepared=prepared)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,9 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
     forward_pass = Pass(settings.device, settings.precision, settings.channels_last)
     manifest = dataset.manifest(config)
     rows = {split: sum(manifest.counts(split).values()) for split in ("train", "test")}
+    if manifest.held_out:
+        rows["test"] = round(manifest.held_out.part * rows["train"])
+        rows["train"] -= rows["test"]
     stats = ClassStats(manifest.classes, tuple(manifest.counts("train").values()))
     backbone = build.backbone(config, pretrained=False)
     size, batch = build.input_side(config), config["data"]["batch_size"] // config["trainer"]["devices"]

@@ -19,6 +19,7 @@ from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.samplers import Views
+from fer_lightning.data.store.store import Store
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.models.freeze import freeze
@@ -98,12 +99,13 @@ class RunSetup(EvaluationSetup):
     mixing: Mixing | None
 
 
-def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
+def set_up(config: dict[str, Any], *, to_train: bool = True, prepared: Store | None = None) -> RunSetup:
     """Load the weights of the backbone, prepare the faces, and build everything that is trained.
 
     Args:
         config: config from ``compose``.
         to_train: whether to train the run, and not only to identify it on a machine that may lack its GPU.
+        prepared: faces that were prepared when the run was planned; None: the data set is read here.
 
     Raises:
         UserError: a mistake of the user; nothing has been trained.
@@ -124,18 +126,19 @@ def set_up(config: dict[str, Any], *, to_train: bool = True) -> RunSetup:
     users_code = any(is_own(config[group]) for group in ("neck", "loss", "class_weights"))
     if users_code:  # untested code is tried before the data is read
         _trained_parts(config, stages, backbone, assumed)
-    manifest = dataset.manifest(config, progress)
-    if not users_code and dataset.missing_bytes(config, manifest):  # preparing the faces may take an hour
-        _trained_parts(config, stages, backbone, assumed)
-    store = dataset.store(config, progress, manifest)
-    data = build.data(config, store, draw, augment)
+    if prepared is None:
+        manifest = dataset.manifest(config, progress)
+        if not users_code and dataset.missing_bytes(config, manifest):  # preparing the faces may take an hour
+            _trained_parts(config, stages, backbone, assumed)
+        prepared = dataset.store(config, progress, manifest)
+    data = build.data(config, prepared, draw, augment)
     try:
         data.batches()  # refuses an epoch without a batch
     except ValueError as error:
         raise UserError(str(error)) from error
     neck, heads, weights = _trained_parts(config, stages, backbone, data.class_stats)
     backbone.complete()
-    protocol = build.protocol(config, store, minival_hash(data), backbone)
+    protocol = build.protocol(config, prepared, minival_hash(data), backbone)
     forward_pass = Pass(settings.device, settings.precision, settings.channels_last)
     shared = state_hash(forward_pass.place(backbone)) if to_train else None
     return RunSetup(
@@ -179,6 +182,8 @@ def log_data(data: FaceDataModule) -> None:
     log.info("minival %d, test %d", len(data.minival_rows), sum(meta.counts["test"].values()))
     if dropped := sum(meta.dropped_leaks.values()):
         log.info("%d training images dropped: each is pixel-identical to a test image", dropped)
+    if meta.near_copies:
+        log.info("%d training images look like an earlier one; such images stay on one side", meta.near_copies)
     for fault in meta.faults[:5]:
         log.info("set aside: %s: %s, %s", fault.path, fault.kind, fault.detail)
     if len(meta.faults) > 5:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fer_lightning.config import identity
 from fer_lightning.core.errors import UserError
+from fer_lightning.data.store.store import Store
 from fer_lightning.evaluation import results
 from fer_lightning.inference.load_model import load_model
 from fer_lightning.models.network import Network
@@ -23,7 +24,14 @@ from fer_lightning.training.trainer import LAST
 log = logging.getLogger(__name__)
 
 
-def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: bool = False) -> Path:
+def train(
+    config: dict[str, Any],
+    directory: Path | None,
+    base: Path,
+    *,
+    trial: bool = False,
+    prepared: Store | None = None,
+) -> Path:
     """Train and test a run, unless it is complete, and return its folder.
 
     Args:
@@ -31,12 +39,13 @@ def train(config: dict[str, Any], directory: Path | None, base: Path, *, trial: 
         directory: folder of the run; None: a folder with a readable name in ``base``.
         base: folder of runs.
         trial: whether to only train, and to write the score on the minival to trial.json without the test set.
+        prepared: see ``set_up``.
 
     Raises:
         UserError: a mistake of the user, or the run failed.
     """
     begin = time.monotonic()
-    setup = set_up(config)
+    setup = set_up(config, prepared=prepared)
     directory = directory or base / identity.run_name(config, setup.protocol)
     with ExitStack() as stack:
         with distributed.process_group(setup.settings.device, setup.settings.timeout):

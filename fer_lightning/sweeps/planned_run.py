@@ -35,6 +35,7 @@ class PlannedRun:
         label: the name of the run in messages.
         trial: whether only the score on the minival is wanted; the test set is not looked at then.
         gpus: number of GPUs that the run needs on one machine.
+        prepared: folder and digest of its prepared faces.
         error: why the run cannot be set up; it has no folder then.
     """
 
@@ -43,6 +44,7 @@ class PlannedRun:
     label: str
     trial: bool = False
     gpus: int = 0
+    prepared: tuple[str, ...] = ()
     error: str = ""
 
     def result(self) -> results.Result | results.TrialResult | None:
@@ -106,7 +108,8 @@ def read(base: Path) -> list[PlannedRun]:
     runs: dict[str, PlannedRun] = {}
     for path in sorted((base / _PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime):
         for entry in json.loads(path.read_text()):
-            run = PlannedRun(**{**entry, "words": tuple(entry["words"]), "directory": base / entry["directory"]})
+            lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
+            run = PlannedRun(**{**entry, **lists, "directory": base / entry["directory"]})
             runs[run.label if run.error else entry["directory"]] = run
     for name in sorted(_unplanned(base, runs)):
         runs[name] = PlannedRun((), base / name, name, (base / name / results.TRIAL).exists())

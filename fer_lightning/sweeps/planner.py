@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from functools import cache, partial
@@ -13,12 +14,15 @@ from fer_lightning.config import identity
 from fer_lightning.config.compose import Composer
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.progress import followed
 from fer_lightning.evaluation import results
 from fer_lightning.run import launch
 from fer_lightning.sweeps.planned_run import PlannedRun
 
 if TYPE_CHECKING:
     from fer_lightning.sweeps.same_experiment import Objective
+
+log = logging.getLogger(__name__)
 
 _SETUP_GROUPS = ("data", "backbone", "stage", "trainer")
 
@@ -38,6 +42,7 @@ class Planner:
         self._compose = cache(Composer(config_dir))
         self.options = ["--config-dir", config_dir] if config_dir else []
         self._answers: dict[str, dict[str, Any]] = {}
+        self._shown: set[str] = set()
 
     def compose(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the configuration of a run, composed once; callers must not change it.
@@ -64,7 +69,8 @@ class Planner:
         trainer = config["trainer"]
         on_this_machine = trainer["accelerator"] == "gpu" and trainer["started_by"] == "fer"
         gpus = trainer["devices"] if on_this_machine else 0
-        return PlannedRun(tuple(overrides), directory, label or " ".join(overrides), trial, gpus)
+        prepared = tuple(answer["prepared"])
+        return PlannedRun(tuple(overrides), directory, label or " ".join(overrides), trial, gpus, prepared)
 
     def setting(self, overrides: Sequence[str]) -> str:
         """Return the ``identity.setting`` of the result that a run will have."""
@@ -91,6 +97,12 @@ class Planner:
             return False
         return results.read(base / identity.run_name(self.compose(overrides), answer["protocol"])) is not None
 
+    def _show(self, line: str) -> None:
+        """Log a line of a child process, such as the progress of its preparation, once for all setups."""
+        if line not in self._shown and not line.startswith("fer: "):  # that is its error, which is raised
+            self._shown.add(line)
+            log.info("%s", line)
+
     def _set_up(self, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a run's config, and the protocol and class counts that only a child process can tell."""
         return self.compose(overrides), self._ask("--protocol", overrides)
@@ -101,10 +113,13 @@ class Planner:
         key = json.dumps([option, *(config[group] for group in _SETUP_GROUPS)], sort_keys=True)
         if key not in self._answers:
             with tempfile.TemporaryDirectory() as folder:
-                answer, log = Path(folder) / "answer.json", Path(folder) / "log.txt"
-                launch.wait(partial(launch.fork, [option, str(answer), *self.options, *overrides], log))
+                answer, log_file = Path(folder) / "answer.json", Path(folder) / "log.txt"
+                with followed(log_file, self._show):
+                    launch.wait(partial(launch.fork, [option, str(answer), *self.options, *overrides], log_file))
                 if not answer.exists():
-                    lines = log.read_text().strip().splitlines() or ["the process that sets up runs was killed"]
-                    raise UserError(lines[-1].removeprefix("fer: "))
+                    lines = log_file.read_text().strip().splitlines()
+                    raise UserError(
+                        lines[-1].removeprefix("fer: ") if lines else "the process that sets up runs died"
+                    )
                 self._answers[key] = json.loads(answer.read_text())
         return self._answers[key]

@@ -50,7 +50,8 @@ class Task:
             return Busy.code  # with several SLURM tasks, the first rank of this very run may hold the claim
         run.directory.mkdir(parents=True, exist_ok=True)
         trial = ["--trial"] if run.trial else []
-        words = ["--directory", str(run.directory.resolve()), *trial, *self.options, *run.words]
+        prepared = ["--prepared", *run.prepared] if run.prepared else []
+        words = ["--directory", str(run.directory.resolve()), *trial, *prepared, *self.options, *run.words]
         with gpu_leases.leased(run.gpus) as environment:
             return launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
 

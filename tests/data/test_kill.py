@@ -36,7 +36,7 @@ import pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from stores import big, make
 from fer_lightning.data.store import prepare as preparing
-preparing.SHARD_ROWS = 4
+preparing.key.SHARD_ROWS = 4
 root, base = map(pathlib.Path, sys.argv[2:])
 make(big(root), base, size=64, codec="png", processes=2, progress=lambda done, _: print(done, flush=True))
 """

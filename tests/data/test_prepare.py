@@ -58,7 +58,7 @@ def test_a_readers_mistake(tmp_path, column, value):
 
 
 def test_the_number_of_processes_changes_no_byte(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparing, "SHARD_ROWS", 16)
+    monkeypatch.setattr(preparing.key, "SHARD_ROWS", 16)
     extra = [(f"more{i}.png", "train", CLASSES[i % 2], (i % 40, 2, 9, 9)) for i in range(60)]
     found = small(tmp_path / "set", [*extra, ("gone.png", "train", "fear", None)])
     (tmp_path / "set/gone.png").unlink()
@@ -201,8 +201,8 @@ def test_manifest_hash_sees_every_column_but_not_the_root_or_the_chunks(tmp_path
 
 
 def test_no_set_has_more_shards_than_files_may_be_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(preparing, "SHARD_ROWS", 2)
-    monkeypatch.setattr(preparing, "MOST_SHARDS", 5)
+    monkeypatch.setattr(preparing.key, "SHARD_ROWS", 2)
+    monkeypatch.setattr(preparing.key, "MOST_SHARDS", 5)
     found = small(tmp_path / "set", [(f"more{i}.png", "train", "fear", None) for i in range(13)])
     shards = make(found, tmp_path / "base").meta.shards
     assert [shard.rows for shard in shards["train"]] == [3, 3, 4, 3, 4]

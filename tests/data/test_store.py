@@ -126,7 +126,7 @@ def test_other_processes_read_the_same(tmp_path, method):
 
 def test_rows_are_found_in_many_shards(tmp_path, monkeypatch):
     """Also where a shard holds no image at all, and where one was written in several batches."""
-    monkeypatch.setattr(preparing, "SHARD_ROWS", 8)
+    monkeypatch.setattr(preparing.key, "SHARD_ROWS", 8)
     monkeypatch.setattr(sharding, "BATCH_BYTES", 3 * 32 * 32 * 3)
     extra = [(f"more{i}.png", "train", CLASSES[i % 2], None) for i in range(36)]
     found = small(tmp_path / "set", extra)
@@ -165,7 +165,7 @@ print(anonymous() - before)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 @pytest.mark.parametrize("codec", ["jpeg", "raw"])
 def test_reading_a_split_takes_no_memory_that_stays(tmp_path, monkeypatch, codec):
-    monkeypatch.setattr(preparing, "SHARD_ROWS", 100)
+    monkeypatch.setattr(preparing.key, "SHARD_ROWS", 100)
     names = [(f"{i % 20}.png", "train", CLASSES[i % 2], None) for i in range(2000)]
     faces = [*names, *((f"test{i}.png", "test", CLASSES[i], None) for i in range(2))]
     store = make(manifest(tmp_path / "set", faces), tmp_path / "base", codec=codec, size=64)

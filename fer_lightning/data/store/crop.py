@@ -12,18 +12,16 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Literal
 
+import cv2
 import numpy as np
 import pydantic.dataclasses
 from numpy.typing import NDArray
 
 from fer_lightning.core.ranges import Margin, Side
+from fer_lightning.data import MAX_PIXELS, near_copies
 from fer_lightning.data.manifest import inside
 
-MAX_PIXELS = 2**26  # a header that states more belongs to a decompression bomb, not to a photograph of a face
 MAX_BYTES = 8 * MAX_PIXELS  # that many pixels in the largest format, with 16 bits per channel
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))  # OpenCV reads this on import
-
-import cv2  # noqa: E402  (after the limit)
 
 Pixels = NDArray[np.uint8]
 Codec = Literal["jpeg", "png", "raw"]
@@ -63,10 +61,19 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Crop:
-    """A face for the store: encoded bytes, and the digest of its pixels before resizing."""
+    """A face for the store.
+
+    Attributes:
+        image: encoded bytes.
+        pixels: digest of its pixels before resizing.
+        looks: hash of 64 bits, most of which are equal for faces that look alike.
+        thumb: small grey picture to compare, see ``near_copies.thumbnail``.
+    """
 
     image: bytes
     pixels: str
+    looks: int
+    thumb: bytes
 
 
 def start_worker() -> None:
@@ -99,7 +106,8 @@ def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> 
     """
     require_inside(root, picture)
     face = cut_out(decode(picture), box, recipe.margin)
-    return Crop(encode(resize(central_square(face), recipe.size), recipe.codec), digest(face))
+    image = encode(resize(central_square(face), recipe.size), recipe.codec)
+    return Crop(image, digest(face), *near_copies.thumbnail(resize(face, near_copies.SIDE)))
 
 
 def require_inside(root: Path, picture: Path | bytes) -> None:

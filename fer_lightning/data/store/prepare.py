@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import content_hash, locked, write_atomic
+from fer_lightning.core.files import atomic_path, content_hash, locked, write_atomic
 from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Manifest, require_every_class
+from fer_lightning.data.store import groups, key
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
+from fer_lightning.data.store.key import Leaks, log_changed_files, require_unchanged, store_folder
+from fer_lightning.data.store.meta import META, SCHEMA_VERSION, SPLITS, StoreMeta
 from fer_lightning.data.store.shard import (
-    BATCH_BYTES,
     WORK,
     Job,
     Part,
@@ -30,16 +32,14 @@ from fer_lightning.data.store.shard import (
     put_pictures,
     write,
 )
-from fer_lightning.data.store.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit, read_table
+from fer_lightning.data.store.store import GROUPS, Store, StoreSplit, read_table
 from fer_lightning.data.store.workers import processes_for, workers
 
-Leaks = Literal["drop", "keep", "error"]
 Reports = dict[str, list[Report]]
 
 log = logging.getLogger(__name__)
 
-SHARD_ROWS = 512  # about as many rows of work are lost when a process is killed
-MOST_SHARDS = 256  # per split, since a process may have no more than 1,024 files open
+TOLD_ROWS = 50_000  # among so many faces, near copies are looked for long enough to say so
 BYTES_A_PIXEL = {"jpeg": 0.55, "png": 2.2, "raw": 3.0}
 BYTES_A_ROW = {"jpeg": 900, "png": 400, "raw": 300}
 
@@ -62,10 +62,10 @@ def prepare(
 ) -> Store:
     """Make the store of a manifest, or open it if it exists.
 
-    It lies in ``base/<name>-<8 hex digits>``, named after everything that decides its content except the
-    pictures themselves: delete the folder after repairing pictures. It is written to
-    ``base/<that name>.partial``, where the next process continues the work of a killed one. If two processes
-    ask for it at once, one of them makes it. The data set's root is only read.
+    It lies in ``base/<name>-<8 hex digits>``, named after everything that decides its content; for the pictures
+    themselves their folder and the size and time of each file stand in, so that pictures that were replaced are
+    prepared anew. It is written to ``base/<that name>.partial``, where the next process continues the work of a
+    killed one. If two processes ask for it at once, one of them makes it. The data set's root is only read.
 
     Args:
         manifest: rows of the data set.
@@ -82,19 +82,21 @@ def prepare(
     Raises:
         ValueError: a number out of range, an unknown codec or value of ``leaks``, or a manifest with a label
             that is none of its classes.
-        UserError: a class without an image, leaks where they are an error, or ``base`` cannot be written to.
+        UserError: a class without an image, leaks where they are an error, pictures that change meanwhile, or
+            ``base`` cannot be written to.
     """
     recipe = Recipe(size=size, margin=margin, codec=codec)
     if leaks not in ("drop", "keep", "error"):
         raise ValueError(f"leaks must be drop, keep or error, not {leaks!r}")
     if processes is not None and processes < 1:
         raise ValueError(f"processes must be at least 1, not {processes}")
-    folder = _folder(manifest, base, recipe, leaks)
+    folder = store_folder(manifest, base, recipe, leaks)
     if not (folder / META).is_file():
         manifest.check()
         try:
             with locked(folder):
                 if not folder.exists():  # another process may have made it during the wait for the lock
+                    log_changed_files(manifest, base, recipe)
                     _make(folder, manifest, recipe, leaks == "keep", processes, progress)
         except OSError as error:
             needed = disk_estimate(manifest.rows.num_rows, size, codec)
@@ -116,15 +118,7 @@ def is_prepared(
     manifest: Manifest, base: Path, *, size: int, margin: float, codec: Codec, leaks: Leaks = "drop"
 ) -> bool:
     """Return whether ``prepare`` with these arguments has nothing left to do."""
-    return (_folder(manifest, base, Recipe(size=size, margin=margin, codec=codec), leaks) / META).is_file()
-
-
-def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Path:
-    """Return the store's folder, named after everything that decides its content."""
-    stored = "keep" if leaks == "keep" else "drop"  # "error" makes the store of "drop", for a later run with that
-    key = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, stored, RESIZE]
-    key += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
-    return base / f"{manifest.name}-{content_hash(key)[:8]}"
+    return (store_folder(manifest, base, Recipe(size=size, margin=margin, codec=codec), leaks) / META).is_file()
 
 
 def _make(
@@ -141,8 +135,9 @@ def _make(
         _remove_leftovers(partial)
         job = Job(partial, manifest.root, manifest.classes, recipe, drop=not keep_leaks)
         reports = _fill(job, manifest, processes, progress)
+        require_unchanged(manifest)
         try:
-            meta = _meta(manifest, recipe, keep_leaks, reports, _test_split(job, len(reports["test"])))
+            meta = _meta(job, manifest, recipe, keep_leaks, reports)
         except UserError:
             shutil.rmtree(partial)  # so that the next run reads repaired pictures again
             raise
@@ -175,18 +170,18 @@ def _fill(job: Job, manifest: Manifest, processes: int | None, progress: Progres
                 part.pictures_file.unlink(missing_ok=True)
                 report_progress()
             if split == "test":
-                write_atomic(job.test_pixels_file, "\n".join(_test_split(job, len(shards)).pixels.to_pylist()))
+                write_atomic(job.test_pixels_file, "\n".join(_split(job, "test", len(shards)).pixels.to_pylist()))
     return {split: [reports[part] for part in shards] for split, shards in parts.items()}
 
 
-def _test_split(job: Job, shards: int) -> StoreSplit:
-    return StoreSplit(job.folder, "test", shards, job.recipe.size, job.recipe.codec)
+def _split(job: Job, split: str, shards: int) -> StoreSplit:
+    return StoreSplit(job.folder, split, shards, job.recipe.size, job.recipe.codec)
 
 
 def _remove_leftovers(partial: Path) -> None:
     """Create the partial store, or delete everything in it but whole shards and their reports."""
     (partial / WORK).mkdir(parents=True, exist_ok=True)
-    whole = [*partial.glob("*.arrow"), *(partial / WORK).glob("*.json")]
+    whole = [*partial.glob("*.arrow"), *(partial / WORK).glob("*.json"), *(partial / WORK).glob("*.npz")]
     for file in {file for file in partial.rglob("*") if file.is_file()}.difference(whole):
         file.unlink(missing_ok=True)  # a worker of the killed process may still be ending
 
@@ -196,8 +191,8 @@ def _parts(job: Job, split: str, rows: pa.Table) -> list[Part]:
     rows = rows.filter(pc.equal(rows["split"], split))
     with job.rows_file(split).open("wb") as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
-    shards = min(MOST_SHARDS, math.ceil(len(rows) / SHARD_ROWS))
-    ends = [len(rows) * number // shards for number in range(shards + 1)]
+    shards = min(key.MOST_SHARDS, math.ceil(len(rows) / key.SHARD_ROWS))
+    ends = [len(rows) * number // max(shards, 1) for number in range(shards + 1)]
     return [Part(job, split, number, *ends) for number, ends in enumerate(pairwise(ends))]
 
 
@@ -219,9 +214,28 @@ def _with_pictures(parts: Sequence[Part], manifest: Manifest) -> Iterator[Part]:
         yield part
 
 
-def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports, test: StoreSplit) -> StoreMeta:
-    """Return the content of store.json."""
-    classes = manifest.classes
+def _group(job: Job, reports: Sequence[Report]) -> int:
+    """Write the groups of the training faces; return the number of faces that look like an earlier one."""
+    split = _split(job, "train", len(reports))
+    looks = [job.folder / WORK / f"{report.shard.name}.npz" for report in reports]
+    same, person = groups.numbers(split.pixels), groups.numbers(split.identity)
+    if len(split) > TOLD_ROWS:
+        log.info("%s: looking for near copies among %d faces", job.folder.stem, len(split))
+    alike = groups.near_copies(looks, split.identity.is_valid().to_numpy())
+    with atomic_path(job.folder / GROUPS) as partial, partial.open("wb") as stream:
+        np.save(stream, groups.joined(same, person, alike))
+    return len(split) - len(np.unique(alike))
+
+
+def _meta(
+    job: Job,
+    manifest: Manifest,
+    recipe: Recipe,
+    keep_leaks: bool,
+    reports: Reports,
+) -> StoreMeta:
+    """Return the content of store.json, once the groups are written."""
+    classes, test = manifest.classes, _split(job, "test", len(reports["test"]))
     twins = [twin for report in reports["train"] for twin in report.twins]
     by_class = Counter(label for label, _ in twins)
     leaked = {name: by_class[name] for name in classes}
@@ -230,13 +244,15 @@ def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports
         for split in SPLITS
     }
     faults = [*manifest.faults, *(fault for report in chain(*reports.values()) for fault in report.faults)]
-    require_every_class(counts, manifest.name, faults)
+    require_every_class({split: counts[split] for split in manifest.splits}, manifest.name, faults)
     has_twin = pc.is_in(test.pixels, pa.array({pixels for _, pixels in twins}, pa.string())).to_numpy()
     test_leaks = np.bincount(test.labels[has_twin], minlength=len(classes)).tolist()
     shards = {split: tuple(report.shard for report in reports[split]) for split in SPLITS}
+    digest = content_hash({split: [shard.sha256 for shard in shards[split]] for split in SPLITS})
     return StoreMeta(
         schema_version=SCHEMA_VERSION,
         name=manifest.name,
+        root=os.path.realpath(manifest.root),
         classes=classes,
         size=recipe.size,
         margin=recipe.margin,
@@ -244,13 +260,16 @@ def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports
         resize=RESIZE,
         leaks="keep" if keep_leaks else "drop",
         manifest_hash=manifest.hash(),
+        files_hash=manifest.files_hash,
         counts=counts,
         skipped=manifest.skipped,
         dropped_leaks=dict.fromkeys(classes, 0) if keep_leaks else leaked,
         test_leaks=dict(zip(classes, test_leaks, strict=True)),
         faults=tuple(faults),
         shards=shards,
-        hash=content_hash({split: [shard.sha256 for shard in shards[split]] for split in SPLITS}),
+        content_hash=digest,
+        hash=digest,
         tested_on=manifest.tested_on,
+        near_copies=_group(job, reports["train"]),
         redistributable=manifest.redistributable,
     )

@@ -8,14 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from fer_lightning.core.files import atomic_path, file_hash, write_atomic
 from fer_lightning.data.manifest import Fault
+from fer_lightning.data.near_copies import THUMB
 from fer_lightning.data.store.crop import Crop, Recipe, UnusableError, crop
-from fer_lightning.data.store.store import Shard, read_table, schema, shard_name
+from fer_lightning.data.store.meta import Shard
+from fer_lightning.data.store.store import read_table, schema, shard_name
 
 T = TypeVar("T")
 
@@ -84,6 +88,11 @@ class Part:
         return self.job.folder / WORK / f"{self.file.name}.json"
 
     @property
+    def looks_file(self) -> Path:
+        """Return the file with what the shard's faces look like, to find near copies."""
+        return self.job.folder / WORK / f"{self.file.name}.npz"
+
+    @property
     def pictures_file(self) -> Path:
         """Return the file with the pictures' bytes, for data sets without a file per picture."""
         return self.job.folder / WORK / f"{self.file.name}.pictures"
@@ -125,21 +134,34 @@ class Report(Tally):
 
 
 def write(part: Part) -> Report:
-    """Write a shard and its report; both are on disk when this returns, and neither is ever incomplete.
+    """Write a shard, its looks and its report; all are on disk when this returns, and none is ever incomplete.
 
     Raises:
         OSError: the disk is full, ...
     """
     tally = Tally(dict.fromkeys(part.job.classes, 0), [], [])
+    looks: list[tuple[int, bytes]] = []
     with atomic_path(part.file) as partial:
         with partial.open("wb") as stream, pa.ipc.new_file(stream, schema(part.job.classes)) as writer:
-            for batch in _batches(part, tally):
+            for batch in _batches(part, tally, looks):
                 writer.write_batch(batch)
         rows = sum(tally.counts.values())
         shard = Shard(part.file.name, rows, partial.stat().st_size, file_hash(partial))
+    with atomic_path(part.looks_file) as partial, partial.open("wb") as stream:
+        hashes, thumbs = _looks(looks)
+        np.savez(stream, hashes=hashes, thumbs=thumbs)
     report = Report(**vars(tally), shard=shard)
     write_atomic(part.report_file, report.to_json())
     return report
+
+
+def _looks(looks: Sequence[tuple[int, bytes]]) -> tuple[NDArray[np.uint64], NDArray[np.uint8]]:
+    """Return look hashes (N,) and thumbnails (N, THUMB, THUMB): zeros where there is nothing to compare."""
+    thumbs = np.zeros((len(looks), THUMB, THUMB), np.uint8)
+    for row, (_, thumb) in enumerate(looks):
+        if thumb:
+            thumbs[row] = np.frombuffer(thumb, np.uint8).reshape(THUMB, THUMB)
+    return np.array([look for look, _ in looks], np.uint64), thumbs
 
 
 def earlier_report(part: Part) -> Report | None:
@@ -147,7 +169,8 @@ def earlier_report(part: Part) -> Report | None:
     if not part.report_file.is_file():
         return None
     report = Report.from_json(part.report_file.read_text(encoding="utf-8"))
-    return report if part.file.is_file() and part.file.stat().st_size == report.shard.bytes else None
+    whole = part.file.is_file() and part.file.stat().st_size == report.shard.bytes and part.looks_file.is_file()
+    return report if whole else None
 
 
 def put_pictures(file: Path, pictures: Iterable[bytes]) -> None:
@@ -172,11 +195,12 @@ def _batched(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
         yield batch
 
 
-def _batches(part: Part, tally: Tally) -> Iterator[pa.RecordBatch]:
-    """Yield the faces of a part's rows, a few MB at a time, and count the outcome of each row."""
+def _batches(part: Part, tally: Tally, looks: list[tuple[int, bytes]]) -> Iterator[pa.RecordBatch]:
+    """Yield the faces of a part's rows, a few MB at a time; count the outcome of each row, and keep its looks."""
     rows = part.of(read_table(part.job.rows_file(part.split)))
     for faces in _batched(_faces(part, rows, tally), lambda numbered: len(numbered[1].image)):
         numbers, crops = zip(*faces, strict=True)
+        looks += [(face.looks, face.thumb) for face in crops]
         yield _batch(rows.take(list(numbers)).combine_chunks(), crops, part.job.classes)
 
 

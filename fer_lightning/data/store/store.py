@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.manifest import Fault, LeftOut
+from fer_lightning.core.files import content_hash
+from fer_lightning.data.store.meta import META, SPLITS, StoreMeta
 
-SCHEMA_VERSION = 2
-META = "store.json"
-SPLITS = ("train", "test")
+GROUPS = "train-groups.npy"
 
 
 def schema(classes: tuple[str, ...]) -> pa.Schema:
@@ -51,94 +50,17 @@ def shard_name(split: str, number: int) -> str:
     return f"{split}-{number:05d}.arrow"
 
 
-@dataclass(frozen=True)
-class Shard:
-    """A file with some of a split's images: its name, number of images, size in bytes and SHA-256."""
-
-    name: str
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class StoreMeta:
-    """The content of store.json.
-
-    Attributes:
-        schema_version: version of the store's format.
-        name: name of the data set.
-        classes: class names in the classifier's order.
-        size: side of the stored pictures in pixels.
-        margin: share of the box added on each side before cropping.
-        codec: "jpeg", "png" or "raw".
-        resize: name of the resizing method.
-        leaks: whether training images that are identical to a test image were kept: "keep" or "drop".
-        manifest_hash: hash of the manifest that the store was made from.
-        counts: images by split and class.
-        skipped: number of rows left out on purpose, by split and reason.
-        dropped_leaks: number of training images dropped because a test image is pixel-identical, by class.
-        test_leaks: number of test images with such a twin in the training rows, by class.
-        faults: rows and pictures that could not be used, by name.
-        shards: files of each split, in order.
-        hash: digest of the shards' digests, the data's fingerprint.
-        tested_on: split of the data set that is the test set, or the share held out.
-        redistributable: whether its pictures may be shown in a report or uploaded.
-    """
-
-    schema_version: int
-    name: str
-    classes: tuple[str, ...]
-    size: int
-    margin: float
-    codec: str
-    resize: str
-    leaks: str
-    manifest_hash: str
-    counts: dict[str, dict[str, int]]
-    skipped: LeftOut
-    dropped_leaks: dict[str, int]
-    test_leaks: dict[str, int]
-    faults: tuple[Fault, ...]
-    shards: dict[str, tuple[Shard, ...]]
-    hash: str
-    tested_on: str | None
-    redistributable: bool
-
-    def to_json(self) -> str:
-        """Return the text of store.json."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> StoreMeta:
-        """Read the text of store.json.
-
-        Raises:
-            ValueError: it is not JSON, of another schema version, or a key is missing or unknown.
-        """
-        values = json.loads(text)
-        if not isinstance(values, dict) or values.get("schema_version") != SCHEMA_VERSION:
-            raise ValueError(f"it is not of schema version {SCHEMA_VERSION}")
-        try:
-            values["classes"] = tuple(values["classes"])
-            values["faults"] = tuple(Fault(**fault) for fault in values["faults"])
-            shards = values["shards"]
-            values["shards"] = {split: tuple(Shard(**shard) for shard in shards[split]) for split in SPLITS}
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise ValueError(str(error)) from error
-
-
 @dataclass(frozen=True, eq=False)
 class StoreSplit:
     """One split of a store, memory-mapped; a copy for another process opens the files itself.
 
     Args:
         folder: folder of the store.
-        name: name of the split.
+        name: name of the split in the files' names.
         shards: number of its files.
         size: side of the pictures in pixels.
         codec: "jpeg", "png" or "raw".
+        rows: numbers (N,) of the images in the files, ascending; None: all.
     """
 
     folder: Path
@@ -146,33 +68,39 @@ class StoreSplit:
     shards: int
     size: int
     codec: str
+    rows: NDArray[np.int64] | None = None
 
     def __reduce__(self) -> tuple[Callable[..., StoreSplit], tuple[Any, ...]]:
         return StoreSplit, tuple(getattr(self, field.name) for field in fields(self))
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return int(self._table.num_rows if self.rows is None else len(self.rows))
 
     @cached_property
     def ids(self) -> list[str]:
         """Return the manifest's ids (N,)."""
-        return [str(value) for value in self._table["id"].to_pylist()]
+        return [str(value) for value in self._column("id").to_pylist()]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """Return indices (N,) into the store's classes."""
-        parts = [chunk.indices.to_numpy() for chunk in self._table["label"].chunks]
-        return np.concatenate(parts).astype(np.int64)
+        parts = [chunk.indices.to_numpy() for chunk in self._column("label").chunks]
+        return np.concatenate([*parts, np.zeros(0)]).astype(np.int64)
 
     @property
     def pixels(self) -> pa.ChunkedArray:
         """Return digests (N,) that are equal for images that were pixel-identical before they were resized."""
-        return self._table["pixels"]
+        return self._column("pixels")
+
+    @property
+    def identity(self) -> pa.ChunkedArray:
+        """Return who is pictured (N,); null where the data set does not say."""
+        return self._column("identity")
 
     @cached_property
     def votes(self) -> NDArray[np.float32] | None:
         """Return shares of the annotators' votes (N, C), or None if the data set does not have them."""
-        column = self._table["votes"]
+        column = self._column("votes")
         if column.null_count:
             return None
         shares = pc.list_flatten(column).combine_chunks().to_numpy()
@@ -180,9 +108,18 @@ class StoreSplit:
 
     @cached_property
     def groups(self) -> NDArray[np.int64]:
-        """Return group numbers (N,), equal for images of one identity, or if unknown, of identical pixels."""
-        group = pc.coalesce(self._table["identity"], self.pixels).combine_chunks()
-        return np.asarray(group.dictionary_encode().indices.to_numpy(), np.int64)
+        """Return group numbers (N,) of training images: equal for one person, and for copies and near copies.
+
+        Raises:
+            UserError: the file that holds them is missing or damaged.
+        """
+        try:
+            groups: NDArray[np.int64] = np.load(self.folder / GROUPS)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"the store {self.folder} is damaged ({GROUPS}); delete it and prepare it again"
+            ) from error
+        return groups if self.rows is None else groups[self.rows]
 
     def image(self, i: int) -> NDArray[np.uint8]:
         """Return image ``i`` as (size, size, 3) RGB; a read-only view of the file if the codec is "raw".
@@ -194,9 +131,10 @@ class StoreSplit:
         if not 0 <= i < len(self):
             raise IndexError(f"image {i} of {len(self)}")
         starts, chunks = self._images
-        chunk = bisect_right(starts, i) - 1
+        row = i if self.rows is None else int(self.rows[i])
+        chunk = bisect_right(starts, row) - 1
         offsets, content = chunks[chunk]
-        row = i - starts[chunk]
+        row -= starts[chunk]
         data = content[offsets[row] : offsets[row + 1]]
         if self.codec == "raw":
             return data.reshape(self.size, self.size, 3)
@@ -205,10 +143,15 @@ class StoreSplit:
             raise UserError(f"{self.folder} is damaged at {self.name} image {i}; delete it and prepare it again")
         return np.asarray(decoded, np.uint8)
 
+    def _column(self, name: str) -> pa.ChunkedArray:
+        column = self._table[name]
+        return column if self.rows is None else column.take(pa.array(self.rows))
+
     @cached_property
     def _table(self) -> pa.Table:
         numbers = range(self.shards)
-        return pa.concat_tables([read_table(self.folder / shard_name(self.name, number)) for number in numbers])
+        tables = [read_table(self.folder / shard_name(self.name, number)) for number in numbers]
+        return pa.concat_tables(tables or [schema(()).empty_table()])
 
     @cached_property
     def _images(self) -> tuple[list[int], list[tuple[NDArray[np.int32], NDArray[np.uint8]]]]:
@@ -226,14 +169,36 @@ class StoreSplit:
 
 
 class Store:
-    """A prepared data set: its ``meta`` data and two splits."""
+    """A prepared data set: its ``meta`` data and two splits, by name."""
 
-    def __init__(self, folder: Path, meta: StoreMeta) -> None:
+    def __init__(self, folder: Path, meta: StoreMeta, splits: dict[str, StoreSplit] | None = None) -> None:
         self.folder = folder
         self.meta = meta
-        self._splits = {
+        self._splits = splits or {
             name: StoreSplit(folder, name, len(meta.shards[name]), meta.size, meta.codec) for name in SPLITS
         }
+
+    def holding_out(self, test: NDArray[np.bool_], tested_on: str | None) -> Store:
+        """Return the store with some of its training images as the test set, which it must not have yet.
+
+        Args:
+            test: whether each training image (N,) is held out.
+            tested_on: name of that part.
+        """
+        everything = self.split("train")
+        parts = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+        counts = {
+            name: np.bincount(everything.labels[rows], minlength=len(self.classes)).tolist()
+            for name, rows in parts.items()
+        }
+        meta = replace(
+            self.meta,
+            counts={name: dict(zip(self.classes, numbers, strict=True)) for name, numbers in counts.items()},
+            hash=content_hash([self.meta.hash, parts["test"].tolist()]),
+            tested_on=tested_on,
+        )
+        splits = {name: replace(everything, rows=rows) for name, rows in parts.items()}
+        return Store(self.folder, meta, splits)
 
     @property
     def classes(self) -> tuple[str, ...]:

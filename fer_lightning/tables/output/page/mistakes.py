@@ -16,7 +16,7 @@ from fer_lightning.tables.output.page.probabilities import Probabilities, probab
 from fer_lightning.tables.output.page.section import Section, Trained, trained
 
 if TYPE_CHECKING:
-    from fer_lightning.data.store.store import StoreSplit
+    from fer_lightning.data.store.store import Store, StoreSplit
 
 SHOWN = 24
 SIDE = 96
@@ -36,7 +36,7 @@ def section(table: Table) -> Section:
     predictions = probabilities(table.directory / run.folder, run.result.classes)
     if predictions is None:
         return Section(facts={"missing": "predictions"})
-    images = _test_images(best)
+    images = _test_images(best, predictions.ids)
     if images is None:
         return Section(facts={"missing": "store"})
     indices = _most_confident(predictions)
@@ -50,7 +50,7 @@ def _most_confident(predictions: Probabilities) -> npt.NDArray[np.int64]:
     return wrong[np.argsort(-predictions.values[wrong].max(1), kind="stable")][:SHOWN]
 
 
-def _test_images(row: Trained) -> StoreSplit | None:
+def _test_images(row: Trained, ids: Sequence[str]) -> StoreSplit | None:
     """Return the test images, if their store still lies where the run had it and holds the same faces."""
     from fer_lightning.data.store.store import Store
 
@@ -60,7 +60,15 @@ def _test_images(row: Trained) -> StoreSplit | None:
         store = Store.open(Path(folder)) if folder else None
     except UserError:
         return None
-    return store.split("test") if store and store.hash == result.protocol.get("faces") else None
+    return _same_faces(store, result.protocol.get("faces"), ids) if store else None
+
+
+def _same_faces(store: Store, faces: str | None, ids: Sequence[str]) -> StoreSplit | None:
+    """Return the test images of a store, or the training images that were held out; None if they are others."""
+    if store.hash == faces:
+        return store.split("test")
+    held_out = store.holding_out(np.isin(store.split("train").ids, ids), None)
+    return held_out.split("test") if held_out.hash == faces else None
 
 
 def _faces(
