@@ -96,6 +96,20 @@ def _compare(words: Sequence[str]) -> int:
     return 0
 
 
+def _folds(words: Sequence[str]) -> int:
+    parser = _parser("folds")
+    parser.add_argument("directory", type=Path, help="a folder of runs with data.folds and each data.fold")
+    options = parser.parse_args(words)
+    _require_folder(options.directory)
+    from fer_lightning.tables.analysis.folds import load
+    from fer_lightning.tables.output import folds_table
+
+    methods = load(options.directory)
+    print(folds_table.to_text(methods))
+    print(folds_table.write(methods, options.directory))
+    return 0
+
+
 def _upload(words: Sequence[str]) -> int:
     parser = _parser("upload")
     parser.add_argument("directory", type=Path, help="a folder of runs")
@@ -112,6 +126,7 @@ ACTIONS: dict[str, tuple[Callable[[Sequence[str]], int], str]] = {
     "run": (_run, "run a table: its search and its missing runs; then show it"),
     "plan": (_plan, "show which runs are missing, and what disk space and time they take"),
     "show": (_show, "show the table of a folder of runs"),
+    "folds": (_folds, "show the table over folds (data.folds), with intervals over persons"),
     "compare": (_compare, "compare two checkpoints: McNemar's test"),
     "upload": (_upload, "send a folder's runs and its table to Weights & Biases"),
 }

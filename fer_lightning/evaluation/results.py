@@ -19,6 +19,8 @@ from fer_lightning.core.files import atomic_path, write_atomic
 RESULT = "result.json"
 TRIAL = "trial.json"
 PREDICTIONS = "predictions.parquet"
+PERSON = "person"
+"""Column of the predictions that says who is pictured, where the data set does."""
 EMBEDDINGS = "embeddings.npz"
 CHECKPOINT = "best.ckpt"
 
@@ -183,6 +185,7 @@ def write(
     labels: npt.NDArray[np.int64],
     probabilities: npt.NDArray[np.float64],
     corrected: Mapping[str, npt.NDArray[np.int64]],
+    persons: Sequence[str | None] = (),
 ) -> None:
     """Write a run's predictions and, last, its result.json, with which the run is complete.
 
@@ -193,6 +196,7 @@ def write(
         labels: class indices (N,).
         probabilities: (N, C).
         corrected: predicted class indices (N,) after each correction.
+        persons: who is pictured (N,); empty where nobody says so.
     """
     import pyarrow as pa  # who only reads results, such as fer sweep status, need not wait for it
     from pyarrow import parquet
@@ -200,6 +204,8 @@ def write(
     classes = np.array(result.classes)
     columns = {"id": list(ids), "label": classes[labels], "prediction": classes[probabilities.argmax(1)]}
     columns |= {f"prediction_{name}": classes[predicted] for name, predicted in corrected.items()}
+    if any(persons):
+        columns[PERSON] = list(persons)
     columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     with atomic_path(directory / PREDICTIONS) as partial:
         parquet.write_table(pa.table(columns), partial)

@@ -142,7 +142,8 @@ def finish(
     predictions = {str(name): logits.argmax(1).numpy() for name, (_, logits) in columns.items()}
     _keep_embeddings(directory, embeddings, probabilities.argmax(1), model, faces)
     result = results.Result.model_validate(content)
-    results.write(directory, result, faces.ids, faces.labels, probabilities.numpy(), predictions)
+    persons = faces.identity.to_pylist()
+    results.write(directory, result, faces.ids, faces.labels, probabilities.numpy(), predictions, persons)
     return result
 
 

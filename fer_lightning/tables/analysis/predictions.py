@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation.metrics import METRICS, Counts
-from fer_lightning.evaluation.results import PREDICTIONS
+from fer_lightning.evaluation.results import PERSON, PREDICTIONS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.statistics import FloatArray, IntArray
@@ -31,11 +31,13 @@ class Answers:
         ids: ids of the n test images, sorted.
         labels: class indices (n,).
         predictions: class indices (n,) as trained and after each correction that was recorded.
+        persons: who is pictured (n,); None where nobody says so.
     """
 
     ids: pa.Array
     labels: IntArray
     predictions: dict[str, IntArray]
+    persons: list[str | None]
 
 
 def read(directory: Path, run: FinishedRun) -> Answers | None:
@@ -49,8 +51,10 @@ def read(directory: Path, run: FinishedRun) -> Answers | None:
         return None
     classes = pa.array(run.result.classes)
     try:
-        columns = [name for name in parquet.read_schema(path).names if name == "label" or name.startswith(_COLUMN)]
-        table = parquet.read_table(path, columns=["id", *columns])
+        names = parquet.read_schema(path).names
+        columns = [name for name in names if name == "label" or name.startswith(_COLUMN)]
+        persons = [PERSON] if PERSON in names else []
+        table = parquet.read_table(path, columns=["id", *columns, *persons])
         table = table.combine_chunks().sort_by("id")
         indices = {name: _indices(table[name], classes) for name in columns}
         labels = indices.pop("label")
@@ -60,7 +64,8 @@ def read(directory: Path, run: FinishedRun) -> Answers | None:
     if not matches:
         raise UserError(f"{path}: not of the result.json beside it; delete the run's folder to run it again")
     corrections = {name.removeprefix(_COLUMN).removeprefix("_"): values for name, values in indices.items()}
-    return Answers(table["id"].combine_chunks(), labels, corrections)
+    known = table[PERSON].to_pylist() if persons else [None] * len(table)
+    return Answers(table["id"].combine_chunks(), labels, corrections, known)
 
 
 def _indices(column: pa.ChunkedArray, classes: pa.Array) -> IntArray:

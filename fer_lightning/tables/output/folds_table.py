@@ -1,0 +1,84 @@
+"""The table over folds as text and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fer_lightning.core.files import write_atomic
+from fer_lightning.tables.analysis.folds import SHOWN, Method, draw_persons, interval
+from fer_lightning.tables.analysis.statistics import FloatArray
+from fer_lightning.tables.output.formats import heading, number, percent
+
+TEXT_METRICS = ("accuracy", "macro_recall")
+FILE = "folds.csv"
+
+
+def write(methods: Sequence[Method], directory: Path) -> Path:
+    """Write folds.csv, all metrics in full precision, into a folder; return its path."""
+    weights = draw_persons(methods[0].persons)
+    parts = ("fold_mean", "fold_std", "pooled", "pooled_low", "pooled_high")
+    rows = [["method", "seeds", "folds", "persons", *(f"{metric}_{part}" for metric in SHOWN for part in parts)]]
+    for method in methods:
+        row = [method.name, str(method.seeds), str(method.folds), str(method.persons) if method.known else ""]
+        for metric in SHOWN:
+            values = method.fold_values(metric)
+            ends = interval(method.resampled(metric, weights))
+            numbers = (values.mean(), values.std(ddof=1), method.pooled(metric), *ends)
+            row += [repr(float(value)) for value in numbers]
+        rows.append(row)
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    write_atomic(directory / FILE, stream.getvalue())
+    return directory / FILE
+
+
+def to_text(methods: Sequence[Method]) -> str:
+    """Return the table for the terminal: what was tested, a line a method, and what the numbers are."""
+    weights = draw_persons(methods[0].persons)
+    rows = [["method", "seeds", *(cell for m in TEXT_METRICS for cell in (heading(m).lower(), "pooled [95 %]"))]]
+    rows += [_row(method, weights) for method in methods]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
+    return "\n".join([_what(methods[0]), "", *lines, "", *_notes(methods, weights)])
+
+
+def _row(method: Method, weights: FloatArray) -> list[str]:
+    cells = [method.name, str(method.seeds)]
+    for metric in TEXT_METRICS:
+        values, (low, high) = method.fold_values(metric), interval(method.resampled(metric, weights))
+        cells.append(f"{number(metric, float(values.mean()))} ± {number(metric, float(values.std(ddof=1)))}")
+        cells.append(f"{number(metric, method.pooled(metric))} [{number(metric, low)}, {number(metric, high)}]")
+    return cells
+
+
+def _what(method: Method) -> str:
+    pictures, classes = int(method.by_fold[0].sum()), method.by_fold.shape[-1]
+    of_whom = f" of {method.persons:,} persons" if method.known else ""
+    return f"{pictures:,} pictures{of_whom} in {classes} classes and {method.folds} folds; each is tested once"
+
+
+def _notes(methods: Sequence[Method], weights: FloatArray) -> Iterator[str]:
+    yield "Mean ± standard deviation of the folds; pooled: of the pictures of all folds together."
+    if methods[0].known:
+        yield "The intervals are over persons, drawn with replacement; no person is in two folds."
+    else:
+        yield (
+            "Nobody says who is pictured: the intervals are over pictures, and too narrow where a person has "
+            "several; data.group says who it is."
+        )
+    for method in methods[1:]:
+        for metric in TEXT_METRICS:
+            yield _difference(metric, method, methods[0], weights)
+
+
+def _difference(metric: str, method: Method, first: Method, weights: FloatArray) -> str:
+    """Return a sentence on two methods, whose difference is taken over the same resampled persons."""
+    low, high = interval(method.resampled(metric, weights) - first.resampled(metric, weights))
+    difference = percent(method.pooled(metric) - first.pooled(metric), sign=True)
+    ends = f"[{percent(low, sign=True)}, {percent(high, sign=True)}]"
+    return (
+        f"{method.name} less {first.name}: {difference} points of {heading(metric).lower()}, 95 % interval {ends}"
+    )
