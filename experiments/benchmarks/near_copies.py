@@ -3,8 +3,8 @@
     python experiments/benchmarks/near_copies.py --root MY_PICTURES [--faces 287651] [--out near_copies.json]
 
 The faces are variations of the pictures in a folder, each turned, cut, squeezed and mirrored so far that no two
-are near copies, but that their looks are as unevenly distributed as those of real faces. Measured are the thumbnail
-of each face, taken while it is prepared, as a share of decoding and resizing it; and the search over all of them.
+are near copies, but that their looks are as unevenly distributed as those of real faces. Measured are the
+thumbnail of each face, taken while it is prepared, as a share of all that is done then; and the search over all.
 """
 
 from __future__ import annotations
