@@ -59,7 +59,7 @@ class Part:
         return same_tensors(self.tensors, other.tensors)
 
     def others(self, content: Any) -> list[str]:
-        """Return the names of what a file holds beside this part: keys, and modules outside of the prefix."""
+        """Return the names of what a file holds beside this part: modules outside of the prefix, and keys."""
         names, node, path = [], content, ""
         for key in self.state_dict.keys:
             names += [f"{path}{other}" for other in node if other != key]
@@ -68,8 +68,8 @@ class Part:
         outside = Counter(
             _module_outside(name, self.prefix) for name in tensors if not name.startswith(self.prefix)
         )
-        names += [f"{path}{module} ({tensors_in(count)})" for module, count in outside.items()]
-        return names + [f"{path}{key}" for key in node if key not in tensors]
+        modules = [f"{path}{module} ({tensors_in(count)})" for module, count in outside.items()]
+        return modules + names + [f"{path}{key}" for key in node if key not in tensors]
 
 
 def same_tensors(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
