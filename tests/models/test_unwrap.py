@@ -284,10 +284,10 @@ def test_harmless_objects_beside_the_weights(
     beside: Any, zipped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.save({"model": weights(), "args": beside}, tmp_path / "a", _use_new_zipfile_serialization=zipped)
-    into, admitted = network(), torch.serialization.get_safe_globals()
+    into, admitted = network(), {*torch.serialization.get_safe_globals()}
     with caplog.at_level(logging.INFO, logger="fer_lightning"):
         load_weights(into, tmp_path / "a")
-    assert torch.serialization.get_safe_globals() == admitted  # what is admitted here is so nowhere else
+    assert {*torch.serialization.get_safe_globals()} == admitted  # what is admitted here is so nowhere else
     assert equal(into.state_dict(), weights())
     assert "taken from model; left out: args" in caplog.text
 

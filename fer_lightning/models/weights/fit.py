@@ -132,7 +132,7 @@ def require_one(content: Any, network: nn.Module, label: str) -> Fit:
         raise UserError(
             f"{label}: these weights do not fit the backbone: {closest.difference}{where}; "
             f"the file holds {contents(content)}; the backbone has {len(needed)} tensors: {listed(needed)}; "
-            "give the state_dict of exactly this network"
+            "give the state_dict of exactly this network; fer weights inspect FILE shows which ones it fits"
         )
     require_one_part([fit.part for fit in found], label)
     return found[0]
