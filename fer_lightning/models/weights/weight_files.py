@@ -144,7 +144,7 @@ def _reason(error: Exception) -> str:
 def load_weights(network: nn.Module, path: Path) -> str:
     """Load the network's tensors from a local file (safetensors, pth or pt), which must fit in names and shapes.
 
-    They may lie below wrapping keys and behind a prefix, see ``require_one``. That, and what is left out, is logged.
+    They may lie below wrapping keys and behind a prefix. That, and what is left out, is logged.
 
     Args:
         network: a network of timm's, with or without its classifier.
