@@ -7,23 +7,16 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import write_atomic
 from fer_lightning.models.weights import vggface2
-from fer_lightning.models.weights.numpy_pickle import read_arrays
 from fer_lightning.models.weights.vggface2 import Converted, convert
-from fer_lightning.models.weights.weight_files import is_safetensors, is_torch, read_bytes, read_state_dict
+from fer_lightning.models.weights.weight_files import ABOUT, read_bytes, read_published
 
 BACKBONE = "seresnet50_vggface2"
-ABOUT = "fer_lightning"
-"""Only key of the file's metadata: safetensors writes several keys in an order that differs from run to run."""
-
 LICENCE = (
     "VGGFace2's weights have terms of their own, research use as their publishers state; nothing is granted here"
 )
@@ -47,33 +40,18 @@ def import_weights(source: Path, target: Path, sha256: str | None = None) -> Non
     if _is_converted(target, digest):
         print(f"{target} exists already, made from the same file")
     else:
-        converted = convert(read_published(content, str(source)), str(source))
+        published = read_published(content, str(source))
+        part = vggface2.find(published, str(source))
+        converted = convert(part.tensors, f"{source}, {part.name}" if part.name else str(source))
         _write(target, converted, source.name, digest)
         print(target)
         print(f"  layout: {converted.layout.title}, {converted.layout.colour}")
-        print(f"  left out: {_left_out(converted)}")
+        if part.whence:
+            print(f"  {part.whence}")
+        print(f"  left out: {', '.join([*_left_out(converted), *part.others(published)]) or 'nothing'}")
     print(f"  source: {source}, SHA-256 {digest}")
     print(f"  licence: {LICENCE}")
     print(f"  next: fer train backbone={BACKBONE} backbone.weights={target}")
-
-
-def read_published(content: bytes, label: str) -> dict[str, Tensor]:
-    """Return the tensors in a pickle of arrays, a PyTorch or a safetensors file by name, without running its code.
-
-    Args:
-        content: the file's bytes.
-        label: the file's name; messages begin with it.
-
-    Raises:
-        UserError: see ``read_arrays`` and ``read_state_dict``.
-    """
-    if is_safetensors(content) or is_torch(content):
-        return read_state_dict(content, label)
-    arrays = read_arrays(content, label)
-    return {
-        name: torch.tensor(array.astype(np.float32 if array.dtype.kind == "f" else np.int64))
-        for name, array in arrays.items()
-    }
 
 
 def _require_digest(source: Path, digest: str, sha256: str) -> None:
@@ -121,7 +99,6 @@ def _write(target: Path, converted: Converted, source: str, digest: str) -> None
         raise UserError(f"{target} cannot be written: {error.strerror}; give another folder with --to") from error
 
 
-def _left_out(converted: Converted) -> str:
-    if len(converted.left_out) == 2:
-        return "{}, an embedding layer, and {}, the classifier that reads from it".format(*converted.left_out)
-    return ", ".join(f"{layer}, an embedding layer" for layer in converted.left_out) or "nothing"
+def _left_out(converted: Converted) -> list[str]:
+    roles = ("an embedding layer", "the classifier that reads from it")
+    return [f"{layer}, {role}" for layer, role in zip(converted.left_out, roles, strict=False)]

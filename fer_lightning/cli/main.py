@@ -20,7 +20,7 @@ COMMANDS = {
     "cache": "list or clear what is kept of earlier work: fer cache list",
     "sweep": "show the state of each run in a folder: fer sweep status FOLDER",
     "table": "run, plan or show a table of experiments: fer table run embedded",
-    "weights": "make published weights fit backbone.weights: fer weights import FILE --to DIR",
+    "weights": "show and convert published weights for backbone.weights: fer weights inspect FILE",
 }
 """Every command with its help. The command X is the function ``X`` of ``fer_lightning/cli/X.py``."""
 

@@ -16,11 +16,13 @@ import torch
 from runs import SMALL, fer, result, scores
 
 from fer_lightning.cli.train import train
+from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.emotions import EMOTIONS
+from fer_lightning.core.files import file_hash
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.inference.load_model import load_model
-from fer_lightning.run import final_test
+from fer_lightning.run import build, final_test
 from fer_lightning.run.__main__ import main as run_main
 
 # learning rate and epochs for predictions that differ from picture to picture
@@ -188,6 +190,14 @@ def test_the_checkpoint_is_readable_without_running_code_in_it(single: Path) -> 
     probabilities = model(torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8))
     assert model.classes == EMOTIONS
     assert torch.allclose(probabilities.sum(1), torch.ones(2))
+
+
+def test_the_backbone_of_a_checkpoint_can_start_another_run(single: Path) -> None:
+    path = single / "best.ckpt"
+    backbone = build.backbone(compose(["backbone=tiny", f"backbone.weights={path}"]))
+    trained = load_model(path).network.backbone.state_dict()
+    assert backbone.weights_hash == file_hash(path)
+    assert all(torch.equal(value, trained[name]) for name, value in backbone.state_dict().items())
 
 
 def test_a_run_of_a_sweep_equals_the_single_run_to_the_last_digit(single: Path, sweep: Path) -> None:

@@ -14,6 +14,7 @@ import timm
 import torch
 from published import CLASSES, LAYOUTS, MEAN_BGR, PICKLE, STATE_DICT, Published, made_up, pictures, python2_pickle
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fer_lightning.cli import main
@@ -21,7 +22,8 @@ from fer_lightning.config.compose import compose
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import file_hash
 from fer_lightning.models.backbone import TimmBackbone
-from fer_lightning.models.weights.vggface2 import convert
+from fer_lightning.models.weights.vggface2 import convert, find
+from fer_lightning.models.weights.weight_files import read_published
 from fer_lightning.run import build
 
 Tensors = dict[str, Tensor]
@@ -211,6 +213,45 @@ def test_from_the_published_file_to_a_backbone(layout, published, files, tmp_pat
     with torch.no_grad():
         found, wanted = backbone(pictures()), Published(layout, published).features(pictures())
     assert (found - wanted).abs().max() < 1e-4 * wanted.abs().max()
+
+
+def test_wrapped_files_behind_a_prefix_are_imported_alike(layout, files, tmp_path, capsys) -> None:
+    tensors = in_state_dict() if layout == STATE_DICT else made_up(PICKLE)
+    content = {"epoch": 3, "state_dict": {f"module.backbone.{name}": value for name, value in tensors.items()}}
+    file = tmp_path / "wrapped"
+    if layout == STATE_DICT:
+        torch.save(content, file)
+    else:
+        file.write_bytes(python2_pickle(content))
+    found = load_file(imported(file, tmp_path))
+    said = capsys.readouterr().out
+    assert "taken from state_dict, names without their prefix module.backbone." in said
+    assert "left out: epoch" in said
+    wanted = convert(read_published(files[layout].read_bytes(), "FILE"), "FILE").state
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(value, wanted[name]) for name, value in found.items())
+
+
+def test_a_key_or_a_prefix_alone(published) -> None:
+    prefixed = {f"module.{name}": value for name, value in published.items()}
+    for content in (published, {"model": published}, prefixed, {"net": {"model": prefixed}, "epoch": 1}):
+        assert find(content, "FILE").tensors.keys() == published.keys()
+
+
+def test_what_a_wrapped_file_lacks_is_named_with_its_place(tmp_path, capsys) -> None:
+    tensors = {f"module.{name}": value for name, value in in_state_dict().items()}
+    tensors.pop("module.conv3_2_3x3.weight")
+    torch.save({"state_dict": tensors}, tmp_path / "a.pth")
+    line = refused(capsys, tmp_path / "a.pth", tmp_path)
+    assert "a.pth, state_dict.module: the file lacks conv3_2_3x3.weight" in line
+
+
+def test_a_file_with_two_such_networks_is_refused(tmp_path, capsys) -> None:
+    other = {name: value + 1 for name, value in in_state_dict().items()}
+    torch.save({"model": in_state_dict(), "ema": other}, tmp_path / "a.pth")
+    assert "2 parts of the file fit, with different weights: model, ema;" in refused(
+        capsys, tmp_path / "a.pth", tmp_path
+    )
 
 
 def test_the_file_tells_where_it_is_from_and_how_it_is_used(files, tmp_path) -> None:

@@ -86,25 +86,33 @@ class _Unpickler(pickle.Unpickler):
         return text.encode("latin1")
 
 
-def read_arrays(content: bytes, label: str) -> dict[str, NumberArray]:
+def read_arrays(content: bytes, label: str) -> dict[str, Any]:
     """Return the arrays of numbers in a pickle by name.
 
     Args:
         content: bytes of a pickle that Python 2 or 3 has written, of protocol 0 to 4.
         label: the file's name; messages begin with it.
 
+    Returns:
+        Arrays by name; or, if the pickle holds dictionaries in a dictionary, these and its other values by name.
+
     Raises:
         UserError: the bytes are damaged, name anything but numpy arrays, or hold something else.
     """
     try:
-        arrays = _Unpickler(content, label).load()
-        _require_arrays(arrays, label)
-        return {name: array.numbers() for name, array in arrays.items()}
+        return _arrays(_Unpickler(content, label).load(), label)
     except UserError:
         raise
     except Exception as error:  # damaged bytes raise exceptions of all types
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{label}: not a whole pickle of numpy arrays: {reason}; copy the file again") from error
+
+
+def _arrays(content: Any, label: str) -> dict[str, Any]:
+    if isinstance(content, dict) and any(isinstance(value, dict) for value in content.values()):
+        return {key: _arrays(value, label) if isinstance(value, dict) else value for key, value in content.items()}
+    _require_arrays(content, label)
+    return {name: array.numbers() for name, array in content.items()}
 
 
 def _require_arrays(content: Any, label: str) -> None:

@@ -10,20 +10,20 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import timm
 import torch
 from torch import Tensor
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.models.weights.weight_files import require_fit
+from fer_lightning.models.weights.fit import COUNT, require_fit, require_one_part
+from fer_lightning.models.weights.unwrap import Part, parts, state_dicts
 
 NETWORK = "legacy_seresnet50"
 FEATURES = 2048
 MEAN = (131.0912, 103.8827, 91.4953)
 """Mean of R, G and B of pixels 0..255; the published networks subtract it, and divide by nothing."""
-
-_COUNT = "num_batches_tracked"  # a buffer of BatchNorm that is no weight, and that older PyTorch does not have
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,38 @@ def convert(published: Mapping[str, Tensor], label: str) -> Converted:
     needed = _needed(given.get(f"{layout.classifier}.weight"))
     for key, value in needed.items():
         name = layout.name(key)
-        if name.endswith(_COUNT):
+        if name.endswith(COUNT):
             given.setdefault(name, torch.zeros((), dtype=torch.int64))
         if name in given and given[name].squeeze().shape == value.squeeze().shape:
             given[name] = given[name].reshape(value.shape)  # a 1x1 convolution is a linear layer
     by_name = {layout.name(key): value for key, value in needed.items()}
     require_fit(given, by_name, label, "give VGGFace2's SE-ResNet-50, the whole file as it is published")
     for name, value in given.items():
-        if not (name.endswith(_COUNT) or (value.is_floating_point() and value.isfinite().all())):
+        if not (name.endswith(COUNT) or (value.is_floating_point() and value.isfinite().all())):
             raise UserError(f"{label}: {name} does not hold finite floating-point numbers; copy it again")
     state = {key: given[layout.name(key)].to(value.dtype).contiguous() for key, value in needed.items()}
     if layout.colour == "BGR":
         state["layer0.conv1.weight"] = state["layer0.conv1.weight"].flip(1)
     return Converted(state, layout, left_out)
+
+
+def find(content: Mapping[str, Any], label: str) -> Part:
+    """Return the part of a file that has the published names, or most of them.
+
+    Args:
+        content: what the file holds.
+        label: the file's name; messages begin with it.
+
+    Raises:
+        UserError: several parts have all names, with different tensors.
+    """
+    found: list[tuple[bool, int, Part]] = []
+    for layout in LAYOUTS:
+        names = {layout.name(key) for key in _trunk() if not key.endswith(COUNT)}
+        found += [(count == len(names), count, part) for count, part in parts(content, names)]
+    whole = [part for is_whole, _, part in found if is_whole]
+    require_one_part([part for i, part in enumerate(whole) if not any(part.equals(w) for w in whole[:i])], label)
+    return max(found, key=lambda each: each[:2], default=(False, 0, Part(state_dicts(content)[0], "")))[2]
 
 
 def _layout(published: Mapping[str, Tensor], label: str) -> Layout:
