@@ -72,6 +72,11 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     node = config["data"]
     annotations = read(node, progress)
     chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    if node.get("exclude") and not chosen.to_train:
+        raise UserError(
+            f"data.exclude={node['exclude']}: it leaves out training rows, and with data.test_split="
+            f"{chosen.tested_on} there are none; say data.exclude=null"
+        )
     return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
 
 

@@ -94,6 +94,7 @@ class Manifest:
         redistributable: Whether its pictures may be shown in a report or uploaded.
         embedded: Function that returns the pictures' bytes for the ``path`` of some rows, in that order, where
             they are no files of their own; rows are asked for in the manifest's order, one split after the other.
+        to_train: Whether it is to be trained on; if not, all rows are test rows, and a class may have none.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Manifest:
     tested_on: str | None = None
     redistributable: bool = False
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
+    to_train: bool = True
 
     def pictures(self, paths: Sequence[str]) -> Iterator[Path | bytes]:
         """Return the paths of some rows' pictures, or their bytes where they lie inside other files."""
@@ -124,18 +126,36 @@ class Manifest:
                 raise ValueError(f"the manifest of {self.name} has {message}")
 
     def check(self) -> None:
-        """Check that it can be trained on; no picture is opened.
+        """Check that it can be trained on, or at least tested on; no picture is opened.
 
         Raises:
             ValueError: See ``check_names``; the splits are "train" and "test".
-            UserError: A class has no image in one of the splits.
+            UserError: See ``require_images``.
         """
-        self.check_names(("train", "test"))
-        require_every_class({split: self.counts(split) for split in ("train", "test")}, self.name, self.faults)
+        self.check_names(("train", "test") if self.to_train else ("test",))
+        self.require_images({split: self.counts(split) for split in ("train", "test")}, self.faults)
+
+    def require_images(self, counts: Mapping[str, Mapping[str, int]], faults: Sequence[Fault]) -> None:
+        """Require an image of every class in both splits or, without anything to train on, one test image.
+
+        Args:
+            counts: Images by split and class.
+            faults: Rows and pictures that were set aside.
+
+        Raises:
+            UserError: There are too few.
+        """
+        if self.to_train:
+            require_every_class(counts, self.name, faults)
+        elif not any(counts["test"].values()):
+            last = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
+            raise UserError(f"{self.name}: no test image of {', '.join(self.classes)} in {self.root}{last}")
 
     def hash(self) -> str:
         """Return the SHA-256 of everything that decides what is trained on; the root is not part of it."""
-        digest = hashlib.sha256(content_hash([self.name, list(self.classes), self.rows.num_rows]).encode())
+        about = [self.name, list(self.classes), self.rows.num_rows]
+        about += [] if self.to_train else [self.tested_on]  # equal rows may be one split, or the whole set
+        digest = hashlib.sha256(content_hash(about).encode())
         for name in SCHEMA.names:
             if self.rows[name].null_count < self.rows.num_rows:
                 digest.update(name.encode())

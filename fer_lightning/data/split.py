@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,11 +14,14 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.manifest import LeftOut, Manifest
 from fer_lightning.data.readers.common import split_of
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
+
+ALL = "all"
+"""The ``data.test_split`` with which the whole set is the test set, and nothing is left to train on."""
 
 
 def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
@@ -26,10 +31,15 @@ def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
         manifest: Manifest with the splits that the set itself has.
         test_split: "test" or "val", the one to test on. Where the set has neither, a share such as "20%" of each
             class is held out of the training split by a hash of the paths: other files do not change the draw.
+            "all": all splits together are tested on, and none is trained on.
 
     Raises:
         UserError: ``test_split`` names no split of the set, or no share where the set has none.
     """
+    if test_split == ALL:
+        rows = _with_split(manifest.rows, pa.array(["test"] * manifest.rows.num_rows, pa.string()))
+        skipped = {"test": _summed(manifest.skipped)}
+        return replace(manifest, rows=rows, skipped=skipped, tested_on=ALL, to_train=False)
     splits = [split for split in ("test", "val") if split in pc.unique(manifest.rows["split"]).to_pylist()]
     if not splits:
         share = re.fullmatch(r"([1-9]\d?)%", test_split)
@@ -37,7 +47,7 @@ def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
             raise UserError(
                 f"data={manifest.name}: there is no test part in {manifest.root}; name one `test` or `val`, or "
                 "say data.test_split=20% to hold out a fifth of each class by a hash of the names (the same "
-                "person may then be on both sides)"
+                "person may then be on both sides); `fer evaluate` tests on the whole set with data.test_split=all"
             )
         return replace(manifest, rows=_held_out(manifest.rows, int(share[1]) / 100), tested_on=test_split)
     part = split_of(test_split)
@@ -48,6 +58,26 @@ def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
     split = pc.if_else(pc.equal(rows["split"], "train"), "train", "test")
     skipped = {"train": manifest.skipped.get("train", {}), "test": manifest.skipped.get(part, {})}
     return replace(manifest, rows=_with_split(rows, split), skipped=skipped, tested_on=part)
+
+
+def only_test(manifest: Manifest, classes: Sequence[str]) -> Manifest:
+    """Return the test rows of a manifest that nothing is trained on, labelled with these classes.
+
+    Args:
+        manifest: Manifest with the splits "train" and "test".
+        classes: Class names in the classifier's order; those of the manifest are among them.
+    """
+    rows = manifest.rows.filter(pc.equal(manifest.rows["split"], "test"))
+    skipped = {"test": manifest.skipped.get("test", {})}
+    return replace(manifest, rows=rows, classes=tuple(classes), skipped=skipped, to_train=False)
+
+
+def _summed(skipped: LeftOut) -> dict[str, int]:
+    """Return the numbers of rows left out by reason, over all splits."""
+    total: Counter[str] = Counter()
+    for reasons in skipped.values():
+        total.update(reasons)
+    return dict(total)
 
 
 def _held_out(rows: pa.Table, share: float) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash, locked, write_atomic
 from fer_lightning.data.counting import Progress
-from fer_lightning.data.manifest import Manifest, require_every_class
+from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.store.shard import (
     BATCH_BYTES,
@@ -196,7 +196,7 @@ def _parts(job: Job, split: str, rows: pa.Table) -> list[Part]:
     rows = rows.filter(pc.equal(rows["split"], split))
     with job.rows_file(split).open("wb") as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
-    shards = min(MOST_SHARDS, math.ceil(len(rows) / SHARD_ROWS))
+    shards = min(MOST_SHARDS, max(1, math.ceil(len(rows) / SHARD_ROWS)))  # an empty split has one without rows
     ends = [len(rows) * number // shards for number in range(shards + 1)]
     return [Part(job, split, number, *ends) for number, ends in enumerate(pairwise(ends))]
 
@@ -230,7 +230,7 @@ def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports
         for split in SPLITS
     }
     faults = [*manifest.faults, *(fault for report in chain(*reports.values()) for fault in report.faults)]
-    require_every_class(counts, manifest.name, faults)
+    manifest.require_images(counts, faults)
     has_twin = pc.is_in(test.pixels, pa.array({pixels for _, pixels in twins}, pa.string())).to_numpy()
     test_leaks = np.bincount(test.labels[has_twin], minlength=len(classes)).tolist()
     shards = {split: tuple(report.shard for report in reports[split]) for split in SPLITS}

@@ -162,7 +162,7 @@ class StoreSplit:
     def labels(self) -> NDArray[np.int64]:
         """Return indices (N,) into the store's classes."""
         parts = [chunk.indices.to_numpy() for chunk in self._table["label"].chunks]
-        return np.concatenate(parts).astype(np.int64)
+        return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
     @property
     def pixels(self) -> pa.ChunkedArray:
