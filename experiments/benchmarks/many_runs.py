@@ -44,7 +44,11 @@ class MadeUp(Planner):
         names = self.compose(overrides)["data"]["classes"]
         counts = [3000, 5000, 1000, 500, 250, 150, 900, 156]
         stats = {"names": names, "counts": counts[: len(names)]}
-        return {"protocol": {"data": "made up", "classes": names, "faces": "0" * 64}, "class_stats": stats}
+        return {
+            "protocol": {"data": "made up", "classes": names, "faces": "0" * 64},
+            "class_stats": stats,
+            "prepared": [],
+        }
 
 
 def result(planner: MadeUp, run: PlannedRun, random: torch.Generator) -> dict[str, Any]:

@@ -21,6 +21,6 @@ class Parser(argparse.ArgumentParser):
             UserError: always.
         """
         unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message and unknown.startswith("--") and "=" in unknown:
+        if unknown != message and unknown.startswith("--") and "=" in unknown.split()[0]:
             message = f"{message}; write {unknown.split()[0].lstrip('-')}"
         raise UserError(f"{self.prog}: {message}; `{self.prog} --help` says what there is")

@@ -158,7 +158,8 @@ class FaceDataModule(LightningDataModule):
         self.train_rows = np.flatnonzero(~held_out)
         self.minival_rows = np.flatnonzero(held_out)
         self.images = np.bincount(faces.labels[self.train_rows], minlength=len(store.classes))
-        counts = self.targets("train", training=True).sum(0) if options.soft_labels else self.images
+        soft = options.soft_labels and len(faces) > 0
+        counts = self.targets("train", training=True).sum(0) if soft else self.images
         self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in counts))
 
     def seen_by_a_frozen_backbone(self, views: Views | None) -> FaceDataModule:

@@ -83,6 +83,11 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
         chosen = with_folds(annotations, folds)
     else:
         chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    if node.get("exclude") and not chosen.to_train:
+        raise UserError(
+            f"data.exclude={node['exclude']}: it leaves out training rows, and with data.test_split="
+            f"{chosen.tested_on} there are none; say data.exclude=null"
+        )
     return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
 
 
@@ -136,7 +141,7 @@ def store(config: Config, progress: Progress | None = None, faces: Manifest | No
     faces = faces or manifest(config, progress)
     try:
         prepared = prepare(faces, _stores(config), **select(StoreOptions, config["data"]), progress=progress)
-        return _divided(prepared, faces.held_out)
+        return _divided(prepared, faces.held_out, to_train=faces.to_train)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
 
@@ -162,12 +167,15 @@ def prepared_store(config: Config, folder: Path, digest: str) -> Store:
     return _divided(opened, _folds(node) or (HeldOut(share) if share else None))
 
 
-def _divided(prepared: Store, held_out: HeldOut | None) -> Store:
-    """Return a store with the share or fold that is held out as its test set."""
+def _divided(prepared: Store, held_out: HeldOut | None, *, to_train: bool = True) -> Store:
+    """Return a store with the share or fold that is held out as its test set, and the rest to train on."""
     if held_out is None:
         return prepared
     faces = prepared.split("train")
-    divided = prepared.holding_out(test_rows(held_out, faces.labels, faces.groups, faces.ids), str(held_out))
+    held_out_rows = test_rows(held_out, faces.labels, faces.groups, faces.ids)
+    divided = prepared.holding_out(held_out_rows, str(held_out), to_train=to_train)
+    if not to_train:
+        return divided
     needed = ("train", "test") if held_out.share else ("train",)  # a fold may lack a class that few persons show
     counts = {split: divided.meta.counts[split] for split in needed}
     require_every_class(counts, prepared.meta.name, prepared.meta.faults)

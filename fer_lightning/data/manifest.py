@@ -123,6 +123,7 @@ class Manifest:
             they are no files of their own; rows are asked for in the manifest's order, one split after the other.
             Such a path is FILE#NUMBER.
         held_out: Choice of the rows that become the test set once the faces are prepared; None: the split "test".
+        to_train: Whether it is to be trained on; if not, all rows are test rows, and a class may have none.
     """
 
     name: str
@@ -135,11 +136,14 @@ class Manifest:
     redistributable: bool = False
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
     held_out: HeldOut | None = None
+    to_train: bool = True
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Return the splits that must have faces of every class."""
-        return ("train",) if self.held_out else ("train", "test")
+        """Return the splits that must have faces, to be trained on of every class."""
+        if self.held_out:
+            return ("train",)
+        return ("train", "test") if self.to_train else ("test",)
 
     @cached_property
     def files_hash(self) -> str:
@@ -167,18 +171,37 @@ class Manifest:
                 raise ValueError(f"the manifest of {self.name} has {message}")
 
     def check(self) -> None:
-        """Check that it can be trained on; no picture is opened.
+        """Check that it can be trained on, or at least tested on; no picture is opened.
 
         Raises:
             ValueError: See ``check_names``; the splits are those of ``splits``.
-            UserError: A class has no image in one of the splits.
+            UserError: See ``require_images``.
         """
         self.check_names(self.splits)
-        require_every_class({split: self.counts(split) for split in self.splits}, self.name, self.faults)
+        self.require_images({split: self.counts(split) for split in self.splits}, self.faults)
+
+    def require_images(self, counts: Mapping[str, Mapping[str, int]], faults: Sequence[Fault]) -> None:
+        """Require an image of every class in all of ``splits`` or, without anything to train on, one image.
+
+        Args:
+            counts: Images by split and class.
+            faults: Rows and pictures that were set aside.
+
+        Raises:
+            UserError: There are too few.
+        """
+        needed = {split: counts[split] for split in self.splits}
+        if self.to_train:
+            require_every_class(needed, self.name, faults)
+        elif not any(any(by_class.values()) for by_class in needed.values()):
+            last = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
+            raise UserError(f"{self.name}: no test image of {', '.join(self.classes)} in {self.root}{last}")
 
     def hash(self) -> str:
         """Return the SHA-256 of everything that decides what is trained on; the root is not part of it."""
-        digest = hashlib.sha256(content_hash([self.name, list(self.classes), self.rows.num_rows]).encode())
+        about = [self.name, list(self.classes), self.rows.num_rows]
+        about += [] if self.to_train else [self.tested_on]  # equal rows may be one split, or the whole set
+        digest = hashlib.sha256(content_hash(about).encode())
         for name in SCHEMA.names:
             if self.rows[name].null_count < self.rows.num_rows:
                 digest.update(name.encode())

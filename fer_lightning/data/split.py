@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.manifest import HeldOut, Manifest
+from fer_lightning.data.manifest import HeldOut, LeftOut, Manifest
 from fer_lightning.data.readers.common import split_of
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
+
+ALL = "all"
+"""The ``data.test_split`` with which the whole set is the test set, and nothing is left to train on."""
 
 
 def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
@@ -29,19 +32,25 @@ def with_test_split(manifest: Manifest, test_split: str) -> Manifest:
         manifest: Manifest with the splits that the set itself has.
         test_split: "test" or "val", the one to test on. Where the set has neither, a share such as "20%" of each
             class is held out of the training split once the faces are prepared, see ``test_rows``.
+            "all": all splits together are tested on, and none is trained on.
 
     Raises:
         UserError: ``test_split`` names no split of the set, or no share where the set has none.
     """
+    if test_split == ALL:
+        rows = _with_split(manifest.rows, pa.array(["test"] * manifest.rows.num_rows, pa.string()))
+        skipped = {"test": _summed(manifest.skipped)}
+        return replace(manifest, rows=rows, skipped=skipped, tested_on=ALL, to_train=False)
     splits = [split for split in ("test", "val") if split in pc.unique(manifest.rows["split"]).to_pylist()]
     if not splits:
         share = share_of(test_split)
         if share is None:
             raise UserError(
                 f"data={manifest.name}: there is no test part in {manifest.root}; name one `test` or `val`, or "
-                "say data.test_split=20% to hold out a fifth of each class, or data.folds=10 data.fold=0"
+                "say data.test_split=20% to hold out a fifth of each class, or data.folds=10 data.fold=0; "
+                "`fer evaluate` tests on the whole set with data.test_split=all"
             )
-        return replace(manifest, held_out=HeldOut(share))
+        return replace(manifest, held_out=HeldOut(share), tested_on=test_split)
     part = split_of(test_split)
     if part not in splits:
         known = " or ".join(f"data.test_split={split}" for split in splits)
@@ -61,15 +70,9 @@ def share_of(test_split: str) -> float | None:
 def with_folds(manifest: Manifest, held_out: HeldOut) -> Manifest:
     """Return a manifest with all parts of a set put together, to hold out a fold once the faces are prepared."""
     together = pa.array(["train"] * manifest.rows.num_rows, pa.string())
-    skipped: dict[str, int] = Counter()
-    for by_reason in manifest.skipped.values():
-        skipped.update(by_reason)
-    return replace(
-        manifest,
-        rows=_with_split(manifest.rows, together),
-        skipped={"train": dict(skipped)},
-        held_out=held_out,
-    )
+    skipped = {"train": _summed(manifest.skipped)}
+    rows = _with_split(manifest.rows, together)
+    return replace(manifest, rows=rows, skipped=skipped, held_out=held_out, tested_on=str(held_out))
 
 
 def test_rows(held_out: HeldOut, labels: Integers, groups: Integers, ids: Sequence[str]) -> Mask:
@@ -104,6 +107,28 @@ def _by_hash(groups: Integers, ids: Sequence[str]) -> Integers:
     """Return the order (G,) of the groups by a hash of their first image's name, whatever others there are."""
     _, first = np.unique(groups, return_index=True)
     return np.argsort([hashlib.sha256(ids[row].encode()).hexdigest() for row in first], kind="stable")
+
+
+def only_test(manifest: Manifest, classes: Sequence[str]) -> Manifest:
+    """Return the rows of a manifest that are tested on, to train on nothing, labelled with these classes.
+
+    Args:
+        manifest: Manifest with the splits "train" and "test", or a part that is held out later.
+        classes: Class names in the classifier's order; those of the manifest are among them.
+    """
+    if manifest.held_out:
+        return replace(manifest, classes=tuple(classes), to_train=False)
+    rows = manifest.rows.filter(pc.equal(manifest.rows["split"], "test"))
+    skipped = {"test": manifest.skipped.get("test", {})}
+    return replace(manifest, rows=rows, classes=tuple(classes), skipped=skipped, to_train=False)
+
+
+def _summed(skipped: LeftOut) -> dict[str, int]:
+    """Return the numbers of rows left out by reason, over all splits."""
+    total: Counter[str] = Counter()
+    for reasons in skipped.values():
+        total.update(reasons)
+    return dict(total)
 
 
 def _with_split(rows: pa.Table, split: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -6,6 +6,8 @@ the registry needs no torch.
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -126,10 +128,19 @@ def _by_torchmetrics(function: str, **options: Any) -> Callable[[Tensor, Tensor]
     def measure(probabilities: Tensor, labels: Tensor) -> float:
         from torchmetrics.functional import classification
 
-        values = getattr(classification, function)(probabilities, labels, probabilities.shape[1], **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No positive samples")  # of the classes that do not occur
+            values = getattr(classification, function)(probabilities, labels, probabilities.shape[1], **options)
         return float(values[labels.bincount(minlength=len(values)) > 0].mean() if values.ndim else values)
 
     return measure
+
+
+def _auroc(probabilities: Tensor, labels: Tensor) -> float:
+    """Return the mean AUROC of the classes that occur; NaN where only one does, and there is no rest."""
+    if bool((labels == labels[0]).all()):
+        return math.nan
+    return _by_torchmetrics("multiclass_auroc", average="none")(probabilities, labels)
 
 
 _METRICS = (
@@ -161,7 +172,7 @@ _METRICS = (
         "auroc",
         "AUROC",
         "AUROC: one against the rest, mean over the classes",
-        of_probabilities=_by_torchmetrics("multiclass_auroc", average="none"),
+        of_probabilities=_auroc,
     ),
     Metric(
         "average_precision",

@@ -101,6 +101,7 @@ class DataCounts(_Model):
         train: training images by class.
         minival: number of images of the minival.
         test: test images by class.
+        left_out: rows left out of the test set by reason, such as a label that is none of the classes.
         dropped_leaks: training images by class that were dropped as copies of test images.
         excluded: number of training images left out by data.exclude.
         set_aside: number of unusable files.
@@ -110,6 +111,7 @@ class DataCounts(_Model):
     train: dict[str, int] = {}
     minival: int = 0
     test: dict[str, int] = {}
+    left_out: dict[str, int] = {}
     dropped_leaks: dict[str, int] = {}
     excluded: int = 0
     set_aside: int = 0

@@ -101,7 +101,7 @@ def _run(options: argparse.Namespace) -> None:
     config = compose(options.overrides, options.config_dir)
     trainer = config["trainer"]
     os.environ["OMP_NUM_THREADS"] = str(trainer.get("threads", 1))  # for the ranks
-    check(config)
+    check(config, to_train=not options.faces)
     if options.faces:
         log_data(build.data(config, dataset.store(config, Line("faces"))))
     elif options.measure:

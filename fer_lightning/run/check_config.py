@@ -15,6 +15,7 @@ from fer_lightning.config.shipped import groups
 from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.core.ranges import Count, InnerShare, Keys, Natural, Normalise, Positive, Seed, Share, UpToOne
 from fer_lightning.data.options import DataOptions, require_shared_keys
+from fer_lightning.data.split import ALL
 
 _POSITIONAL = {
     "class_weights": ("counts",),
@@ -74,8 +75,12 @@ _SHARED: dict[str, type[Keys]] = {
 """Keys by group that all its options have."""
 
 
-def check(config: dict[str, Any]) -> None:
+def check(config: dict[str, Any], *, to_train: bool = True) -> None:
     """Check every key and value against the signature of what it configures.
+
+    Args:
+        config: Resolved configuration.
+        to_train: Whether it is to be trained by; if not, all of a data set may be tested on.
 
     Raises:
         UserError: A key that nothing takes, a value of the wrong type or out of range, or a target that cannot be
@@ -90,6 +95,11 @@ def check(config: dict[str, Any]) -> None:
             _check_node(group, config[group])
     _check_crop(config["data"])
     _check_batch(config["data"]["batch_size"], config["trainer"])
+    if to_train and config["data"]["test_split"] == ALL:
+        raise UserError(
+            f"data.test_split={ALL}: all pictures would be tested on and none are left to train on; it is for "
+            f"`fer evaluate CHECKPOINT data=... data.test_split={ALL}`"
+        )
 
 
 def _check_stages(node: dict[str, Any]) -> None:

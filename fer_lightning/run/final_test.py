@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fer_lightning.core import versions
 from fer_lightning.core.files import atomic_path
-from fer_lightning.data.store.store import StoreSplit
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
 from fer_lightning.inference.load_model import Model
@@ -93,58 +93,88 @@ def watch_centers(training: Training, network: Network) -> dict[str, Any]:
 
 
 def finish(
-    directory: Path, model: Model, setup: EvaluationSetup, begin: float, extra: dict[str, Any]
+    directory: Path,
+    model: Model,
+    setup: EvaluationSetup,
+    begin: float,
+    extra: dict[str, Any],
+    kept: Sequence[int] | None = None,
 ) -> results.Result:
-    """Test a model, and write the predictions and result.json of the run."""
+    """Test a model, and write the predictions and result.json of the run.
+
+    Args:
+        directory: folder of the result.
+        model: model with the weights to test.
+        setup: data and protocol of the test.
+        begin: time of the monotonic clock when the run began.
+        extra: further keys of the result.
+        kept: ascending indices (K,) of the model's classes that the result has, among them all labels of the test;
+            the probabilities are renormalised over them. None: all classes.
+    """
     embeddings, tested = see(model.network, setup, "test")
-    probabilities = tested.softmax(1)
-    faces = setup.data.store.split("test")
-    labels, classes = torch.from_numpy(faces.labels), setup.data.store.classes
-    measured = metrics.evaluate(probabilities, labels, classes)
-    assert sum(map(sum, measured["confusion"])) == len(faces)
     columns, notices = corrected(model, setup, tested)
     for text in notices:
         log.warning("notice: %s", text)
-    meta = setup.data.store.meta
+    faces = setup.data.store.split("test")
+    chosen = np.arange(len(model.classes)) if kept is None else np.asarray(kept)
+    classes = tuple(model.classes[k] for k in chosen)
+    labels = np.searchsorted(chosen, faces.labels)
+    probabilities = tested[:, chosen].softmax(1)
+    corrections = {name: logits[:, chosen] for name, (_, logits) in columns.items()}
+
+    def measured(p: Tensor) -> dict[str, Any]:
+        return metrics.evaluate(p, torch.from_numpy(labels), classes)
+
+    scores = measured(probabilities)
+    assert sum(map(sum, scores["confusion"])) == len(faces)
     content = {
-        **measured,
+        **scores,
         "posthoc": {
-            name: {**fitted, **metrics.evaluate(logits.softmax(1), labels, classes)}
-            for name, (fitted, logits) in columns.items()
+            name: {**columns[name].fitted, **measured(logits.softmax(1))} for name, logits in corrections.items()
         },
-        "geometry": geometry(embeddings, labels, classes),
-        "classes": list(meta.classes),
+        "geometry": geometry(embeddings, torch.from_numpy(labels), classes),
+        "classes": list(classes),
         "protocol": setup.protocol,
-        "provenance": {
-            "versions": versions.versions(),
-            "machine": {
-                "processor": processor(),
-                "device": _device(setup.forward_pass),
-                "threads": torch.get_num_threads(),
-            },
-            "paths": {"data": setup.config["data"]["root"], "faces": str(setup.data.store.folder)},
-        },
-        "data": {
-            "train": dict(zip(setup.stats.names, setup.data.images.tolist(), strict=True)),
-            "minival": len(setup.data.minival_rows),
-            "test": meta.counts["test"],
-            "dropped_leaks": meta.dropped_leaks,
-            "excluded": meta.skipped.get("train", {}).get("excluded", 0),
-            "set_aside": len(meta.faults),
-            "redistributable": setup.config["data"].get("redistributable", False),
-        },
+        "provenance": _provenance(setup),
+        "data": _data_counts(setup),
         **extra,
         "notices": [*extra.get("notices", []), *notices],
         "config": setup.config,
         "seed": setup.config["seed"],
         "seconds": round(time.monotonic() - begin, 2),
     }
-    predictions = {str(name): logits.argmax(1).numpy() for name, (_, logits) in columns.items()}
-    _keep_embeddings(directory, embeddings, probabilities.argmax(1), model, faces)
+    _keep_embeddings(directory, embeddings, labels, probabilities, faces.ids, _centers(model, chosen))
     result = results.Result.model_validate(content)
+    predictions = {str(name): logits.argmax(1).numpy() for name, logits in corrections.items()}
     persons = faces.identity.to_pylist()
-    results.write(directory, result, faces.ids, faces.labels, probabilities.numpy(), predictions, persons)
+    results.write(directory, result, faces.ids, labels, probabilities.numpy(), predictions, persons)
     return result
+
+
+def _provenance(setup: EvaluationSetup) -> dict[str, Any]:
+    return {
+        "versions": versions.versions(),
+        "machine": {
+            "processor": processor(),
+            "device": _device(setup.forward_pass),
+            "threads": torch.get_num_threads(),
+        },
+        "paths": {"data": setup.config["data"]["root"], "faces": str(setup.data.store.folder)},
+    }
+
+
+def _data_counts(setup: EvaluationSetup) -> dict[str, Any]:
+    meta, images = setup.data.store.meta, setup.data.images
+    return {
+        "train": dict(zip(setup.stats.names, images.tolist(), strict=True)) if images.any() else {},
+        "minival": len(setup.data.minival_rows),
+        "test": meta.counts["test"],
+        "left_out": meta.skipped.get("test", {}),
+        "dropped_leaks": meta.dropped_leaks,
+        "excluded": meta.skipped.get("train", {}).get("excluded", 0),
+        "set_aside": len(meta.faults),
+        "redistributable": setup.config["data"].get("redistributable", False),
+    }
 
 
 def geometry(embeddings: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
@@ -174,22 +204,33 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
+def _centers(model: Model, chosen: npt.NDArray[np.int64]) -> npt.NDArray[np.float32] | None:
+    """Return the centers (K, D) of the head for the chosen classes; None where it has none."""
+    centers = getattr(model.network.head, "centers", None)
+    return None if centers is None else np.asarray(centers.detach().float().cpu())[chosen]
+
+
 def _keep_embeddings(
-    directory: Path, embeddings: Tensor, predicted: Tensor, model: Model, faces: StoreSplit
+    directory: Path,
+    embeddings: Tensor,
+    labels: npt.NDArray[np.int64],
+    probabilities: Tensor,
+    ids: Sequence[str],
+    centers: npt.NDArray[np.float32] | None,
 ) -> None:
     """Write embeddings of a sample of test pictures, stratified by class, and the centers, for figures."""
-    step = max(1, math.ceil(len(faces) / EMBEDDINGS_KEPT))
-    rows = np.sort(np.argsort(faces.labels, kind="stable")[::step])
-    sums = class_sums(embeddings, torch.from_numpy(faces.labels), len(model.classes))
+    step = max(1, math.ceil(len(ids) / EMBEDDINGS_KEPT))
+    rows = np.sort(np.argsort(labels, kind="stable")[::step])
+    sums = class_sums(embeddings, torch.from_numpy(labels), probabilities.shape[1])
     arrays: dict[str, Any] = {
         "embeddings": embeddings[rows].half().numpy(),
-        "labels": faces.labels[rows],
-        "predictions": predicted[rows].numpy(),
-        "ids": np.array([faces.ids[row] for row in rows]),
+        "labels": labels[rows],
+        "predictions": probabilities.argmax(1)[rows].numpy(),
+        "ids": np.array([ids[row] for row in rows]),
         "class_means": (sums[:, :-1] / sums[:, -1:]).float().numpy(),
     }
-    if (centers := getattr(model.network.head, "centers", None)) is not None:
-        arrays["centers"] = centers.detach().float().cpu().numpy()
+    if centers is not None:
+        arrays["centers"] = centers
     with atomic_path(directory / results.EMBEDDINGS) as partial, partial.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 

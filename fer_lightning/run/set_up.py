@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -177,13 +177,34 @@ def minival_hash(data: FaceDataModule) -> str:
 def log_data(data: FaceDataModule) -> None:
     """Log the numbers of pictures, and which pictures are left out."""
     meta = data.store.meta
-    counts = ", ".join(f"{name} {n}" for name, n in zip(meta.classes, data.images, strict=True))
-    log.info("training on %s", counts)
+    if not data.images.any():
+        log_test_data(data)
+        return
+    log.info("training on %s", _listed(dict(zip(meta.classes, data.images, strict=True))))
     log.info("minival %d, test %d", len(data.minival_rows), sum(meta.counts["test"].values()))
     if dropped := sum(meta.dropped_leaks.values()):
         log.info("%d training images dropped: each is pixel-identical to a test image", dropped)
     if meta.near_copies:
         log.info("%d training images look like an earlier one; such images stay on one side", meta.near_copies)
+    _log_faults(data)
+
+
+def log_test_data(data: FaceDataModule) -> None:
+    """Log the numbers of test pictures, and which are left out."""
+    meta = data.store.meta
+    counts = {name: n for name, n in meta.counts["test"].items() if n}
+    log.info("testing on %s (%s): %s", meta.name, meta.tested_on, _listed(counts))
+    if left_out := meta.skipped.get("test"):
+        log.info("%d rows left out of the test: %s", sum(left_out.values()), _listed(left_out))
+    _log_faults(data)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
+
+
+def _log_faults(data: FaceDataModule) -> None:
+    meta = data.store.meta
     for fault in meta.faults[:5]:
         log.info("set aside: %s: %s, %s", fault.path, fault.kind, fault.detail)
     if len(meta.faults) > 5:

@@ -13,6 +13,7 @@ from stores import CLASSES, content, folders, leaky, make, manifest, picture, sa
 from fer_lightning.core import files
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest, make_rows
+from fer_lightning.data.split import only_test
 from fer_lightning.data.store import prepare as preparing
 from fer_lightning.data.store.prepare import disk_estimate
 
@@ -235,3 +236,30 @@ def test_a_worker_that_cannot_write(tmp_path):
     assert not done.stderr
     assert [name.endswith(".partial") for name in folders(tmp_path / "base")] == [True]
     assert len(make(found, tmp_path / "base", size=64).split("train")) == 4
+
+
+def test_a_set_without_training_rows(tmp_path):
+    found = only_test(small(tmp_path / "set"), ("fear", "sad", "happy"))
+    store = make(found, tmp_path / "base")
+    assert store.meta.counts == {
+        "train": dict.fromkeys(found.classes, 0),
+        "test": {"fear": 2, "sad": 0, "happy": 2},
+    }
+    assert store.split("test").labels.tolist() == [2, 0, 2, 0]
+    train = store.split("train")
+    assert (len(train), len(train.labels), len(train.groups), train.ids) == (0, 0, 0, [])
+    assert make(found, tmp_path / "base").folder == store.folder
+
+
+def test_a_set_without_a_usable_picture(tmp_path):
+    found = only_test(small(tmp_path / "set"), CLASSES)
+    for file in (tmp_path / "set").glob("test*"):
+        file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"no test image of happy, fear .*4 rows were set aside"):
+        make(found, tmp_path / "base")
+
+
+def test_training_needs_every_class(tmp_path):
+    rows = small(tmp_path / "set").rows
+    with pytest.raises(UserError, match="class 'happy' has no training image"):
+        make(Manifest("made-up", tmp_path / "set", rows.slice(4), CLASSES), tmp_path / "base")

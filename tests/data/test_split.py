@@ -1,10 +1,13 @@
-"""The minival: by class, by group, by seed."""
+"""The minival: by class, by group, by seed; a whole set as test set."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from stores import manifest
 
 from fer_lightning.core.emotions import AFFECTNET_TRAIN_COUNTS
-from fer_lightning.data.split import minival
+from fer_lightning.data.split import minival, only_test, with_test_split
 
 
 def test_affectnet_sized_set_meets_the_share_of_every_class():
@@ -83,3 +86,21 @@ def test_share_out_of_range(share):
 def test_lengths_differ():
     with pytest.raises(ValueError, match="2 labels but 3 groups"):
         minival([0, 1], [0, 1, 2], 0.5, 0)
+
+
+def test_a_whole_set_is_tested_on(tmp_path):
+    found = manifest(tmp_path, [(f"{split}.png", split, "happy", None) for split in ("train", "val", "test")])
+    found = replace(found, skipped={"train": {"none": 3}, "val": {"none": 1, "fear": 2}})
+    whole = with_test_split(found, "all")
+    assert whole.rows["split"].to_pylist() == ["test"] * 3
+    assert whole.rows["id"].equals(found.rows["id"])
+    assert whole.skipped == {"test": {"none": 4, "fear": 2}}
+    assert (whole.tested_on, whole.to_train) == ("all", False)
+
+
+def test_equal_rows_of_a_split_and_of_a_whole_set_are_told_apart(tmp_path):
+    found = manifest(tmp_path, [("a.png", "test", "happy", None)])
+    one = only_test(with_test_split(found, "test"), found.classes)
+    whole = with_test_split(found, "all")
+    assert one.rows.equals(whole.rows)
+    assert one.hash() != whole.hash()

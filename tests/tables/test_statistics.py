@@ -9,11 +9,14 @@ from scipy.special import ndtr
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
+from fer_lightning.evaluation.metrics import cohen_kappa, macro_recall
 from fer_lightning.tables.analysis.statistics import (
     Estimate,
     estimate,
     holm,
     mcnemar,
+    percentile_interval,
+    resampled_confusions,
     simultaneous,
     standard_error_over_images,
 )
@@ -186,3 +189,26 @@ def test_equal_methods_are_seldom_told_apart():
         gaps = [estimate(one[0] - other[0], one[1] - other[1], PICTURES) for other in rest]
         wrong += min(holm([gap.p for gap in gaps])) < 0.05
     assert wrong / repeats <= 0.05
+
+
+COUNTS = np.array([[70, 30, 0], [10, 150, 40], [0, 0, 0]])
+
+
+def test_resamples_keep_the_size_of_each_class():
+    drawn = resampled_confusions(COUNTS)
+    assert (drawn.sum(2) == COUNTS.sum(1)).all()
+    np.testing.assert_allclose(drawn.mean(0), COUNTS, atol=0.5)
+    assert drawn[:, 0, 2].max() == 0
+    assert (resampled_confusions(COUNTS) == drawn).all()
+    assert (resampled_confusions(COUNTS, seed=1) != drawn).any()
+
+
+def test_the_interval_over_images_is_about_that_of_the_standard_error():
+    low, high = percentile_interval(macro_recall, resampled_confusions(COUNTS))
+    assert (low + high) / 2 == pytest.approx(macro_recall(COUNTS), abs=0.005)
+    assert (high - low) / 2 == pytest.approx(1.96 * standard_error_over_images(COUNTS), rel=0.05)
+
+
+def test_an_interval_is_unknown_where_the_metric_is():
+    alone = np.array([[5, 0], [0, 0]])
+    assert all(map(math.isnan, percentile_interval(cohen_kappa, resampled_confusions(alone))))

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import atomic_path, content_hash, locked, write_atomic
 from fer_lightning.data.counting import Progress
-from fer_lightning.data.manifest import Manifest, require_every_class
+from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store import groups, key
 from fer_lightning.data.store.crop import RESIZE, Codec, Recipe
 from fer_lightning.data.store.key import Leaks, log_changed_files, require_unchanged, store_folder
@@ -191,8 +191,8 @@ def _parts(job: Job, split: str, rows: pa.Table) -> list[Part]:
     rows = rows.filter(pc.equal(rows["split"], split))
     with job.rows_file(split).open("wb") as stream, pa.ipc.new_file(stream, rows.schema) as writer:
         writer.write_table(rows)
-    shards = min(key.MOST_SHARDS, math.ceil(len(rows) / key.SHARD_ROWS))
-    ends = [len(rows) * number // max(shards, 1) for number in range(shards + 1)]
+    shards = min(key.MOST_SHARDS, max(1, math.ceil(len(rows) / key.SHARD_ROWS)))  # an empty split has one
+    ends = [len(rows) * number // shards for number in range(shards + 1)]
     return [Part(job, split, number, *ends) for number, ends in enumerate(pairwise(ends))]
 
 
@@ -244,7 +244,7 @@ def _meta(
         for split in SPLITS
     }
     faults = [*manifest.faults, *(fault for report in chain(*reports.values()) for fault in report.faults)]
-    require_every_class({split: counts[split] for split in manifest.splits}, manifest.name, faults)
+    manifest.require_images(counts, faults)
     has_twin = pc.is_in(test.pixels, pa.array({pixels for _, pixels in twins}, pa.string())).to_numpy()
     test_leaks = np.bincount(test.labels[has_twin], minlength=len(classes)).tolist()
     shards = {split: tuple(report.shard for report in reports[split]) for split in SPLITS}

@@ -178,15 +178,16 @@ class Store:
             name: StoreSplit(folder, name, len(meta.shards[name]), meta.size, meta.codec) for name in SPLITS
         }
 
-    def holding_out(self, test: NDArray[np.bool_], tested_on: str | None) -> Store:
+    def holding_out(self, test: NDArray[np.bool_], tested_on: str | None, *, to_train: bool = True) -> Store:
         """Return the store with some of its training images as the test set, which it must not have yet.
 
         Args:
             test: whether each training image (N,) is held out.
             tested_on: name of that part.
+            to_train: whether the others are its training images; if not, it has none.
         """
         everything = self.split("train")
-        parts = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+        parts = {"train": np.flatnonzero(~test & to_train), "test": np.flatnonzero(test)}
         counts = {
             name: np.bincount(everything.labels[rows], minlength=len(self.classes)).tolist()
             for name, rows in parts.items()

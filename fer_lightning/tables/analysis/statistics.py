@@ -9,7 +9,7 @@ Quantiles are from scipy.special, which scipy.stats has them from: it is importe
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 LEVEL = 0.95
+RESAMPLES = 2000
 
 
 class Estimate(NamedTuple):
@@ -192,3 +193,31 @@ def standard_error_over_images(confusion: Sequence[Sequence[int]] | npt.NDArray[
     present = sizes > 0
     recall = counts.diagonal()[present] / sizes[present]
     return float(np.sqrt((recall * (1 - recall) / sizes[present]).sum()) / present.sum())
+
+
+def resampled_confusions(confusion: IntArray, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
+    """Return confusion matrices (B, C, C) of test images resampled with replacement, class sizes fixed.
+
+    Args:
+        confusion: counts (C, C), rows true.
+        resamples: number of resamples B.
+        seed: seed of the draws.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = np.zeros((resamples, *confusion.shape), np.int64)
+    for label, row in enumerate(confusion):
+        if size := int(row.sum()):
+            drawn[:, label] = generator.multinomial(size, row / size, resamples)
+    return drawn
+
+
+def percentile_interval(
+    metric: Callable[[IntArray], FloatArray], confusions: IntArray, level: float = LEVEL
+) -> tuple[float, float]:
+    """Return the ends of the percentile interval of a metric over resampled confusion matrices (B, C, C).
+
+    NaN where a resample leaves the metric undefined.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        low, high = np.quantile(metric(confusions), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

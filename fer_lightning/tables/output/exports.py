@@ -28,7 +28,7 @@ CORRECTED = (
     "Metrics after corrections that follow training, means over the seeds. Each correction is a single number, "
     "fitted on the minival, never on the test set:"
 )
-_TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
+TEXT_METRICS = ("accuracy", "macro_recall", "macro_f1", "cohen_kappa")
 _TEXT_WIDTH = 100
 
 
@@ -135,7 +135,7 @@ def to_text(table: Table) -> str:
     """Return a table for the terminal, at most 100 characters wide; long names are wrapped."""
     marks = {"best": "*", "equal": EQUAL} if has_marks(table) and len(table.rows) > 1 else {}
     shown = [Column("seeds", [Entry(seeds(row)) for row in table.rows])]
-    shown += [Column(heading(metric).lower(), marked(table, metric)) for metric in _TEXT_METRICS]
+    shown += [Column(heading(metric).lower(), marked(table, metric)) for metric in TEXT_METRICS]
     texts = [
         [e.text.partition(" (")[0] + (marks.get(e.mark, " ") if marks else "") for e in column.entries]
         for column in shown
