@@ -16,13 +16,12 @@ from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.common import (
     OUTSIDE,
     chosen_classes,
-    header,
     keep_classes,
-    read_csv,
     set_aside,
     unique_ids,
 )
 from fer_lightning.data.readers.layouts import Layout, holdings, is_file, require_folder
+from fer_lightning.data.readers.tables import look_at, read_csv
 
 PATH, EXPRESSION, FEELINGS = "subDirectory_filePath", "expression", ("valence", "arousal")
 BOX = {"x": "face_x", "y": "face_y", "width": "face_width", "height": "face_height"}
@@ -144,9 +143,9 @@ def _relative_to(root: Path, pictures: Path, table: pa.Table) -> pa.Table:
 
 def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     """Read the columns of one file as text; lines with too few or too many cells become faults."""
-    first_line = header(file)
-    headless = "/" in first_line[0]  # a picture's path
-    rated = [name for name in FEELINGS if headless or name in first_line]
+    first_row = look_at(file, COLUMNS)
+    headless = "/" in "".join(first_row.names[:1])  # a picture's path
+    rated = [name for name in FEELINGS if headless or first_row.has(name)]
     table = read_csv(file, [*NEEDED, *rated], faults, COLUMNS if headless else None)
     if len(table) == 0:
         raise UserError(f"{file} has no row that can be read; AffectNet's has {len(COLUMNS)} cells a line")

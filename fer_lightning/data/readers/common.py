@@ -1,8 +1,7 @@
-"""Common parts of readers: names of labels and splits, CSV files, and the way from rows to a manifest."""
+"""Common parts of readers: names of labels and splits, and the way from rows to a manifest."""
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from fer_lightning.core.emotions import EMOTIONS, known_name
 from fer_lightning.core.errors import UserError
@@ -200,59 +198,3 @@ def numbered(paths: Sequence[str], chunks: Callable[[str], Iterable[pa.Array]]) 
             in_chunk = numbers[(numbers >= start) & (numbers < start + len(chunk))] - start
             yield from chunk.take(pa.array(in_chunk)).to_pylist()
             start += len(chunk)
-
-
-def header(file: Path) -> list[str]:
-    """Return the cells of a CSV file's first line.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", errors="replace") as stream:
-            return [cell.strip().strip('"') for cell in stream.readline().rstrip("\r\n").split(",")]
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def read_csv(
-    file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
-) -> pa.Table:
-    """Read columns of a CSV file as text, all at once; see ``stream_csv``."""
-    batches = stream_csv(file, wanted, faults, names)
-    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in wanted]))
-
-
-def stream_csv(
-    file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
-) -> Iterator[pa.RecordBatch]:
-    r"""Read columns of a CSV file as text, batch by batch; bytes that are not UTF-8 become escapes such as \xff.
-
-    Args:
-        file: the CSV file.
-        wanted: names of the columns to read.
-        faults: receives a fault for each line with too few or too many cells.
-        names: names of all columns where the file has no header line; None reads them from it.
-
-    Raises:
-        UserError: the file is not CSV, or lacks a column.
-    """
-    columns = header(file) if names is None else names
-    if missing := [name for name in wanted if name not in columns]:
-        raise UserError(f"{file} has no column {missing[0]!r}; it has: {', '.join(columns)[:300] or 'nothing'}")
-
-    def broken(row: Any) -> str:
-        cells = f"{row.actual_columns} cells instead of {row.expected_columns}"
-        faults.append(Fault("broken_line", row.text.split(",")[0][:200], f"{file.name}: {cells}"))
-        return "skip"
-
-    try:
-        with file.open("rb") as stream:
-            yield from csv.open_csv(
-                codecs.EncodedFile(stream, "utf-8", errors="backslashreplace"),
-                csv.ReadOptions(column_names=columns, skip_rows=int(names is None)),
-                csv.ParseOptions(invalid_row_handler=broken),
-                csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as CSV: {error}") from error

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, numbered, split_of, stream_csv
+from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, numbered, split_of
 from fer_lightning.data.readers.layouts import Layout, is_file
+from fer_lightning.data.readers.tables import stream_csv
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
 EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
-from fer_lightning.data.readers.common import chosen_classes, keep_classes, read_csv, set_aside
+from fer_lightning.data.readers.common import chosen_classes, keep_classes, set_aside
 from fer_lightning.data.readers.layouts import Layout, is_file, is_folder
+from fer_lightning.data.readers.tables import read_csv
 
 FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 VOTES = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")

@@ -14,12 +14,11 @@ from fer_lightning.data.readers.common import (
     Row,
     build_manifest,
     chosen_classes,
-    header,
     our_names,
-    read_csv,
     split_folders,
 )
 from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
+from fer_lightning.data.readers.tables import look_at, read_csv
 
 
 def _splits(folder: Path) -> dict[str, str]:
@@ -78,7 +77,7 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
 
 def _listed(root: Path, faults: list[Fault]) -> dict[str, str]:
     """Return the labels that labels.csv gives, by path; none where there is no such file."""
-    if not is_file(root, LIST) or not set(COLUMNS) <= set(header(root / LIST)):
+    if not is_file(root, LIST) or not look_at(root / LIST, COLUMNS).has(*COLUMNS):
         return {}
     table = read_csv(root / LIST, COLUMNS, faults)
     return dict(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))

@@ -3,32 +3,60 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, read_csv
-from fer_lightning.data.readers.layouts import Layout, is_file
+from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes
+from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
+from fer_lightning.data.readers.tables import list_rows, read_csv
 
 CODES = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
 LIST = "EmoLabel/list_patition_label.txt"  # sic
+LISTS = (LIST, LIST.replace("patition", "partition"), LIST.removeprefix("EmoLabel/"))
+ALIGNED = ("Image/aligned/", "aligned/", "Image/", "", "EmoLabel/")
+ORIGINAL = ("Image/original/", "original/")
+"""Folders in which the authors' pictures of faces, and their whole photographs, may lie."""
+
 CSV = "{split}_labels.csv"
+CSV_FOLDERS = ("", "DATASET/", "DATASET/{split}/", "{split}/", "labels/", "EmoLabel/")
+FOLDERS = ("DATASET/", "")
+"""Folders that may hold train/1 to train/7."""
+
 SPLITS = ("train", "test")
+SAMPLED = 20
+"""Number of rows by which it is found out where the pictures lie."""
+
+
+def _list(folder: Path) -> str | None:
+    return next((name for name in LISTS if is_file(folder, name)), None)
 
 
 def _csv_file(folder: Path, split: str) -> Path | None:
-    """Return the file of a split in the copy with folders; it lies beside DATASET or in it."""
-    names = [f"{above}{CSV.format(split=split)}" for above in ("", "DATASET/")]
+    """Return the table of a split in the copy with folders."""
+    names = (f"{above}{CSV}".format(split=split) for above in CSV_FOLDERS)
     return next((folder / name for name in names if is_file(folder, name)), None)
+
+
+def _by_number(folder: Path) -> str | None:
+    """Return the folder of train/1 to train/7: exactly these, as no other set of faces has them."""
+    codes = [str(code) for code in CODES]
+    trains = (above for above in FOLDERS if is_folder(folder, f"{above}train"))
+    return next((above for above in trains if folders_in(folder / above / "train") == codes), None)
 
 
 LAYOUT = Layout(
     "rafdb",
     "RAF-DB",
-    f"{LIST} or train_labels.csv",
-    lambda folder: is_file(folder, LIST) or any(_csv_file(folder, split) for split in SPLITS),
+    f"{LIST}, train_labels.csv or folders train/1 to train/7",
+    lambda folder: (
+        _list(folder) is not None
+        or any(_csv_file(folder, split) for split in SPLITS)
+        or _by_number(folder) is not None
+    ),
 )
 
 
@@ -36,7 +64,8 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
     """Read RAF-DB (Li et al. 2017), single-label subset. Pictures are aligned faces: no boxes.
 
     Args:
-        root: the folder that holds EmoLabel and Image, or DATASET and train_labels.csv; or its parent.
+        root: the folder that holds EmoLabel and Image, or DATASET or train with a folder for each label; or its
+            parent.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
         progress: callback that receives (files read, files).
@@ -47,35 +76,82 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
     classes = chosen_classes(LAYOUT.title, classes, list(CODES.values()))
     folder = LAYOUT.find(root)
     faults: list[Fault] = []
-    rows = _from_list(folder) if is_file(folder, LIST) else _from_folders(folder, faults)
+    listed = _list(folder)
+    rows = _from_list(folder, listed) if listed else _from_folders(folder, faults)
     copies = with_progress([rows], progress)
     return build_manifest(LAYOUT, folder, (row for copy in copies for row in copy), classes, faults)
 
 
-def _from_list(folder: Path) -> Iterator[Row | Fault]:
+def _from_list(folder: Path, listed: str) -> Iterator[Row | Fault]:
     """Read the authors' copy: lines such as "train_00001.jpg 5", with the split in the name."""
-    try:
-        lines = (folder / LIST).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(f"{folder / LIST} cannot be read: {error.strerror}") from error
-    for line in filter(str.strip, lines):
-        name, _, code = line.strip().rpartition(" ")
-        yield _row(f"Image/aligned/{Path(name).stem}_aligned.jpg", name, code, name.partition("_")[0])
+    rows = list_rows(folder / listed)
+    sampled = list(islice(rows, SAMPLED))
+    if sampled and not any(map(str.isdigit, "".join(sampled[0]))):  # a header
+        del sampled[0]
+    picture = _aligned(folder, [cells[0] for cells in sampled])
+    for name, *values in (cells for part in (sampled, rows) for cells in part):
+        if values:
+            yield _row(picture(name), name, values[0], name.partition("_")[0])
+        else:
+            yield Fault("broken_line", name, f"{listed}: it has no label")
+
+
+def _aligned(folder: Path, names: Sequence[str]) -> Callable[[str], str]:
+    """Return the function from a name in the list to the path of the aligned picture.
+
+    Raises:
+        UserError: the pictures of the names are there as whole photographs only.
+    """
+
+    def way(above: str, ending: str) -> Callable[[str], str]:
+        return lambda name: f"{above}{Path(name).stem}{ending}{Path(name).suffix or '.jpg'}"
+
+    ways = [way(above, ending) for above in ALIGNED for ending in ("_aligned", "")]
+    for path in ways:
+        if any(is_file(folder, path(name)) for name in names):
+            return path
+    for above in ORIGINAL:
+        if any(is_file(folder, f"{above}{name}") for name in names):
+            raise UserError(
+                f"RAF-DB: {folder} has the whole photographs in {above} and no aligned faces; "
+                f"unpack RAF-DB's aligned.zip to {folder / ALIGNED[0]}"
+            )
+    return ways[0]
 
 
 def _from_folders(folder: Path, faults: list[Fault]) -> Iterator[Row | Fault]:
-    """Read the other copy: a CSV file per split, and pictures in the folder of their label."""
+    """Read the other copy: pictures in the folder of their label, listed in a table per split or not."""
     for split in SPLITS:
+        above = next((above for above in FOLDERS if is_folder(folder, f"{above}{split}")), FOLDERS[0])
         file = _csv_file(folder, split)
-        if file is None:
-            raise UserError(f"RAF-DB: no {CSV.format(split=split)} in {folder} or its DATASET")
-        table = read_csv(file, ("image", "label"), faults)
-        for name, code in zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True):
-            yield _row(f"DATASET/{split}/{code.strip()}/{name}", name, code, split)
+        if file is None and not is_folder(folder, f"{above}{split}"):
+            raise UserError(f"RAF-DB: no {CSV.format(split=split)} or folder {split} in {folder} or its DATASET")
+        listed = _in_folders(folder, f"{above}{split}", faults) if file is None else _in_table(file, faults)
+        for name, code in listed:
+            yield _row(f"{above}{split}/{_plain(code)}/{name}", name, code, split)
+
+
+def _in_table(file: Path, faults: list[Fault]) -> Iterable[tuple[str, str]]:
+    """Return the name and label of each row."""
+    table = read_csv(file, ("image", "label"), faults)
+    return zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True)
+
+
+def _in_folders(folder: Path, split: str, faults: list[Fault]) -> Iterator[tuple[str, str]]:
+    """Yield the name and label of each picture."""
+    for code in folders_in(folder / split):
+        for name in filter(is_picture, files_in(folder, f"{split}/{code}", faults)):
+            yield name, code
+
+
+def _plain(code: str) -> str:
+    """Return a label as the folders have it: "4" for "4.0"."""
+    return re.sub(r"^\s*(\d+)(\.0*)?\s*$", r"\1", code)
 
 
 def _row(path: str, name: str, code: str, split: str) -> Row | Fault:
-    label = CODES.get(int(code)) if re.fullmatch(r"\s*\d\s*", code, re.ASCII) else None
+    plain = _plain(code)
+    label = CODES.get(int(plain)) if re.fullmatch(r"\d", plain, re.ASCII) else None
     if not name or set(name) & set("/\\:"):
         return Fault("outside_root", name, "not a plain file name")
     if split not in SPLITS:
