@@ -1,4 +1,4 @@
-"""FER2013 as one CSV file: an emotion, a picture as 48 x 48 numbers, and the part that it belongs to."""
+"""FER2013 as tables: an emotion, a picture as 48 x 48 numbers, and the part that it belongs to."""
 
 from __future__ import annotations
 
@@ -13,22 +13,38 @@ from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, numbered, split_of
 from fer_lightning.data.readers.layouts import Layout, is_file
-from fer_lightning.data.readers.tables import stream_csv
+from fer_lightning.data.readers.tables import has_columns, look_at, stream_csv
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
+"""Files with all parts of the set."""
+
+PARTS = {"train": "train.csv", "test": "test.csv"}
+"""Files of Kaggle's competition, the second of which has no labels."""
+
 EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Names of the labels 0 to 6."""
 
 SIDE = 48
 COLUMNS = ("emotion", "Usage", "pixels")
-LAYOUT = Layout("fer2013", "FER2013", FILES[0], lambda folder: any(is_file(folder, name) for name in FILES))
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the tables to read, each with the split of its rows where it has no column ``Usage``."""
+    if whole := next((folder / name for name in FILES if is_file(folder, name)), None):
+        return {"train": whole}
+    files = {split: folder / name for split, name in PARTS.items() if is_file(folder, name)}
+    return files if "train" in files and has_columns(files["train"], ("emotion", "pixels")) else {}
+
+
+LAYOUT = Layout("fer2013", "FER2013", f"{FILES[0]} or {PARTS['train']}", lambda folder: bool(_files(folder)))
 
 
 def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
     """Read FER2013 (Goodfellow et al. 2013); its pictures stay in the CSV file until they are prepared.
 
     Args:
-        root: the folder that holds fer2013.csv or icml_face_data.csv, or its parent.
+        root: the folder that holds fer2013.csv or icml_face_data.csv, or Kaggle's train.csv; or its parent. A
+            table without the column Usage belongs to the training part, but for test.csv.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
         progress: callback that receives (files read, files).
@@ -38,18 +54,25 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
     """
     classes = chosen_classes(LAYOUT.title, classes, EMOTIONS)
     folder = LAYOUT.find(root)
-    file = next(folder / name for name in FILES if is_file(folder, name))
+    files = _files(folder)
     faults: list[Fault] = []
-    rows = (row for path in with_progress([file], progress) for row in _rows(path, faults))
-    return build_manifest(LAYOUT, folder, rows, classes, faults, partial(_pictures, folder))
+    rows = (row for split, file in with_progress(files.items(), progress) for row in _rows(file, split, faults))
+    return build_manifest(LAYOUT, folder, rows, classes, faults, partial(pictures, folder))
 
 
-def _rows(file: Path, faults: list[Fault]) -> Iterator[Row | Fault]:
+def _rows(file: Path, split: str, faults: list[Fault]) -> Iterator[Row | Fault]:
+    """Yield the rows of a table; those of a table without ``Usage`` belong to ``split``."""
+    table = look_at(file, COLUMNS)
+    if split == "test" and not table.has("emotion"):
+        yield Fault("missing_annotation", file.name, "it has no column emotion: its pictures have no labels")
+        return
+    columns = [name for name in COLUMNS if name != "Usage" or table.has("Usage")]
     number = 0
-    for batch in stream_csv(file, COLUMNS, faults):
-        columns = batch["emotion"], batch["Usage"], _are_pictures(batch["pixels"])
-        for code, usage, sound in zip(*(column.to_pylist() for column in columns), strict=True):
-            yield _row(f"{file.name}#{number}", code.strip(), usage, sound)
+    for batch in stream_csv(file, columns, faults):
+        sound = are_pictures(batch["pixels"]).to_pylist()
+        usages = batch["Usage"].to_pylist() if "Usage" in columns else [split] * len(sound)
+        for code, usage, is_sound in zip(batch["emotion"].to_pylist(), usages, sound, strict=True):
+            yield _row(f"{file.name}#{number}", code.strip(), usage, is_sound)
             number += 1
 
 
@@ -64,17 +87,17 @@ def _row(path: str, code: str, usage: str, sound: bool) -> Row | Fault:
     return Row(path, EMOTIONS[codes.index(code)], split)
 
 
-def _are_pictures(texts: pa.Array) -> pa.Array:
+def are_pictures(texts: pa.Array) -> pa.Array:
     """Return whether each text holds as many grey values of 0 to 255 as a picture has."""
     grey = r"(\d{1,2}|1\d\d|2[0-4]\d|25[0-5])"
     numbers = pc.match_substring_regex(texts, rf"^\s*{grey}(\s+{grey})*\s*$")
     return pc.and_(numbers, pc.equal(pc.count_substring_regex(texts, r"\d+"), SIDE**2))
 
 
-def _pictures(folder: Path, paths: Sequence[str]) -> Iterator[bytes]:
+def pictures(folder: Path, paths: Sequence[str]) -> Iterator[bytes]:
     """Yield the pictures of some rows as PGM files: a short header, then the grey values."""
 
     def texts(file: str) -> Iterator[pa.Array]:
-        return (batch["pixels"] for batch in stream_csv(folder / file, COLUMNS, []))
+        return (batch["pixels"] for batch in stream_csv(folder / file, ("pixels",), []))
 
     return (b"P5 %d %d 255\n" % (SIDE, SIDE) + bytes(map(int, text.split())) for text in numbered(paths, texts))

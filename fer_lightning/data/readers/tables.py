@@ -106,6 +106,14 @@ def look_at(file: Path, wanted: Sequence[str] = (), names: Sequence[str] | None 
     return max(headers, key=lambda one: (sum(one.has(name) for name in wanted), len(one.names)))
 
 
+def has_columns(file: Path, names: Sequence[str]) -> bool:
+    """Return whether a file is a text table with columns of these names."""
+    try:
+        return look_at(file, names).has(*names)
+    except UserError:
+        return False
+
+
 def read_csv(
     file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
 ) -> pa.Table:
