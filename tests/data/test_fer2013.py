@@ -36,18 +36,19 @@ def test_what_is_wrong_is_set_aside(tmp_path):
         f"3,{GOOD[:-1]}256,Training",
         f"3,{GOOD[:-1]}x,Training",
         "3,,Training",
+        f"3,{GOOD.replace(' ', '  ', 1).removesuffix(' 7')},Training",
         f"7,{GOOD},Training",
         f"3,{GOOD},Somewhere",
         "broken,line",
-        f"5,{GOOD[:-1]}255,Training",
+        f"5, {GOOD[:-1].replace(' ', '  ')}255 ,Training",
         f"3,{GOOD},PrivateTest",
     ]
     text(tmp_path / "fer2013.csv", "emotion,pixels,Usage", *lines)
     manifest = fer2013.read(str(tmp_path), SEVEN)
     assert [(f.kind, f.path) for f in manifest.faults if f.kind != "broken_line"] == [
-        *(("unreadable", f"fer2013.csv#{number}") for number in (1, 2, 3, 4)),
-        ("unknown_label", "fer2013.csv#5"),
-        ("unknown_split", "fer2013.csv#6"),
+        *(("unreadable", f"fer2013.csv#{number}") for number in (1, 2, 3, 4, 5)),
+        ("unknown_label", "fer2013.csv#6"),
+        ("unknown_split", "fer2013.csv#7"),
     ]
     assert [f.path for f in manifest.faults if f.kind == "broken_line"] == ["broken"]
     data = list(manifest.pictures(manifest.rows["path"].to_pylist()))

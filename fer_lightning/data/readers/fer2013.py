@@ -90,8 +90,12 @@ def _row(path: str, code: str, usage: str, sound: bool) -> Row | Fault:
 def are_pictures(texts: pa.Array) -> pa.Array:
     """Return whether each text holds as many grey values of 0 to 255 as a picture has."""
     grey = r"(\d{1,2}|1\d\d|2[0-4]\d|25[0-5])"
-    numbers = pc.match_substring_regex(texts, rf"^\s*{grey}(\s+{grey})*\s*$")
-    return pc.and_(numbers, pc.equal(pc.count_substring_regex(texts, r"\d+"), SIDE**2))
+    spaced = rf"^{grey}( {grey})*$"
+    numbers = pc.match_substring_regex(texts, spaced)
+    if not pc.all(numbers).as_py():  # tabs or several spaces between them, for all we know
+        texts = pc.replace_substring_regex(pc.utf8_trim_whitespace(texts), r"\s+", " ")
+        numbers = pc.match_substring_regex(texts, spaced)
+    return pc.and_(numbers, pc.equal(pc.count_substring(texts, " "), SIDE**2 - 1))
 
 
 def pictures(folder: Path, paths: Sequence[str]) -> Iterator[bytes]:
