@@ -11,36 +11,56 @@ import pyarrow.compute as pc
 
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, numbered, split_of, stream_csv
-from fer_lightning.data.readers.layouts import Layout, is_file
+from fer_lightning.data.readers.common import (
+    Row,
+    build_manifest,
+    labels_of,
+    named,
+    numbered,
+    split_of,
+    stream_csv,
+)
+from fer_lightning.data.readers.labels import Labels, chosen_classes, coded_classes, label_names
+from fer_lightning.data.readers.layouts import Layout
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
-EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Names of the labels 0 to 6."""
+CODES = dict(enumerate(("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")))
+"""Names of the labels."""
 
 SIDE = 48
 COLUMNS = ("emotion", "Usage", "pixels")
-LAYOUT = Layout("fer2013", "FER2013", FILES[0], lambda folder: any(is_file(folder, name) for name in FILES))
+LAYOUT = Layout("fer2013", "FER2013", FILES[0], lambda folder: any(map(folder.is_file, FILES)))
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read FER2013 (Goodfellow et al. 2013); its pictures stay in the CSV file until they are prepared.
 
     Args:
         root: the folder that holds fer2013.csv or icml_face_data.csv, or its parent.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (files read, files).
 
     Raises:
         UserError: no root, a column is missing, no usable row, or an unknown class.
     """
-    classes = chosen_classes(LAYOUT.title, classes, EMOTIONS)
-    folder = LAYOUT.find(root)
-    file = next(folder / name for name in FILES if is_file(folder, name))
+    chosen = chosen_classes(LAYOUT.title, classes, coded_classes(CODES, labels))
+    folder = LAYOUT.find(root, follow_links)
+    file = next(folder.path / name for name in FILES if folder.is_file(name))
     faults: list[Fault] = []
-    rows = (row for path in with_progress([file], progress) for row in _rows(path, faults))
-    return build_manifest(LAYOUT, folder, rows, classes, faults, partial(_pictures, folder))
+    rows = [row for path in with_progress([file], progress) for row in _rows(path, faults)]
+    names = label_names(LAYOUT.title, labels_of(rows), classes, labels, CODES)
+    pictures = partial(_pictures, folder.path)
+    return build_manifest(LAYOUT, folder, named(rows, names, classes), chosen, faults, [file.name], pictures)
 
 
 def _rows(file: Path, faults: list[Fault]) -> Iterator[Row | Fault]:
@@ -56,11 +76,9 @@ def _row(path: str, code: str, usage: str, sound: bool) -> Row | Fault:
     split = split_of(usage)
     if split is None:
         return Fault("unknown_split", path, f"Usage {usage}")
-    if code not in (codes := [str(number) for number in range(len(EMOTIONS))]):
-        return Fault("unknown_label", path, f"emotion {code}")
     if not sound:
         return Fault("unreadable", path, f"pixels are not {SIDE} x {SIDE} numbers of 0 to 255")
-    return Row(path, EMOTIONS[codes.index(code)], split)
+    return Row(path, code, split)
 
 
 def _are_pictures(texts: pa.Array) -> pa.Array:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
-from fer_lightning.data.readers.common import chosen_classes, keep_classes, read_csv, set_aside
-from fer_lightning.data.readers.layouts import Layout, is_file, is_folder
+from fer_lightning.data.readers.common import keep_classes, no_picture, read_csv, set_aside
+from fer_lightning.data.readers.labels import Labels, Names, chosen_classes, label_names
+from fer_lightning.data.readers.layouts import Folder, Layout
 
 FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 VOTES = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")
@@ -25,16 +26,25 @@ NO_MAJORITY = "no majority"
 BOX = r"^\(\s*(?P<left>\d{1,6})\s*,\s*(?P<top>\d{1,6})\s*,\s*(?P<right>\d{1,6})\s*,\s*(?P<bottom>\d{1,6})\s*\)$"
 SIDE = 48  # every picture of FER2013 is 48 x 48
 WRONG_NAME = r"^\.*$|[/\\]|^[A-Za-z]:"
-LAYOUT = Layout("ferplus", "FERPlus", FOLDERS["train"], lambda folder: is_folder(folder, FOLDERS["train"]))
+LAYOUT = Layout("ferplus", "FERPlus", FOLDERS["train"], lambda folder: folder.is_folder(FOLDERS["train"]))
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read FERPlus (Barsoum et al. 2016) by its official majority rule, with the votes as shares.
 
     Args:
         root: the folder that holds FER2013Train and FER2013Valid or FER2013Test, or its parent.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (files read, files).
 
     Returns:
@@ -43,21 +53,35 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
     Raises:
         UserError: no root, a folder without its label.csv, or an unknown class.
     """
-    classes = chosen_classes(LAYOUT.title, classes, (*VOTES, NO_MAJORITY))
-    folder = LAYOUT.find(root)
-    files = [(split, _labels(folder, name)) for split, name in FOLDERS.items() if is_folder(folder, name)]
+    names = label_names(LAYOUT.title, (*VOTES, NO_MAJORITY), (*(classes or ()), NO_MAJORITY), labels)
+    classes = chosen_classes(LAYOUT.title, classes, names.classes)
+    folder = LAYOUT.find(root, follow_links)
+    files = [(split, _labels(folder, name)) for split, name in FOLDERS.items() if folder.is_folder(name)]
     faults: list[Fault] = []
-    tables = [_rows(file, split, classes, faults) for split, file in with_progress(files, progress)]
-    rows, skipped = keep_classes(pa.concat_tables(tables), classes)
-    return Manifest("ferplus", folder, rows, classes, skipped, tuple(faults))
+    tables = [_rows(file, split, names, classes, faults) for split, file in with_progress(files, progress)]
+    rows, skipped, left_out = keep_classes(pa.concat_tables(tables), classes)
+    if not len(rows):
+        raise no_picture(LAYOUT.title, folder, classes, faults)
+    return Manifest(
+        LAYOUT.option,
+        folder.path,
+        rows,
+        classes,
+        skipped,
+        tuple(faults),
+        follow_links=follow_links,
+        annotations=tuple(f"{FOLDERS[split]}/label.csv" for split, _ in files),
+        left_out=left_out,
+    )
 
 
-def _labels(folder: Path, name: str) -> Path:
-    if not is_file(folder, f"{name}/label.csv"):
+def _labels(folder: Folder, name: str) -> Path:
+    file = folder.path / name / "label.csv"
+    if not folder.is_file(f"{name}/label.csv"):
         raise UserError(
-            f"FERPlus: {folder / name / 'label.csv'} is missing; take it from Microsoft's FERPlus repository"
+            f"FERPlus: {file} is missing; take it from Microsoft's FERPlus repository{folder.hint_at_links()}"
         )
-    return folder / name / "label.csv"
+    return file
 
 
 def _counted(votes: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -78,28 +102,31 @@ def majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(2 * counted.max(axis=1) > counted.sum(axis=1), counted.argmax(axis=1), -1)
 
 
-def shares(votes: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float32]:
+def shares(
+    votes: NDArray[np.int64], classes: Sequence[str], names: Sequence[str | None] = VOTES
+) -> NDArray[np.float32]:
     """Return the votes for some classes as shares that sum to 1; single votes do not count, as in ``majority``.
 
     Args:
         votes: (N, 10) vote counts, in the order of VOTES.
-        classes: C names of VOTES; another name gets no votes.
+        classes: C class names; one that no vote is called by gets no votes.
+        names: names of the ten columns.
 
     Returns:
         (N, C); zeros where no class has more than one vote.
     """
     counted = np.zeros((len(votes), len(classes)), np.float32)
     for k, name in enumerate(classes):
-        if name in VOTES:
-            counted[:, k] = _counted(votes[:, VOTES.index(name)])
+        columns = [column for column, other in enumerate(names) if other == name]
+        counted[:, k] = _counted(votes[:, columns]).sum(axis=1)
     counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
     return counted
 
 
-def _rows(file: Path, split: str, classes: Sequence[str], faults: list[Fault]) -> pa.Table:
+def _rows(file: Path, split: str, names: Names, classes: Sequence[str], faults: list[Fault]) -> pa.Table:
     """Read one label file as manifest rows, whatever their label; rows that cannot be used become faults."""
-    names = ["name", "box", *VOTES]
-    table = read_csv(file, names, faults, names)
+    columns = ["name", "box", *VOTES]
+    table = read_csv(file, columns, faults, columns)
     table = table.append_column("id", pc.binary_join_element_wise(file.parent.name, table["name"], "/"))
     table = set_aside(table, pc.match_substring_regex(table["name"], WRONG_NAME), "outside_root", ["name"], faults)
     no_box = pc.invert(pc.match_substring_regex(table["box"], BOX))
@@ -107,7 +134,8 @@ def _rows(file: Path, split: str, classes: Sequence[str], faults: list[Fault]) -
     countable = reduce(pc.and_, [pc.match_substring_regex(table[name], r"^\d{1,6}$") for name in VOTES])
     table = set_aside(table, pc.invert(countable), "bad_votes", VOTES, faults)
     votes = np.stack([table[name].cast(pa.int64()).to_numpy() for name in VOTES], axis=1)
-    labels = np.array([*VOTES, NO_MAJORITY], dtype=object)[majority(votes)]  # index -1 is the last one
+    ours = [names.ours[name] for name in (*VOTES, NO_MAJORITY)]
+    labels = np.array(ours, dtype=object)[majority(votes)]  # index -1 is the last one
     return make_rows(
         {
             "id": table["id"],
@@ -115,7 +143,7 @@ def _rows(file: Path, split: str, classes: Sequence[str], faults: list[Fault]) -
             "label": pa.array(labels, pa.string()),
             "split": pa.array([split] * len(table), pa.string()),
             **_boxes(table["box"]),
-            "votes": pa.array(list(shares(votes, classes)), pa.list_(pa.float32())),
+            "votes": pa.array(list(shares(votes, classes, ours)), pa.list_(pa.float32())),
         }
     )
 

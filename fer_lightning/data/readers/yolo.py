@@ -13,23 +13,31 @@ from PIL import Image
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, our_names, pooled, split_folders
-from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
+from fer_lightning.data.readers.common import Row, build_manifest, named, pooled, split_folders
+from fer_lightning.data.readers.labels import Labels, chosen_classes, label_names
+from fer_lightning.data.readers.layouts import Folder, Layout, one_a_stem
 
 NAMES = "data.yaml"
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF orientations that swap width and height when shown
 LAYOUT = Layout("yolo", "YOLO", f"{NAMES} and train/labels", lambda folder: "train" in _folders(folder))
 
 
-def _folders(folder: Path) -> dict[str, str]:
+def _folders(folder: Folder) -> dict[str, str]:
     """Return the folder of each split that exists."""
-    names = folders_in(folder) if is_file(folder, NAMES) else []
+    names = folder.folders() if folder.is_file(NAMES) else []
     return split_folders(
-        name for name in names if all(is_folder(folder, f"{name}/{sub}") for sub in ("images", "labels"))
+        name for name in names if all(folder.is_folder(f"{name}/{sub}") for sub in ("images", "labels"))
     )
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read faces with boxes in YOLO's text format, as AffectNet is mirrored.
 
     A line is "class cx cy w h", in shares of the picture's size, which is read from its header. A picture with
@@ -39,20 +47,26 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
         root: the folder that holds data.yaml and train, or its parent.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (pictures done, pictures).
 
     Raises:
         UserError: no root, no names or unknown ones in data.yaml, no usable row, or an unknown class.
     """
-    folder = LAYOUT.find(root)
-    names = _names(folder / NAMES)
-    ours = our_names(LAYOUT.title, set(names.values()), classes)
-    classes = chosen_classes(LAYOUT.title, classes, ours.values())
-    labels = {number: ours[name] for number, name in names.items()}
+    folder = LAYOUT.find(root, follow_links)
+    numbers = _names(folder.path / NAMES)
+    names = label_names(LAYOUT.title, numbers.values(), classes, labels)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
     faults: list[Fault] = []
-    items = [item for split, name in _folders(folder).items() for item in _items(folder, split, name, faults)]
-    rows = chain.from_iterable(pooled(partial(_rows, folder, labels), items, progress))
-    return build_manifest(LAYOUT, folder, rows, classes, faults)
+    annotations = [NAMES]
+    items = [
+        item
+        for split, name in _folders(folder).items()
+        for item in _items(folder, split, name, annotations, faults)
+    ]
+    rows = chain.from_iterable(pooled(partial(_rows, folder.path, numbers), items, progress))
+    return build_manifest(LAYOUT, folder, named(rows, names, classes), chosen, faults, annotations)
 
 
 def _names(file: Path) -> dict[str, str]:
@@ -69,10 +83,13 @@ def _names(file: Path) -> dict[str, str]:
     return {str(number): str(name) for number, name in names.items()}
 
 
-def _items(root: Path, split: str, name: str, faults: list[Fault]) -> list[tuple[str, str, str]]:
+def _items(
+    folder: Folder, split: str, name: str, annotations: list[str], faults: list[Fault]
+) -> list[tuple[str, str, str]]:
     """Return the split, picture and text file of each pair in a folder; one without the other becomes a fault."""
-    pictures = {Path(file).stem: file for file in files_in(root, f"{name}/images", faults) if is_picture(file)}
-    labels = {Path(file).stem: file for file in files_in(root, f"{name}/labels", faults) if file.endswith(".txt")}
+    pictures = one_a_stem(folder.files(f"{name}/images", faults))
+    labels = {Path(file).stem: file for file in folder.files(f"{name}/labels", faults) if file.endswith(".txt")}
+    annotations += [f"{name}/labels/{file}" for file in labels.values()]
     for stem in sorted(labels.keys() - pictures.keys()):
         faults.append(Fault("missing", f"{name}/labels/{labels[stem]}", "its picture is missing"))
     for stem in sorted(pictures.keys() - labels.keys()):
@@ -81,7 +98,7 @@ def _items(root: Path, split: str, name: str, faults: list[Fault]) -> list[tuple
     return [(split, f"{name}/images/{pictures[stem]}", f"{name}/labels/{labels[stem]}") for stem in stems]
 
 
-def _rows(root: Path, labels: dict[str, str], item: tuple[str, str, str]) -> list[Row | Fault]:
+def _rows(root: Path, names: dict[str, str], item: tuple[str, str, str]) -> list[Row | Fault]:
     split, path, annotation = item
     try:
         lines = (root / annotation).read_text(encoding="utf-8").split("\n")
@@ -94,16 +111,16 @@ def _rows(root: Path, labels: dict[str, str], item: tuple[str, str, str]) -> lis
         size = _size(root / path)
     except Exception as error:  # a damaged header makes PIL raise nearly anything
         return [Fault("unreadable", path, str(error)[:200])]
-    return [_row(path, line, labels, split, size) for line in lines]
+    return [_row(path, line, names, split, size) for line in lines]
 
 
-def _row(path: str, line: str, labels: dict[str, str], split: str, size: tuple[int, int]) -> Row | Fault:
+def _row(path: str, line: str, names: dict[str, str], split: str, size: tuple[int, int]) -> Row | Fault:
     number, *shares = line.split()
-    if number not in labels:
+    if number not in names:
         return Fault("unknown_label", path, f"class {number[:20]}")
     if (box := _box(shares, *size)) is None:
         return Fault("unusable_box", path, f"{' '.join(shares)[:200]} in {size[0]} x {size[1]} pixels")
-    return Row(path, labels[number], split, *box)
+    return Row(path, names[number], split, *box)
 
 
 def _size(file: Path) -> tuple[int, int]:
