@@ -118,6 +118,14 @@ def put_parquet(root: Path) -> None:
         pq.write_table(table(names, list(range(7)), seed), root / f"data/{split}-00000-of-00001.parquet")
 
 
+def put_csv(root: Path) -> None:
+    lines = []
+    for seed, (split, name) in enumerate((split, name) for split in ("train", "test") for name in EMOTIONS):
+        picture(root / f"images/{seed}.jpg", seed)
+        lines.append(f"images/{seed}.jpg,{name},{split},5,5,20,20,person {seed % 3}")
+    text(root / "faces.csv", "file,emotion,split,x,y,w,h,person", *lines)
+
+
 PUT = {
     "affectnet": put_affectnet,
     "affectnet_2021": put_affectnet_2021,
@@ -127,6 +135,7 @@ PUT = {
     "yolo": put_yolo,
     "parquet": put_parquet,
     "folder": put_folder,
+    "csv": put_csv,
 }
 """Writes a whole set below a root, by the option of conf/data that reads it."""
 

@@ -16,6 +16,7 @@ table refuses to show both. Results that name no version are of version 0.
 ADDED_KEYS: dict[str, Any] = {
     "mixing": {"_target_": "fer_lightning.training.mixing.none"},
     "choices.mixing": "none",
+    "data.labels": None,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 
@@ -26,7 +27,7 @@ _NOT_IDENTITY = {
     "logger": None,
     "optimism": None,
     "choices": {"logger", "trainer"},
-    "data": {"root", "store", "workers", "exclude", "redistributable"},
+    "data": {"root", "store", "workers", "exclude", "redistributable", "follow_links"},
     "backbone": {"weights", "source"},
     "trainer": {"timeout", "started_by"},
 }

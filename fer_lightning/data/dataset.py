@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
-from fer_lightning.config.instantiate import make
+from fer_lightning.config.instantiate import make, target
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import home
@@ -44,6 +45,7 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
     require_shared_keys(node)
     shared = select(DataOptions, node)
     reader = {key: value for key, value in node.items() if key not in shared}
+    _require_parameters(node)
     manifest = make("data", reader, progress=progress, **shared)
     classes = node["classes"]
     if (
@@ -60,6 +62,14 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
     except ValueError as error:
         raise UserError(f"data: {node['_target_']}: {error}") from error
     return manifest
+
+
+def _require_parameters(node: Config) -> None:
+    """Refuse options that a reader of a user's own has no parameters for."""
+    parameters = signature(target("data", node)).parameters
+    for key in ("labels", "follow_links"):
+        if node.get(key) and key not in parameters:
+            raise UserError(f"data.{key}: {node['_target_']} does not take {key}; add the parameter to it")
 
 
 def manifest(config: Config, progress: Progress | None = None) -> Manifest:

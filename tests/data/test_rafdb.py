@@ -41,10 +41,10 @@ def test_what_is_wrong_is_set_aside(tmp_path):
     text(tmp_path / rafdb.LIST, *good, "train_2.jpg 8", "train_3.jpg", "../train_4.jpg 1", "other_5.jpg 1")
     manifest = rafdb.read(str(tmp_path), SEVEN)
     assert [(fault.kind, fault.path) for fault in manifest.faults] == [
-        ("unknown_label", "train_2.jpg"),
+        ("unknown_label", "Image/aligned/train_2_aligned.jpg"),
         ("broken_line", "train_3.jpg"),
         ("outside_root", "../train_4.jpg"),
-        ("unknown_split", "other_5.jpg"),
+        ("unknown_split", "Image/aligned/other_5_aligned.jpg"),
     ]
     assert manifest.rows["label"].to_pylist() == ["happy", "happy"]
 
@@ -57,8 +57,8 @@ def test_wrong_rows_of_the_copy_with_folders(tmp_path):
     assert sorted((fault.kind, fault.path) for fault in manifest.faults) == [
         ("broken_line", "e.jpg"),
         ("outside_root", "/d.jpg"),
+        ("unknown_label", "DATASET/train/0/c.jpg"),
         ("unknown_label", "b.jpg"),
-        ("unknown_label", "c.jpg"),
     ]
     text(tmp_path / "train_labels.csv", "name,label", "a.jpg,4")
     with pytest.raises(UserError, match=r"train_labels\.csv has no column 'image'; it has: name, label"):
@@ -93,8 +93,8 @@ def test_other_numbers_are_no_rafdb(tmp_path):
     for split in ("train", "test"):
         (tmp_path / f"{split}_labels.csv").unlink()
     picture(tmp_path / "DATASET/test/8/a.jpg")
-    assert [(f.kind, f.path, f.detail) for f in rafdb.read(str(tmp_path), SEVEN).faults] == [
-        ("unknown_label", "a.jpg", "label 8")
+    assert [(f.kind, f.path) for f in rafdb.read(str(tmp_path), SEVEN).faults] == [
+        ("unknown_label", "DATASET/test/8/a.jpg")
     ]
     picture(tmp_path / "DATASET/train/0/a.jpg")
     with pytest.raises(UserError, match=r"no EmoLabel.* or folders train/1 to train/7 in"):

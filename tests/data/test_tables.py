@@ -4,7 +4,7 @@ import pytest
 from layouts import EMOTIONS, ENCODINGS, PUT, SEVEN, picture, put_folder, put_rafdb_folders, rewrite, text
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.readers import affectnet, fer2013, ferplus, folder, rafdb
+from fer_lightning.data.readers import affectnet, fer2013, ferplus, folder, rafdb, table
 from fer_lightning.data.readers.tables import SEPARATORS, list_rows, look_at, read_csv
 
 
@@ -26,6 +26,7 @@ SETS = {
     "fer2013": (PUT["fer2013"], fer2013, SEVEN),
     "ferplus": (PUT["ferplus"], ferplus, EMOTIONS),
     "folder": (put_folder_with_labels, folder, SEVEN),
+    "csv": (PUT["csv"], table, EMOTIONS),
     "rafdb": (PUT["rafdb"], rafdb, SEVEN),
     "rafdb with folders": (put_rafdb_folders, rafdb, SEVEN),
 }

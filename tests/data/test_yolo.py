@@ -112,7 +112,7 @@ def test_a_turned_photograph(tmp_path):
         ("nc: 8", "has no `names`"),
         ("names: [", "cannot be read: while parsing"),
         ("names: 3", "has no `names`"),
-        ("names: [Happy, Wow]", r"unknown label 'Wow' among: Happy, Wow; known are neutral"),
+        ("names: [Happy, Wow]", r"no class 'neutral'; it has: happy; Wow names no class"),
         ("names: [Happy, Sad]", "YOLO has no class 'neutral'; it has: happy, sad"),
     ],
 )

@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, numbered, split_of
-from fer_lightning.data.readers.layouts import Layout, is_file
+from fer_lightning.data.readers.common import Row, build_manifest, labels_of, named, numbered, split_of
+from fer_lightning.data.readers.labels import Labels, chosen_classes, coded_classes, label_names
+from fer_lightning.data.readers.layouts import Folder, Layout
 from fer_lightning.data.readers.tables import has_columns, look_at, stream_csv
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
@@ -21,25 +22,32 @@ FILES = ("fer2013.csv", "icml_face_data.csv")
 PARTS = {"train": "train.csv", "test": "test.csv"}
 """Files of Kaggle's competition, the second of which has no labels."""
 
-EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""Names of the labels 0 to 6."""
+CODES = dict(enumerate(("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")))
+"""Names of the labels."""
 
 SIDE = 48
 COLUMNS = ("emotion", "Usage", "pixels")
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Folder) -> dict[str, Path]:
     """Return the tables to read, each with the split of its rows where it has no column ``Usage``."""
-    if whole := next((folder / name for name in FILES if is_file(folder, name)), None):
+    if whole := next((folder.path / name for name in FILES if folder.is_file(name)), None):
         return {"train": whole}
-    files = {split: folder / name for split, name in PARTS.items() if is_file(folder, name)}
+    files = {split: folder.path / name for split, name in PARTS.items() if folder.is_file(name)}
     return files if "train" in files and has_columns(files["train"], ("emotion", "pixels")) else {}
 
 
 LAYOUT = Layout("fer2013", "FER2013", f"{FILES[0]} or {PARTS['train']}", lambda folder: bool(_files(folder)))
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read FER2013 (Goodfellow et al. 2013); its pictures stay in the CSV file until they are prepared.
 
     Args:
@@ -47,17 +55,23 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
             table without the column Usage belongs to the training part, but for test.csv.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (files read, files).
 
     Raises:
         UserError: no root, a column is missing, no usable row, or an unknown class.
     """
-    classes = chosen_classes(LAYOUT.title, classes, EMOTIONS)
-    folder = LAYOUT.find(root)
+    chosen = chosen_classes(LAYOUT.title, classes, coded_classes(CODES, labels))
+    folder = LAYOUT.find(root, follow_links)
     files = _files(folder)
     faults: list[Fault] = []
-    rows = (row for split, file in with_progress(files.items(), progress) for row in _rows(file, split, faults))
-    return build_manifest(LAYOUT, folder, rows, classes, faults, partial(pictures, folder))
+    parts = with_progress(files.items(), progress)
+    rows = [row for split, file in parts for row in _rows(file, split, faults)]
+    names = label_names(LAYOUT.title, labels_of(rows), classes, labels, CODES)
+    annotations = [file.name for file in files.values()]
+    embedded = partial(pictures, folder.path)
+    return build_manifest(LAYOUT, folder, named(rows, names, classes), chosen, faults, annotations, embedded)
 
 
 def _rows(file: Path, split: str, faults: list[Fault]) -> Iterator[Row | Fault]:
@@ -80,11 +94,9 @@ def _row(path: str, code: str, usage: str, sound: bool) -> Row | Fault:
     split = split_of(usage)
     if split is None:
         return Fault("unknown_split", path, f"Usage {usage}")
-    if code not in (codes := [str(number) for number in range(len(EMOTIONS))]):
-        return Fault("unknown_label", path, f"emotion {code}")
     if not sound:
         return Fault("unreadable", path, f"pixels are not {SIDE} x {SIDE} numbers of 0 to 255")
-    return Row(path, EMOTIONS[codes.index(code)], split)
+    return Row(path, code, split)
 
 
 def are_pictures(texts: pa.Array) -> pa.Array:

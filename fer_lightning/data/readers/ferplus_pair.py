@@ -13,7 +13,8 @@ from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Fault, make_rows
 from fer_lightning.data.readers import fer2013
 from fer_lightning.data.readers.common import set_aside, split_of
-from fer_lightning.data.readers.layouts import is_file
+from fer_lightning.data.readers.labels import Names
+from fer_lightning.data.readers.layouts import Folder
 from fer_lightning.data.readers.tables import read_csv, stream_csv
 from fer_lightning.data.readers.votes import VOTES, countable, labels_and_shares
 
@@ -34,19 +35,20 @@ THEIR_NAMES = (
 """What fer2013new.csv calls VOTES."""
 
 
-def pictures_file(folder: Path) -> Path | None:
+def pictures_file(folder: Folder) -> Path | None:
     """Return the table of pictures beside fer2013new.csv; None without both."""
-    names = fer2013.FILES if is_file(folder, VOTES_FILE) else ()
-    return next((folder / name for name in names if is_file(folder, name)), None)
+    names = fer2013.FILES if folder.is_file(VOTES_FILE) else ()
+    return next((folder.path / name for name in names if folder.is_file(name)), None)
 
 
-def rows(pictures: Path, classes: Sequence[str], faults: list[Fault]) -> pa.Table:
+def rows(pictures: Path, names: Names, classes: Sequence[str], faults: list[Fault]) -> pa.Table:
     """Return manifest rows, whatever their label; rows that cannot be used become faults.
 
     Rows belong together by their position. FERPlus removed those without a name: they show no face.
 
     Args:
         pictures: fer2013.csv or icml_face_data.csv, beside fer2013new.csv.
+        names: our names of the votes.
         classes: classes in the order of the votes' shares.
         faults: receives the faults.
 
@@ -64,9 +66,9 @@ def rows(pictures: Path, classes: Sequence[str], faults: list[Fault]) -> pa.Tabl
     table = table.append_column("split", split)
     table = set_aside(table, pc.is_null(table["split"]), "unknown_split", (USAGE,), faults)
     table = countable(table, faults)
-    columns = labels_and_shares(table, classes)
+    columns = labels_and_shares(table, names, classes)
     named = pc.not_equal(pc.utf8_trim_whitespace(table[NAME]), "")
-    columns["label"] = pc.if_else(named, columns["label"], SYNONYMS["nf"])
+    columns["label"] = pc.if_else(named, columns["label"], names.ours[SYNONYMS["nf"]])
     return make_rows({"id": table["id"], "path": table["id"], "split": table["split"], **columns})
 
 

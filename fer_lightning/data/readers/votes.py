@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.manifest import Fault
 from fer_lightning.data.readers.common import set_aside
+from fer_lightning.data.readers.labels import Names
 
 VOTES = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "not a face")
 """Names of the ten vote counts of a row, in their order."""
@@ -29,11 +30,12 @@ def countable(table: pa.Table, faults: list[Fault]) -> pa.Table:
     return table
 
 
-def labels_and_shares(table: pa.Table, classes: Sequence[str]) -> dict[str, pa.Array]:
+def labels_and_shares(table: pa.Table, names: Names, classes: Sequence[str]) -> dict[str, pa.Array]:
     """Return the columns ``label`` and ``votes`` of a manifest, from the columns VOTES of a table."""
     votes = np.stack([table[name].to_numpy() for name in VOTES], axis=1)
-    labels = np.array([*VOTES, NO_MAJORITY], dtype=object)[majority(votes)]  # index -1 is the last one
-    of_classes = shares(votes, classes)
+    ours = [names.ours[name] for name in (*VOTES, NO_MAJORITY)]
+    labels = np.array(ours, dtype=object)[majority(votes)]  # index -1 is the last one
+    of_classes = shares(votes, classes, ours)
     offsets = np.arange(len(votes) + 1, dtype=np.int32) * len(classes)
     return {
         "label": pa.array(labels, pa.string()),
@@ -59,19 +61,22 @@ def majority(votes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(2 * counted.max(axis=1) > counted.sum(axis=1), counted.argmax(axis=1), -1)
 
 
-def shares(votes: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float32]:
+def shares(
+    votes: NDArray[np.int64], classes: Sequence[str], names: Sequence[str | None] = VOTES
+) -> NDArray[np.float32]:
     """Return the votes for some classes as shares that sum to 1; single votes do not count, as in ``majority``.
 
     Args:
         votes: (N, 10) vote counts, in the order of VOTES.
-        classes: C names of VOTES; another name gets no votes.
+        classes: C class names; one that no vote is called by gets no votes.
+        names: names of the ten columns.
 
     Returns:
         (N, C); zeros where no class has more than one vote.
     """
     counted = np.zeros((len(votes), len(classes)), np.float32)
     for k, name in enumerate(classes):
-        if name in VOTES:
-            counted[:, k] = _counted(votes[:, VOTES.index(name)])
+        columns = [column for column, other in enumerate(names) if other == name]
+        counted[:, k] = _counted(votes[:, columns]).sum(axis=1)
     counted /= np.maximum(counted.sum(axis=1, keepdims=True), 1)
     return counted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -14,8 +13,9 @@ from PIL import Image
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, our_names, pooled
-from fer_lightning.data.readers.layouts import Layout, files_in, is_picture
+from fer_lightning.data.readers.common import Row, build_manifest, named, pooled
+from fer_lightning.data.readers.labels import Labels, chosen_classes, label_names, plain
+from fer_lightning.data.readers.layouts import Folder, Layout, one_a_stem
 from fer_lightning.data.readers.tables import text_of
 from fer_lightning.data.readers.yolo_folders import Part, load, parts, tell_missing, yaml_file
 
@@ -28,7 +28,14 @@ LAYOUT = Layout(
 )
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read faces with boxes in YOLO's text format, as AffectNet is mirrored.
 
     A line is "class cx cy w h", in shares of the picture's size, which is read from its header; "class x1 y1 x2 y2
@@ -38,25 +45,31 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
         root: the folder that holds data.yaml and train, or its parent.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (pictures done, pictures).
 
     Raises:
         UserError: no root, no names or unknown ones in data.yaml, no usable row, or an unknown class.
     """
-    folder = LAYOUT.find(root)
+    folder = LAYOUT.find(root, follow_links)
     found = parts(folder)
-    file = folder / (yaml_file(folder) or "")
-    node = load(file)
-    names = _names(file, node)
-    ours = our_names(LAYOUT.title, set(names.values()), classes)
-    classes = chosen_classes(LAYOUT.title, classes, ours.values())
-    labels = {number: ours[name] for number, name in names.items()}
+    annotations = [yaml_file(folder) or ""]
+    node = load(folder.path / annotations[0])
+    numbers = _names(folder.path / annotations[0], node)
+    names = label_names(LAYOUT.title, numbers.values(), classes, labels)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
     tell_missing(folder, node, found)
     faults: list[Fault] = []
-    items = [item for split in found for part in found[split] for item in _items(folder, split, part, faults)]
-    rows_of = partial(_rows, folder, labels, bool(node.get("kpt_shape")))
+    items = [
+        item
+        for split, parts_of_split in found.items()
+        for part in parts_of_split
+        for item in _items(folder, split, part, annotations, faults)
+    ]
+    rows_of = partial(_rows, folder.path, numbers, bool(node.get("kpt_shape")))
     rows = chain.from_iterable(pooled(rows_of, items, progress))
-    return build_manifest(LAYOUT, folder, rows, classes, faults)
+    return build_manifest(LAYOUT, folder, named(rows, names, classes), chosen, faults, annotations)
 
 
 def _names(file: Path, node: dict[str, Any]) -> dict[str, str]:
@@ -69,10 +82,13 @@ def _names(file: Path, node: dict[str, Any]) -> dict[str, str]:
     return {str(number): str(name) for number, name in names.items()}
 
 
-def _items(root: Path, split: str, part: Part, faults: list[Fault]) -> list[tuple[str, str, str]]:
+def _items(
+    folder: Folder, split: str, part: Part, annotations: list[str], faults: list[Fault]
+) -> list[tuple[str, str, str]]:
     """Return the split, picture and text file of each pair in a folder; one without the other becomes a fault."""
-    pictures = {Path(file).stem: file for file in files_in(root, part.images, faults) if is_picture(file)}
-    labels = {Path(file).stem: file for file in files_in(root, part.labels, faults) if file.endswith(".txt")}
+    pictures = one_a_stem(folder.files(part.images, faults))
+    labels = {Path(file).stem: file for file in folder.files(part.labels, faults) if file.endswith(".txt")}
+    annotations += [f"{part.labels}/{file}" for file in labels.values()]
     for stem in sorted(labels.keys() - pictures.keys()):
         faults.append(Fault("missing", f"{part.labels}/{labels[stem]}", "its picture is missing"))
     for stem in sorted(pictures.keys() - labels.keys()):
@@ -81,7 +97,7 @@ def _items(root: Path, split: str, part: Part, faults: list[Fault]) -> list[tupl
     return [(split, f"{part.images}/{pictures[stem]}", f"{part.labels}/{labels[stem]}") for stem in stems]
 
 
-def _rows(root: Path, labels: dict[str, str], with_points: bool, item: tuple[str, str, str]) -> list[Row | Fault]:
+def _rows(root: Path, names: dict[str, str], with_points: bool, item: tuple[str, str, str]) -> list[Row | Fault]:
     """Return the rows of a picture; ``with_points``: key points follow the box in each line."""
     split, path, annotation = item
     try:
@@ -95,19 +111,19 @@ def _rows(root: Path, labels: dict[str, str], with_points: bool, item: tuple[str
         size = _size(root / path)
     except Exception as error:  # a damaged header makes PIL raise nearly anything
         return [Fault("unreadable", path, str(error)[:200])]
-    return [_row(path, line, labels, split, size, with_points) for line in lines]
+    return [_row(path, line, names, split, size, with_points) for line in lines]
 
 
 def _row(
-    path: str, line: str, labels: dict[str, str], split: str, size: tuple[int, int], with_points: bool
+    path: str, line: str, names: dict[str, str], split: str, size: tuple[int, int], with_points: bool
 ) -> Row | Fault:
     number, *shares = line.split()
-    number = re.sub(r"\.0*$", "", number)  # "3.0" is 3
-    if number not in labels:
+    number = plain(number)
+    if number not in names:
         return Fault("unknown_label", path, f"class {number[:20]}")
     if (box := _box(shares[:4] if with_points else shares, *size)) is None:
         return Fault("unusable_box", path, f"{' '.join(shares)[:200]} in {size[0]} x {size[1]} pixels")
-    return Row(path, labels[number], split, *box)
+    return Row(path, names[number], split, *box)
 
 
 def _size(file: Path) -> tuple[int, int]:
