@@ -7,9 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from layouts import EMOTIONS, SEVEN, picture, put_csv, put_folder, put_parquet, text
 
+from fer_lightning.config.compose import Composer
 from fer_lightning.core.emotions import EMOTIONS as NAMES
 from fer_lightning.core.errors import UserError
+from fer_lightning.data import dataset
 from fer_lightning.data.readers import auto, table
+from fer_lightning.run.check_config import check
 
 TWO = ("happy", "sad")
 
@@ -228,3 +231,22 @@ def test_files_that_are_no_tables(tmp_path):
         read(tmp_path, table="b.csv")
     with pytest.raises(UserError, match=r"c\.parquet cannot be read as parquet"):
         read(tmp_path, table="c.parquet")
+
+
+def test_from_a_config(tmp_path):
+    lines = ["0;a.jpg;Train", "1;b.jpg;Train", "0;c.jpg;Test", "1;d.jpg;Test"]
+    put(tmp_path, "emo;where;part of", *lines, pictures=["a.jpg", "b.jpg", "c.jpg", "d.jpg"])
+    words = ["data=csv", f"data.root={tmp_path}", "data.table=faces.csv", "data.classes=[happy,sad]"]
+    words += ["data.columns={path: where, label: emo, split: part of}", "data.labels={0: happy, 1: sad}"]
+    config = Composer()(words)
+    check(config)
+    manifest = dataset.manifest(config)
+    assert rows(manifest, "path", "label", "split") == [
+        ("a.jpg", "happy", "train"),
+        ("b.jpg", "sad", "train"),
+        ("c.jpg", "happy", "test"),
+        ("d.jpg", "sad", "test"),
+    ]
+    config["data"]["columns"] = {"path": 3}
+    with pytest.raises(UserError, match=r"data\.columns\.path=3: must be a valid string"):
+        check(config)
