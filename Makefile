@@ -58,10 +58,11 @@ types: .venv/installed ## mypy --strict on the package
 
 check: lint types test ## lint, types and tests
 
-bench: .venv/installed ## on the CPU: heads, loading, large data sets, frozen backbones, shared stages, many runs, intervals
+bench: .venv/installed ## on the CPU: heads, loading, large data sets and tables, frozen backbones, shared stages, many runs, intervals
 	.venv/bin/python experiments/benchmarks/heads.py
 	.venv/bin/python experiments/benchmarks/loading.py
 	.venv/bin/python experiments/benchmarks/scale.py
+	.venv/bin/python experiments/benchmarks/annotations.py
 	.venv/bin/python experiments/benchmarks/frozen.py
 	.venv/bin/python experiments/benchmarks/sharing.py
 	.venv/bin/python experiments/benchmarks/many_runs.py

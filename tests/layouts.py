@@ -1,6 +1,9 @@
 """Made-up trees in every layout that a reader knows: small, with pictures that can be opened."""
 
+import csv
+import io
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -115,6 +118,14 @@ def put_parquet(root: Path) -> None:
         pq.write_table(table(names, list(range(7)), seed), root / f"data/{split}-00000-of-00001.parquet")
 
 
+def put_csv(root: Path) -> None:
+    lines = []
+    for seed, (split, name) in enumerate((split, name) for split in ("train", "test") for name in EMOTIONS):
+        picture(root / f"images/{seed}.jpg", seed)
+        lines.append(f"images/{seed}.jpg,{name},{split},5,5,20,20,person {seed % 3}")
+    text(root / "faces.csv", "file,emotion,split,x,y,w,h,person", *lines)
+
+
 PUT = {
     "affectnet": put_affectnet,
     "affectnet_2021": put_affectnet_2021,
@@ -124,5 +135,24 @@ PUT = {
     "yolo": put_yolo,
     "parquet": put_parquet,
     "folder": put_folder,
+    "csv": put_csv,
 }
 """Writes a whole set below a root, by the option of conf/data that reads it."""
+
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16-le", "utf-16-be")
+"""Encodings that a text file may have; all but UTF-8 begin with a byte order mark."""
+
+
+def rewrite(file: Path, separator: str = ",", encoding: str = "utf-8", line_end: str = "\n") -> None:
+    """Write a text table, or a list of words, with another separator, encoding and line end."""
+    old = file.read_text(encoding="utf-8")
+    words = [re.split(",| ", line) for line in old.splitlines()] if file.suffix == ".txt" else None
+    made = io.StringIO()
+    if separator == " ":
+        made.write("".join(" ".join(row) + line_end for row in words or ()))
+    else:
+        writer = csv.writer(made, delimiter=separator, lineterminator=line_end)
+        writer.writerows(words or csv.reader(io.StringIO(old)))
+    mark = "\ufeff" if encoding.startswith("utf-16") else ""
+    file.write_bytes((mark + made.getvalue()).encode(encoding))

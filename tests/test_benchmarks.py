@@ -103,6 +103,13 @@ def test_scale(benchmarks: Benchmarks) -> None:
     assert told["store"]["load"]["growth_mb"] < 5
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_annotations(benchmarks: Benchmarks) -> None:
+    told = json.loads(benchmarks.run("annotations.py", "--rows", "500"))
+    assert set(told["options"]) == {"affectnet", "csv", "csv, parquet"}
+    assert all(one["rows"] == 4500 and one["seconds"] > 0 for one in told["options"].values())
+
+
 def test_loading(benchmarks: Benchmarks, tmp_path: Path) -> None:
     out = tmp_path / "loading.json"
     benchmarks.run("loading.py", "--count", "34", "--batch", "8", "--rounds", "1", "--out", str(out))

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -65,6 +65,13 @@ def read_yaml(path: Path, kind: str) -> Any:
         return OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"{kind} {path}: {' '.join(str(error).split())}") from error
+
+
+def _with_text_keys(node: Any) -> Any:
+    """Return plain values in which every key is text: a label of ``data.labels`` may be a number."""
+    if isinstance(node, dict):
+        return {str(key): _with_text_keys(value) for key, value in node.items()}
+    return [_with_text_keys(value) for value in node] if isinstance(node, list) else node
 
 
 class Composer:
@@ -127,7 +134,7 @@ class Composer:
         config = self._composed[key]
         if seeds:
             config.seed = seeds[-1]
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return cast(dict[str, Any], _with_text_keys(OmegaConf.to_container(config, resolve=True)))
 
     def _by_hydra(self, words: Sequence[str]) -> DictConfig:
         require_names(words, groups())

@@ -19,6 +19,7 @@ ADDED_KEYS: dict[str, Any] = {
     "data.folds": None,
     "data.fold": 0,
     "data.group": None,
+    "data.labels": None,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 
@@ -29,7 +30,7 @@ _NOT_IDENTITY = {
     "logger": None,
     "optimism": None,
     "choices": {"logger", "trainer"},
-    "data": {"root", "store", "workers", "exclude", "redistributable"},
+    "data": {"root", "store", "workers", "exclude", "redistributable", "follow_links"},
     "backbone": {"weights", "source"},
     "trainer": {"timeout", "started_by"},
 }

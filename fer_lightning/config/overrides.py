@@ -15,6 +15,7 @@ from fer_lightning.core.errors import UserError
 
 RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 
+_QUOTED_KEY = re.compile(r"""([{,]\s*)(["'])([\w ./+-]+)\2(\s*:)""", re.ASCII)
 _HOME = re.compile(r"~(/[^'\"]*)?")
 
 
@@ -82,8 +83,12 @@ def for_the_shell(word: str) -> str:
 
 
 def readable(words: Iterable[str]) -> list[str]:
-    """Return words in which values such as ``~/x``, which Hydra's grammar does not know, are in quotes."""
-    return [_with_home(word) for word in words]
+    """Return words with quotes as Hydra wants them: around ``~/x``, and not around keys as in {"0": x}."""
+    return [_with_plain_keys(_with_home(word)) for word in words]
+
+
+def _with_plain_keys(word: str) -> str:
+    return _QUOTED_KEY.sub(r"\1\3\4", word) if "={" in word else word
 
 
 def _with_home(word: str) -> str:

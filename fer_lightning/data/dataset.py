@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,7 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
     require_shared_keys(node)
     shared = select(DataOptions, node)
     reader = {key: value for key, value in node.items() if key not in shared}
-    if is_column(shared.get("group")) and "group" not in inspect.signature(target("data", node)).parameters:
-        raise UserError(
-            f"data.group={shared['group']}: this layout has no columns to choose from; give a regular expression "
-            r"on the path whose first group is the person, such as data.group='(S\d+)_'"
-        )
+    _require_parameters(node)
     manifest = make("data", reader, progress=progress, **shared)
     classes = node["classes"]
     if (
@@ -68,6 +64,19 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
         raise UserError(f"data: {node['_target_']}: {error}") from error
     pattern = shared.get("group")
     return manifest if pattern is None or is_column(pattern) else with_persons(manifest, pattern)
+
+
+def _require_parameters(node: Config) -> None:
+    """Refuse options that a reader has no parameters for."""
+    parameters = signature(target("data", node)).parameters
+    if is_column(node.get("group")) and "group" not in parameters:
+        raise UserError(
+            f"data.group={node['group']}: this layout has no columns to choose from; give a regular expression "
+            r"on the path whose first group is the person, such as data.group='(S\d+)_'"
+        )
+    for key in ("labels", "follow_links"):
+        if node.get(key) and key not in parameters:
+            raise UserError(f"data.{key}: {node['_target_']} does not take {key}; add the parameter to it")
 
 
 def manifest(config: Config, progress: Progress | None = None) -> Manifest:

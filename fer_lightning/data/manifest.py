@@ -55,6 +55,10 @@ def inside(root: Path, path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
+FOLLOW_LINKS = "data.follow_links=true"
+LINK_OUT = f"a link leads out of the data set's folder; {FOLLOW_LINKS} follows links"
+
+
 @dataclass(frozen=True)
 class Fault:
     """Fault of one row or file, which is set aside."""
@@ -62,6 +66,10 @@ class Fault:
     kind: str
     path: str
     detail: str
+
+    def __str__(self) -> str:
+        """Return the fault in words."""
+        return f"{self.path or 'a row'}: {self.kind}, {self.detail}"
 
 
 @dataclass(frozen=True)
@@ -119,6 +127,10 @@ class Manifest:
         tested_on: Split of the set that is the test set, or the share held out, see ``with_test_split``; None
             before that is chosen, when the rows have the splits that the set itself has.
         redistributable: Whether its pictures may be shown in a report or uploaded.
+        follow_links: Whether links that lead out of the root are followed.
+        folder: Folder that the layout was found in, which holds the root; None: the root.
+        annotations: Annotation files that were read, relative to ``folder``.
+        left_out: Pictures of the rows that are counted in ``skipped``, relative to the root.
         embedded: Function that returns the pictures' bytes for the ``path`` of some rows, in that order, where
             they are no files of their own; rows are asked for in the manifest's order, one split after the other.
             Such a path is FILE#NUMBER.
@@ -134,6 +146,10 @@ class Manifest:
     faults: tuple[Fault, ...] = ()
     tested_on: str | None = None
     redistributable: bool = False
+    follow_links: bool = False
+    folder: Path | None = None
+    annotations: tuple[str, ...] = ()
+    left_out: Sequence[str] = ()
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None
     held_out: HeldOut | None = None
     to_train: bool = True

@@ -58,6 +58,8 @@ class DataOptions(StoreOptions, BatchOptions):
     fold: Natural = 0
     group: str | None = None
     exclude: str | None = None
+    labels: dict[str, str | None] | None = None
+    follow_links: bool = False
     classes: Annotated[list[str], Field(min_length=2), AfterValidator(_each_once)]
     redistributable: bool = False
 

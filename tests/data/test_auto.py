@@ -28,7 +28,8 @@ def test_every_layout_is_recognised(tmp_path, caplog, option, above):
         manifest = dataset.manifest(config(tmp_path))  # with the test split that is usual for the layout
     assert manifest.name == option
     assert manifest.counts("test") == dict.fromkeys(SIX, 1)
-    assert caplog.messages == [f"data=auto: {place} is read as data={option}"]
+    assert caplog.messages[0] == f"data=auto: {place} is read as data={option}"
+    assert option == "csv" or len(caplog.messages) == 1
 
 
 def test_the_other_copy_of_rafdb(tmp_path):

@@ -74,8 +74,14 @@ def test_every_ending_that_affectnet_has(tmp_path):
 
 def test_unknown_and_missing_names(tmp_path):
     put_folder(tmp_path, names=("happy", "sad", "ahegao"))
-    with pytest.raises(UserError, match="unknown label 'ahegao' among: ahegao, happy, sad; known are neutral"):
+    said = r"no class 'neutral'; it has: happy, sad; ahegao names no class \(say data\.labels={ahegao: <class"
+    with pytest.raises(UserError, match=said):
         read(tmp_path)
+    two = read(tmp_path, classes=("happy", "sad"))
+    assert [(fault.kind, fault.path) for fault in two.faults] == [
+        ("unknown_label", "train/ahegao/"),
+        ("unknown_label", "test/ahegao/"),
+    ]
     own = read(tmp_path, classes=("ahegao", "sad"))
     assert own.counts("train") == {"ahegao": 1, "sad": 1}
     assert own.skipped == {"train": {"happy": 1}, "test": {"happy": 1}}

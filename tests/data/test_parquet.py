@@ -92,7 +92,7 @@ def test_files_that_cannot_be_used(tmp_path):
         (numbers.drop_columns("image"), "it has: label"),
         (numbers.replace_schema_metadata(), "label holds numbers, and the file does not say what they stand for"),
         (numbers.replace_schema_metadata({"huggingface": "[broken"}), "label holds numbers"),
-        (table(["sad", "", "wow"], [0, 2]), "unknown label 'wow' among: sad, wow"),
+        (table(["sad", "", "wow"], [0, 2]), "it has: sad; wow names no class"),
     ):
         write(file, made)
         with pytest.raises(UserError, match=said):

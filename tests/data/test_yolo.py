@@ -47,7 +47,8 @@ def test_wrong_lines_and_files_are_set_aside(tmp_path):
     lines = {
         "two": ["0 0.25 0.5 0.1 0.5", "4 0.75 0.5 0.1 0.5"],
         "short": ["0 0.5 0.5 0.5"],
-        "polygon": ["0 0.1 0.1 0.2 0.2 0.3 0.3"],
+        "outline": ["0 0.1 0.1 0.2 1.2 0.3 0.3"],
+        "confidence": ["0 0.5 0.5 0.5 0.5 0.9"],
         "nan": ["0 nan 0.5 0.5 0.5"],
         "pixels": ["0 30 20 10 10"],
         "thin": ["0 0.5 0.5 0.0001 0.5"],
@@ -62,7 +63,7 @@ def test_wrong_lines_and_files_are_set_aside(tmp_path):
             picture(tmp_path / f"train/images/{name}.jpg")
     (tmp_path / "train/images/broken.jpg").write_bytes(b"\xff\xd8")
     picture(tmp_path / "train/images/no_text.jpg")
-    (tmp_path / "train/labels/binary.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "train/labels/binary.txt").write_bytes(b"0 \xff 0.5")
     picture(tmp_path / "train/images/binary.jpg")
     manifest = read(tmp_path)
     assert sorted((fault.kind, fault.path.rpartition("/")[2]) for fault in manifest.faults) == [
@@ -72,7 +73,7 @@ def test_wrong_lines_and_files_are_set_aside(tmp_path):
         ("unknown_label", "number.jpg"),
         ("unreadable", "broken.jpg"),
         ("unreadable_annotation", "binary.jpg"),
-        *(("unusable_box", f"{name}.jpg") for name in ("nan", "pixels", "polygon", "short", "thin")),
+        *(("unusable_box", f"{name}.jpg") for name in ("confidence", "nan", "outline", "pixels", "short", "thin")),
     ]
     found = faces(manifest)
     assert found["train/images/two.jpg"] == ("anger", "train", 12, 10, 6, 20)
@@ -111,7 +112,7 @@ def test_a_turned_photograph(tmp_path):
         ("nc: 8", "has no `names`"),
         ("names: [", "cannot be read: while parsing"),
         ("names: 3", "has no `names`"),
-        ("names: [Happy, Wow]", r"unknown label 'Wow' among: Happy, Wow; known are neutral"),
+        ("names: [Happy, Wow]", r"no class 'neutral'; it has: happy; Wow names no class"),
         ("names: [Happy, Sad]", "YOLO has no class 'neutral'; it has: happy, sad"),
     ],
 )
@@ -120,3 +121,85 @@ def test_names_that_say_nothing(tmp_path, said, what):
     text(tmp_path / "data.yaml", said)
     with pytest.raises(UserError, match=what):
         read(tmp_path)
+
+
+def move_below(root):
+    """images/train and labels/train, as Ultralytics has them, in place of train/images and train/labels."""
+    for split, new in (("train", "train"), ("valid", "val"), ("test", "test")):
+        for kind in ("images", "labels"):
+            (root / kind).mkdir(exist_ok=True)
+            (root / split / kind).rename(root / kind / new)
+        (root / split).rmdir()
+
+
+NAMES = f"names: [{', '.join(MIRROR)}]"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ["names:", *(f"  {number}: {name}" for number, name in enumerate(MIRROR))],
+        ["path: /another/machine/set", "train: images/train", "val: images/val", NAMES],
+        ["path: ../datasets/set", "train: [images/train]", "val: images/val", "test:", NAMES],
+        ["path: .", "train: ./images/train/", NAMES],
+    ],
+)
+@pytest.mark.parametrize("name", ["data.yaml", "affectnet.yaml"])
+def test_the_split_below_images(tmp_path, said, name):
+    put_yolo(tmp_path / "set")
+    before = faces(read(tmp_path / "set"))
+    move_below(tmp_path / "set")
+    (tmp_path / "set/data.yaml").unlink()
+    text(tmp_path / "set" / name, *said)
+    moved = {key.replace(f"{split}/images", f"images/{split}"): face for key, face in before.items()
+             for split in ("train", "test") if key.startswith(split)}  # fmt: skip
+    assert faces(read(tmp_path)) == moved
+    assert "images/val/0.jpg" in faces(read(tmp_path, "val"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "train: ../faces/images",
+        "path: faces\ntrain: images",
+        "path: /another/machine/faces\ntrain: images",
+        "train: faces",
+        "path: {root}/faces\ntrain: images",
+        "train: {root}/faces/images",
+    ],
+)
+def test_folders_that_the_yaml_file_names(tmp_path, said):
+    put_yolo(tmp_path)
+    before = faces(read(tmp_path))
+    (tmp_path / "train").rename(tmp_path / "faces")
+    text(tmp_path / "data.yaml", *said.format(root=tmp_path).split("\n"), NAMES)
+    assert faces(read(tmp_path)) == {key.replace("train/", "faces/"): face for key, face in before.items()}
+
+
+def test_a_split_that_is_missing_or_twice_is_told(tmp_path, caplog):
+    put_yolo(tmp_path)
+    (tmp_path / "valid").rename(tmp_path / "other")
+    text(tmp_path / "data.yaml", "train: train/images", "val: train/images", "test: test/images", NAMES)
+    assert {row["split"] for row in yolo.read(str(tmp_path), EMOTIONS).rows.to_pylist()} == {"train", "test"}
+    assert caplog.messages == [f"YOLO: val: train/images is no folder of its own in {tmp_path}; it is not read"]
+
+
+def test_text_files_as_editors_and_tools_write_them(tmp_path):
+    put_yolo(tmp_path)
+    before = faces(read(tmp_path))
+    for number, encoding in enumerate(("utf-8-sig", "utf-16", "utf-8")):
+        (tmp_path / f"train/labels/{number}.txt").write_bytes(
+            f"{number}.0 0.5 0.25 0.5 0.5\r\n\r\n".encode(encoding)
+        )
+    (tmp_path / "data.yaml").write_bytes(f"\ufeff{NAMES}\r\n".encode())
+    assert faces(read(tmp_path)) == before
+
+
+def test_outlines_and_key_points(tmp_path):
+    put_yolo(tmp_path)
+    before = faces(read(tmp_path))
+    text(tmp_path / "train/labels/0.txt", "0 0.25 0 0.75 0.1 0.75 0.5 0.3 0.5")
+    assert faces(read(tmp_path)) == before
+    text(tmp_path / "train/labels/0.txt", "0 0.5 0.25 0.5 0.5 0.9 0.9 0.8 0.8")
+    text(tmp_path / "data.yaml", "kpt_shape: [2, 2]", NAMES)
+    assert faces(read(tmp_path)) == before

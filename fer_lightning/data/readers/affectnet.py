@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 
@@ -14,15 +15,18 @@ from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest, make_rows
 from fer_lightning.data.readers.common import (
+    NUMBER,
     OUTSIDE,
-    chosen_classes,
-    header,
+    WHOLE_NUMBER,
     keep_classes,
-    read_csv,
+    no_picture,
+    numbers_of,
     set_aside,
     unique_ids,
 )
-from fer_lightning.data.readers.layouts import Layout, holdings, is_file, require_folder
+from fer_lightning.data.readers.labels import Labels, Names, chosen_classes, coded_classes, label_names
+from fer_lightning.data.readers.layouts import Folder, Layout, require_folder
+from fer_lightning.data.readers.tables import look_at, read_csv
 
 PATH, EXPRESSION, FEELINGS = "subDirectory_filePath", "expression", ("valence", "arousal")
 BOX = {"x": "face_x", "y": "face_y", "width": "face_width", "height": "face_height"}
@@ -51,14 +55,11 @@ PICTURE_FOLDERS = tuple(
 )
 AUTOMATIC_PICTURE_FOLDERS = tuple(name.replace("Manually", "Automatically") for name in PICTURE_FOLDERS)
 
-WHOLE_NUMBER = r"^[+-]?\d{1,7}(\.\d*)?$"
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$"
 
-
-def _csv_file(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
+def _csv_file(folder: Folder, folders: Sequence[str], names: Sequence[str]) -> Path | None:
     """Return the first of the possible CSV files that exists."""
     paths = (f"{subfolder}/{name}" for subfolder in folders for name in names)
-    return next((folder / path for path in paths if is_file(folder, path)), None)
+    return next((folder.path / path for path in paths if folder.is_file(path)), None)
 
 
 LAYOUT = Layout(
@@ -74,6 +75,8 @@ def read(
     classes: Sequence[str] | None,
     *,
     automatic: bool = False,
+    labels: Labels | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Read AffectNet as it was first published (Mollahosseini et al. 2017, the CSV release).
@@ -86,6 +89,8 @@ def read(
             every emotion that the data set has.
         automatic: whether to train on the automatically annotated part, too. Paths are then relative to ``root``,
             and links must not lead out of ``root``.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (files read, files).
 
     Returns:
@@ -94,8 +99,8 @@ def read(
     Raises:
         UserError: no root, no CSV file, no picture folder, a column is missing, or an unknown class.
     """
-    classes = chosen_classes(LAYOUT.title, classes, AFFECTNET_CODES.values())
-    folder = require_folder(LAYOUT.title, root, LAYOUT.sign)
+    chosen = chosen_classes(LAYOUT.title, classes, coded_classes(AFFECTNET_CODES, labels))
+    folder = Folder(require_folder(LAYOUT.title, root, LAYOUT.sign), follow_links)
     files = [(split, _find_csv(folder, CSV_FOLDERS, names)) for split, names in CSV_NAMES.items()]
     if automatic:
         files.append(("train", _find_csv(folder, AUTOMATIC_FOLDERS, AUTOMATIC_NAMES)))
@@ -108,30 +113,43 @@ def read(
     if automatic:
         automatic_pictures = _find_pictures(folder, AUTOMATIC_PICTURE_FOLDERS, [tables[2][PATH]])
         folders = (pictures, pictures, automatic_pictures)
-        tables = [_relative_to(folder, below, table) for below, table in zip(folders, tables, strict=True)]
-        pictures = folder
+        tables = [_relative_to(folder.path, below, table) for below, table in zip(folders, tables, strict=True)]
+        pictures = folder.path
     table = pa.concat_tables(tables)
     table = table.append_column("id", unique_ids(table[PATH]))
-    rows, skipped = _sound_rows(table, classes, faults)
-    return Manifest("affectnet", pictures, rows, classes, skipped, tuple(faults))
-
-
-def _find_csv(folder: Path, folders: Sequence[str], names: Sequence[str]) -> Path:
-    if file := _csv_file(folder, folders, names):
-        return file
-    raise UserError(
-        f"AffectNet: no {' or '.join(names)} in {folder} or its {', '.join(folders[:-1])}; {holdings(folder)}"
+    names = label_names(LAYOUT.title, pc.unique(table[EXPRESSION]).to_pylist(), classes, labels, AFFECTNET_CODES)
+    sound, skipped, left_out = _sound_rows(table, names, chosen, faults)
+    if not len(sound):
+        raise no_picture(LAYOUT.title, folder, chosen, faults)
+    return Manifest(
+        LAYOUT.option,
+        pictures,
+        sound,
+        chosen,
+        skipped,
+        tuple(faults),
+        follow_links=follow_links,
+        folder=folder.path,
+        annotations=tuple(file.relative_to(folder.path).as_posix() for _, file in files),
+        left_out=left_out,
     )
 
 
-def _find_pictures(folder: Path, variants: Sequence[str], paths: Sequence[pa.ChunkedArray]) -> Path:
+def _find_csv(folder: Folder, folders: Sequence[str], names: Sequence[str]) -> Path:
+    if file := _csv_file(folder, folders, names):
+        return file
+    places = f"{folder.path} or its {', '.join(folders[:-1])}"
+    raise UserError(f"AffectNet: no {' or '.join(names)} in {places}; {folder.holdings()}")
+
+
+def _find_pictures(folder: Folder, variants: Sequence[str], paths: Sequence[pa.ChunkedArray]) -> Path:
     """Return the variant that contains one of the first pictures, else the first variant that exists."""
-    existing = [folder / variant for variant in variants if (folder / variant).is_dir()]
+    existing = [replace(folder, path=folder.path / name) for name in variants if folder.is_folder(name)]
     if not existing:
-        raise UserError(f"AffectNet: no folder {variants[1]} in {folder}; {holdings(folder)}")
+        raise UserError(f"AffectNet: no folder {variants[1]} in {folder.path}; {folder.holdings()}")
     first = [path for column in paths for path in column.slice(0, 20).to_pylist()]
-    matches = (pictures for pictures in existing if any(path and is_file(pictures, path) for path in first))
-    return next(matches, existing[0])
+    matches = (pictures for pictures in existing if any(path and pictures.is_file(path) for path in first))
+    return next(matches, existing[0]).path
 
 
 def _relative_to(root: Path, pictures: Path, table: pa.Table) -> pa.Table:
@@ -144,9 +162,9 @@ def _relative_to(root: Path, pictures: Path, table: pa.Table) -> pa.Table:
 
 def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     """Read the columns of one file as text; lines with too few or too many cells become faults."""
-    first_line = header(file)
-    headless = "/" in first_line[0]  # a picture's path
-    rated = [name for name in FEELINGS if headless or name in first_line]
+    first_row = look_at(file, COLUMNS)
+    headless = "/" in "".join(first_row.names[:1])  # a picture's path
+    rated = [name for name in FEELINGS if headless or first_row.has(name)]
     table = read_csv(file, [*NEEDED, *rated], faults, COLUMNS if headless else None)
     if len(table) == 0:
         raise UserError(f"{file} has no row that can be read; AffectNet's has {len(COLUMNS)} cells a line")
@@ -156,17 +174,17 @@ def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     return table.select([*NEEDED, *FEELINGS])
 
 
-def _sound_rows(table: pa.Table, classes: Sequence[str], faults: list[Fault]) -> tuple[pa.Table, LeftOut]:
-    """Return the usable rows of the classes, and the number of rows of other labels by split and label."""
-    names = pa.array(list(AFFECTNET_CODES.values()))
-    codes = pa.array([str(code) for code in AFFECTNET_CODES])
-    table = table.append_column(
-        "label", names.take(pc.index_in(pc.utf8_trim_whitespace(table[EXPRESSION]), codes))
-    )
+def _sound_rows(
+    table: pa.Table, names: Names, classes: Sequence[str], faults: list[Fault]
+) -> tuple[pa.Table, LeftOut, list[str]]:
+    """Return the usable rows of the classes, the number of other rows by split and label, and their paths."""
+    different = pc.unique(table[EXPRESSION])
+    ours = pa.array([names.get(label) for label in different.to_pylist()], pa.string())
+    table = table.append_column("label", ours.take(pc.index_in(table[EXPRESSION], different)))
     for name, column in BOX.items():
-        table = table.append_column(name, _numbers(table[column], WHOLE_NUMBER).cast(pa.int32(), safe=False))
+        table = table.append_column(name, numbers_of(table[column], WHOLE_NUMBER).cast(pa.int32(), safe=False))
     table = set_aside(table, pc.is_null(table["label"]), "unknown_label", (EXPRESSION,), faults)
-    table, left_out = keep_classes(table, classes)
+    table, skipped, left_out = keep_classes(table, classes, PATH)
     table = set_aside(table, pc.equal(table[PATH], ""), "no_path", (EXPRESSION,), faults)
     table = set_aside(table, pc.match_substring_regex(table[PATH], OUTSIDE), "outside_root", (PATH,), faults)
     positions = [pc.is_valid(table[name]) for name in ("x", "y")]
@@ -174,12 +192,6 @@ def _sound_rows(table: pa.Table, classes: Sequence[str], faults: list[Fault]) ->
     table = set_aside(table, pc.invert(pc.fill_null(box, False)), "unusable_box", tuple(BOX.values()), faults)
     columns = {name: table[name] for name in ("id", "label", "split", *BOX)}
     for name in FEELINGS:
-        values = _numbers(table[name], NUMBER)
+        values = numbers_of(table[name], NUMBER)
         columns[name] = pc.if_else(pc.less_equal(pc.abs(values), 1.0), values, None)  # -2 stands for not rated
-    return make_rows({"path": table[PATH], **columns}), left_out
-
-
-def _numbers(texts: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
-    """Return texts as float64; null where one does not match the pattern ("NULL", "", ...)."""
-    trimmed = pc.utf8_trim_whitespace(texts)
-    return pc.if_else(pc.match_substring_regex(trimmed, pattern), trimmed, None).cast(pa.float64())
+    return make_rows({"path": table[PATH], **columns}), skipped, left_out

@@ -1,25 +1,22 @@
-"""Common parts of readers: names of labels and splits, CSV files, and the way from rows to a manifest."""
+"""Common parts of readers: names of splits, and the way from rows to a manifest."""
 
 from __future__ import annotations
 
-import codecs
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
-from fer_lightning.core.emotions import EMOTIONS, known_name
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress, occurrences
 from fer_lightning.data.manifest import SCHEMA, Fault, LeftOut, Manifest, make_rows
-from fer_lightning.data.readers.layouts import Layout
+from fer_lightning.data.readers.labels import Names, hint_at_labels
+from fer_lightning.data.readers.layouts import Folder, Layout
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,6 +30,10 @@ SPLITS = {
     "test": ("test", "testing", "privatetest"),
 }
 """Names of the splits, and what data sets call them."""
+
+WHOLE_NUMBER = r"^[+-]?\d{1,7}(\.\d*)?$"
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$"
+"""Patterns of numbers in text."""
 
 THREADS = 16  # reading small files is waiting, not computing
 ITEMS_AT_ONCE = 512
@@ -64,63 +65,44 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
     return {split: lower[word] for split, words in SPLITS.items() for word in reversed(words) if word in lower}
 
 
-def our_names(title: str, names: Iterable[str], classes: Sequence[str] | None) -> dict[str, str]:
-    """Return the class name for each label of a data set.
-
-    Args:
-        title: name of the data set in messages.
-        names: labels of the data set.
-        classes: class names that the user added to the known ones.
-
-    Raises:
-        UserError: a label is unknown.
-    """
-    translations = {name: known_name(name, classes or ()) for name in sorted(names)}
-    if unknown := [name for name, translation in translations.items() if translation is None]:
-        raise UserError(
-            f"{title}: unknown label {unknown[0]!r} among: {', '.join(translations)}; known are "
-            f"{', '.join(EMOTIONS)}, their usual synonyms, and what data.classes names"
-        )
-    return {name: translation for name, translation in translations.items() if translation}
+def named(
+    rows: Iterable[Row | Fault], names: Names, classes: Sequence[str] | None = None
+) -> Iterator[Row | Fault]:
+    """Yield the rows with our names for their labels; a row whose label names no class becomes a fault."""
+    for row in rows:
+        if isinstance(row, Fault):
+            yield row
+        elif (name := names.get(row.label)) is None:
+            yield Fault(
+                "unknown_label", row.path, f"label {row.label[:40]}; {hint_at_labels(row.label[:40], classes)}"
+            )
+        else:
+            yield row._replace(label=name)
 
 
-def chosen_classes(title: str, classes: Sequence[str] | None, known: Collection[str]) -> tuple[str, ...]:
-    """Return the classes to read: those that the user names, else all emotions that the data set has.
-
-    Args:
-        title: name of the data set in messages.
-        classes: class names that the user asks for.
-        known: labels of the data set.
-
-    Raises:
-        UserError: the data set has no such label.
-    """
-    if classes is None:
-        return tuple(name for name in EMOTIONS if name in known)
-    if lacking := [name for name in classes if name not in known]:
-        labels = ", ".join(dict.fromkeys(known))
-        raise UserError(
-            f"{title} has no class {lacking[0]!r}; it has: {labels}; set data.classes=[...] without it"
-        )
-    return tuple(classes)
+def labels_of(rows: Iterable[Row | Fault]) -> list[str]:
+    """Return the different labels of some rows, in order of occurrence."""
+    return list(dict.fromkeys(row.label for row in rows if isinstance(row, Row)))
 
 
 def build_manifest(
     layout: Layout,
-    root: Path,
+    folder: Folder,
     items: Iterable[Row | Fault],
     classes: Sequence[str],
     faults: list[Fault],
+    annotations: Sequence[str] = (),
     embedded: Callable[[Sequence[str]], Iterator[bytes]] | None = None,
 ) -> Manifest:
     """Build the manifest of the rows whose label is among the classes; count the other rows.
 
     Args:
         layout: the data set's layout, which gives the manifest its name.
-        root: folder that paths are relative to.
+        folder: folder that paths are relative to.
         items: rows, and faults in place of those that cannot be used.
         classes: class names in the classifier's order.
         faults: receives the faults among ``items``; may hold earlier ones.
+        annotations: see ``Manifest``.
         embedded: see ``Manifest``.
 
     Raises:
@@ -135,22 +117,49 @@ def build_manifest(
     columns = {
         name: pa.array([getattr(row, name) for row in rows], SCHEMA.field(name).type) for name in Row._fields
     }
-    table, left_out = keep_classes(pa.table(columns), classes)
+    table, skipped, left_out = keep_classes(pa.table(columns), classes)
     if not len(table):
-        reason = f"; {len(faults)} were set aside, the first: {faults[0]}" if faults else ""
-        raise UserError(f"{layout.title}: no picture of {', '.join(classes)} in {root}{reason}")
+        raise no_picture(layout.title, folder, classes, faults)
     table = make_rows({"id": unique_ids(table["path"]), **{name: table[name] for name in columns}})
-    return Manifest(layout.option, root, table, tuple(classes), left_out, tuple(faults), embedded=embedded)
+    return Manifest(
+        layout.option,
+        folder.path,
+        table,
+        tuple(classes),
+        skipped,
+        tuple(faults),
+        follow_links=folder.follow_links,
+        annotations=tuple(annotations),
+        left_out=left_out,
+        embedded=embedded,
+    )
 
 
-def keep_classes(rows: pa.Table, classes: Sequence[str]) -> tuple[pa.Table, LeftOut]:
-    """Return the rows whose label is among the classes, and the number of others by split and label."""
+def no_picture(title: str, folder: Folder, classes: Sequence[str], faults: Sequence[Fault]) -> UserError:
+    """Return the error that a data set has no row of the classes."""
+    reason = f"; {len(faults):,} were set aside, the first: {faults[0]}" if faults else ""
+    return UserError(
+        f"{title}: no picture of {', '.join(classes)} in {folder.path}{reason}{folder.hint_at_links()}"
+    )
+
+
+def keep_classes(
+    rows: pa.Table, classes: Sequence[str], path: str = "path"
+) -> tuple[pa.Table, LeftOut, list[str]]:
+    """Return the rows whose label is among the classes, the number of others by split and label, and their paths.
+
+    Args:
+        rows: rows with ``label`` and ``split``.
+        classes: class names to keep.
+        path: name of the column of paths.
+    """
     wanted = pc.is_in(rows["label"], pa.array(classes, pa.string()))
-    others = rows.filter(pc.invert(wanted)).group_by(["split", "label"], use_threads=False)
-    left_out: LeftOut = {}
-    for group in others.aggregate([([], "count_all")]).to_pylist():
-        left_out.setdefault(group["split"], {})[group["label"]] = group["count_all"]
-    return rows.filter(wanted), left_out
+    others = rows.filter(pc.invert(wanted))
+    skipped: LeftOut = {}
+    groups = others.group_by(["split", "label"], use_threads=False).aggregate([([], "count_all")])
+    for group in groups.to_pylist():
+        skipped.setdefault(group["split"], {})[group["label"]] = group["count_all"]
+    return rows.filter(wanted), skipped, others[path].to_pylist()
 
 
 def set_aside(
@@ -165,6 +174,8 @@ def set_aside(
         shown: columns whose cells a fault shows.
         faults: receives the faults.
     """
+    if not pc.any(wrong).as_py():
+        return table
     for row in table.filter(wrong).select(["id", *shown]).to_pylist():
         faults.append(Fault(kind, row["id"], ", ".join(f"{name} {row[name] or 'empty'}" for name in shown)))
     return table.filter(pc.invert(wrong))
@@ -202,57 +213,7 @@ def numbered(paths: Sequence[str], chunks: Callable[[str], Iterable[pa.Array]]) 
             start += len(chunk)
 
 
-def header(file: Path) -> list[str]:
-    """Return the cells of a CSV file's first line.
-
-    Raises:
-        UserError: the file cannot be read.
-    """
-    try:
-        with file.open(encoding="utf-8-sig", errors="replace") as stream:
-            return [cell.strip().strip('"') for cell in stream.readline().rstrip("\r\n").split(",")]
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def read_csv(
-    file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
-) -> pa.Table:
-    """Read columns of a CSV file as text, all at once; see ``stream_csv``."""
-    batches = stream_csv(file, wanted, faults, names)
-    return pa.Table.from_batches(batches, pa.schema([(name, pa.string()) for name in wanted]))
-
-
-def stream_csv(
-    file: Path, wanted: Sequence[str], faults: list[Fault], names: Sequence[str] | None = None
-) -> Iterator[pa.RecordBatch]:
-    r"""Read columns of a CSV file as text, batch by batch; bytes that are not UTF-8 become escapes such as \xff.
-
-    Args:
-        file: the CSV file.
-        wanted: names of the columns to read.
-        faults: receives a fault for each line with too few or too many cells.
-        names: names of all columns where the file has no header line; None reads them from it.
-
-    Raises:
-        UserError: the file is not CSV, or lacks a column.
-    """
-    columns = header(file) if names is None else names
-    if missing := [name for name in wanted if name not in columns]:
-        raise UserError(f"{file} has no column {missing[0]!r}; it has: {', '.join(columns)[:300] or 'nothing'}")
-
-    def broken(row: Any) -> str:
-        cells = f"{row.actual_columns} cells instead of {row.expected_columns}"
-        faults.append(Fault("broken_line", row.text.split(",")[0][:200], f"{file.name}: {cells}"))
-        return "skip"
-
-    try:
-        with file.open("rb") as stream:
-            yield from csv.open_csv(
-                codecs.EncodedFile(stream, "utf-8", errors="backslashreplace"),
-                csv.ReadOptions(column_names=columns, skip_rows=int(names is None)),
-                csv.ParseOptions(invalid_row_handler=broken),
-                csv.ConvertOptions(include_columns=wanted, column_types=dict.fromkeys(wanted, pa.string())),
-            )
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} cannot be read as CSV: {error}") from error
+def numbers_of(texts: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    """Return texts as float64; null where one does not match the pattern ("NULL", "", ...)."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.match_substring_regex(trimmed, pattern), trimmed, None).cast(pa.float64())

@@ -5,32 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from fer_lightning.core.emotions import known_name
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
-from fer_lightning.data.readers.common import (
-    Row,
-    build_manifest,
+from fer_lightning.data.readers.common import Row, build_manifest, split_folders
+from fer_lightning.data.readers.labels import (
+    Labels,
+    Names,
     chosen_classes,
-    header,
-    our_names,
-    read_csv,
-    split_folders,
+    hint_at_labels,
+    label_names,
+    plain,
 )
-from fer_lightning.data.readers.layouts import Layout, files_in, folders_in, is_file, is_folder, is_picture
+from fer_lightning.data.readers.layouts import Folder, Layout, is_picture
+from fer_lightning.data.readers.tables import look_at, read_csv
 
 
-def _splits(folder: Path) -> dict[str, str]:
+def _splits(folder: Folder) -> dict[str, str]:
     """Return the folder of each split; without one for training, the root is the training split."""
-    splits = split_folders(name for name in folders_in(folder) if is_folder(folder, name))
+    splits = split_folders(name for name in folder.folders() if folder.is_folder(name))
     return splits if "train" in splits else {"train": "."}
 
 
-def _holds(folder: Path, classes: Sequence[str] = ()) -> bool:
-    names = folders_in(folder / _splits(folder)["train"])
-    return sum(known_name(name, classes) is not None for name in names) > 1
+def _holds(folder: Folder, known: Sequence[str] = (), classes: Sequence[str] = ()) -> bool:
+    names = folder.folders(_splits(folder)["train"])
+    return sum(known_name(name, classes) is not None or plain(name) in known for name in names) > 1
 
 
 LIST = "labels.csv"
@@ -38,47 +38,79 @@ COLUMNS = ("pth", "label")
 LAYOUT = Layout("folder", "class-name folders", "folders named after emotions, below train/ or not,", _holds)
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read pictures of faces that lie in folders named after their class: train/happy/1.jpg, or happy/1.jpg.
 
-    A mirror of AffectNet has labels.csv beside the folders; pictures whose label differs there are set aside.
+    Folders below a class folder belong to the class. A mirror of AffectNet has labels.csv beside the folders;
+    pictures whose label differs there are set aside.
 
     Args:
         root: the folder that holds the folders of the splits or of the classes, or its parent.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the folders' names, see ``label_names``. Pictures in a folder that names no class are
+            set aside.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (splits read, splits).
 
     Raises:
-        UserError: no root, a folder whose name is no known label, no picture, or an unknown class.
+        UserError: no root, no picture, or an unknown class or label.
     """
-    folder = replace(LAYOUT, holds=partial(_holds, classes=classes or ())).find(root)
+    known = [plain(label) for label in labels or ()]
+    folder = replace(LAYOUT, holds=partial(_holds, known=known, classes=classes or ())).find(root, follow_links)
     splits = _splits(folder)
-    labels = our_names(
-        LAYOUT.title, {name for part in splits.values() for name in folders_in(folder / part)}, classes
-    )
-    classes = chosen_classes(LAYOUT.title, classes, labels.values())
+    found = sorted({name for part in splits.values() for name in folder.folders(part)})
+    names = label_names(LAYOUT.title, found, classes, labels)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
     faults: list[Fault] = []
     listed = _listed(folder, faults)
-
-    def rows() -> Iterator[Row | Fault]:
-        for split, part in with_progress(splits.items(), progress):
-            for name in folders_in(folder / part):
-                below = name if part == "." else f"{part}/{name}"
-                for picture in filter(is_picture, files_in(folder, below, faults)):
-                    listed_label = listed.get(f"{name}/{picture}", name)
-                    if known_name(listed_label, classes) == labels[name]:
-                        yield Row(f"{below}/{picture}", labels[name], split)
-                    else:
-                        detail = f"{LIST} says {listed_label[:40]}"
-                        yield Fault("labels_disagree", f"{below}/{picture}", detail)
-
-    return build_manifest(LAYOUT, folder, rows(), classes, faults)
+    parts = with_progress(splits.items(), progress)
+    rows = (row for split, part in parts for row in _rows(folder, split, part, names, listed, classes, faults))
+    return build_manifest(LAYOUT, folder, rows, chosen, faults, [LIST] if listed else [])
 
 
-def _listed(root: Path, faults: list[Fault]) -> dict[str, str]:
+def _rows(
+    folder: Folder,
+    split: str,
+    part: str,
+    names: Names,
+    listed: dict[str, str],
+    classes: Sequence[str] | None,
+    faults: list[Fault],
+) -> Iterator[Row | Fault]:
+    """Yield a split's rows, and a fault for each folder of pictures that names no class."""
+    for name in folder.folders(part):
+        below = name if part == "." else f"{part}/{name}"
+        label = names.get(name)
+        pictures = filter(is_picture, folder.files_below(below, faults))
+        if label is None:
+            if number := sum(1 for _ in pictures):
+                detail = f"{number:,} pictures in a folder that names no class; {hint_at_labels(name, classes)}"
+                yield Fault("unknown_label", f"{below}/", detail)
+            continue
+        for picture in pictures:
+            said = listed.get(f"{name}/{picture}", name)
+            if said != name and _named(said, names, classes) != label:
+                yield Fault("labels_disagree", f"{below}/{picture}", f"{LIST} says {said[:40]}")
+            else:
+                yield Row(f"{below}/{picture}", label, split)
+
+
+def _named(label: str, names: Names, classes: Sequence[str] | None) -> str | None:
+    """Return our name for a label of labels.csv, which may differ from the folders' names."""
+    return names.get(label) or known_name(label, classes or ())
+
+
+def _listed(folder: Folder, faults: list[Fault]) -> dict[str, str]:
     """Return the labels that labels.csv gives, by path; none where there is no such file."""
-    if not is_file(root, LIST) or not set(COLUMNS) <= set(header(root / LIST)):
+    if not folder.is_file(LIST) or not look_at(folder.path / LIST, COLUMNS).has(*COLUMNS):
         return {}
-    table = read_csv(root / LIST, COLUMNS, faults)
+    table = read_csv(folder.path / LIST, COLUMNS, faults)
     return dict(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))

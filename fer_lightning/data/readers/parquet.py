@@ -14,17 +14,19 @@ import pyarrow.parquet as pq
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.counting import Progress, with_progress
-from fer_lightning.data.manifest import Fault, Manifest, inside
-from fer_lightning.data.readers.common import Row, build_manifest, chosen_classes, numbered, our_names, split_of
-from fer_lightning.data.readers.layouts import Layout
+from fer_lightning.data.manifest import Fault, Manifest
+from fer_lightning.data.readers.common import Row, build_manifest, named, numbered, split_of
+from fer_lightning.data.readers.labels import Labels, chosen_classes, label_names
+from fer_lightning.data.readers.layouts import Folder, Layout
 
 LABELS = ("label", "labels", "emotion", "expression")
 PICTURES_AT_ONCE = 64
 
 
-def _files(folder: Path) -> list[str]:
-    paths = [path for pattern in ("*.parquet", "*/*.parquet") for path in folder.glob(pattern)]
-    return sorted(path.relative_to(folder).as_posix() for path in paths if inside(folder, path))
+def _files(folder: Folder) -> list[str]:
+    paths = [path for pattern in ("*.parquet", "*/*.parquet") for path in folder.path.glob(pattern)]
+    names = [path.relative_to(folder.path).as_posix() for path in paths]
+    return sorted(name for name in names if "." not in (name[0], Path(name).name[0]) and folder.is_file(name))
 
 
 SIGN = "*.parquet or data/*.parquet (not as a link out of it)"
@@ -37,7 +39,14 @@ class _Columns(NamedTuple):
     names: list[str] | None  # of the labels, where those are numbers
 
 
-def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress | None = None) -> Manifest:
+def read(
+    root: str | None,
+    classes: Sequence[str] | None,
+    *,
+    labels: Labels | None = None,
+    follow_links: bool = False,
+    progress: Progress | None = None,
+) -> Manifest:
     """Read parquet files of faces; the pictures stay in them until they are prepared.
 
     Args:
@@ -45,27 +54,33 @@ def read(root: str | None, classes: Sequence[str] | None, *, progress: Progress 
             folder's name contains (data/train-00000-of-00002.parquet), else to the training split.
         classes: class names to keep, in the classifier's order; faces with other labels are counted. None keeps
             every emotion that the data set has.
+        labels: classes by the set's own labels, see ``label_names``.
+        follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (files read, files).
 
     Raises:
         UserError: no root, an unreadable file, a file without pictures or with label numbers that have no names,
             or an unknown label or class.
     """
-    folder = LAYOUT.find(root)
-    labels = {file: _labels(folder / file) for file in with_progress(_files(folder), progress)}
-    ours = our_names(LAYOUT.title, {name for names in labels.values() for name in names if name}, classes)
-    classes = chosen_classes(LAYOUT.title, classes, ours.values())
+    folder = LAYOUT.find(root, follow_links)
+    found = {
+        file: _labels(folder.path / file, numbers=bool(labels)) for file in with_progress(_files(folder), progress)
+    }
+    different = sorted({name for rows_of_file in found.values() for name in rows_of_file if name})
+    names = label_names(LAYOUT.title, different, classes, labels)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
 
     def rows() -> Iterator[Row | Fault]:
-        for file, names in labels.items():
+        for file, rows_of_file in found.items():
             split = split_of(file.removesuffix(".parquet")) or "train"
-            for number, name in enumerate(names):
+            for number, name in enumerate(rows_of_file):
                 if name is None:
                     yield Fault("unknown_label", f"{file}#{number}", "it is empty or has no name")
                 else:
-                    yield Row(f"{file}#{number}", ours[name], split)
+                    yield Row(f"{file}#{number}", name, split)
 
-    return build_manifest(LAYOUT, folder, rows(), classes, [], partial(_pictures, folder))
+    pictures = partial(_pictures, folder.path)
+    return build_manifest(LAYOUT, folder, named(rows(), names, classes), chosen, [], list(found), pictures)
 
 
 @contextmanager
@@ -79,24 +94,35 @@ def _opened(file: Path) -> Iterator[tuple[pq.ParquetFile, _Columns]]:
 
 def _columns(file: Path, schema: pa.Schema) -> _Columns:
     """Return the columns of pictures and labels, by the schema and what Hugging Face wrote beside it."""
-    label_names = _label_names(schema)
-    structs = [field.name for field in schema if pa.types.is_struct(field.type)]
-    pictures = [f"{name}.bytes" for name in structs if schema.field(name).type.get_field_index("bytes") >= 0]
-    binary = (pa.binary(), pa.large_binary())
-    pictures += [field.name for field in schema if field.type in binary]
-    labels = [name for name in (*label_names, *LABELS) if name in schema.names]
+    label_columns = names_of(schema)
+    pictures = _picture_columns(schema)
+    labels = [name for name in (*label_columns, *LABELS) if name in schema.names]
     if not pictures or not labels:
         raise UserError(
             f"{file} has no column of pictures' bytes with a column {' or '.join(LABELS)}; it has: "
             f"{', '.join(schema.names)}"
         )
     label = labels[0]
-    if pa.types.is_integer(schema.field(label).type) and label not in label_names:
-        raise UserError(f"{file}: {label} holds numbers, and the file does not say what they stand for")
-    return _Columns(pictures[0], label, label_names.get(label))
+    return _Columns(pictures[0], label, label_columns.get(label))
 
 
-def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
+def _picture_columns(schema: pa.Schema) -> list[str]:
+    """Return the columns of pictures' bytes."""
+    structs = [field.name for field in schema if pa.types.is_struct(field.type)]
+    pictures = [f"{name}.bytes" for name in structs if schema.field(name).type.get_field_index("bytes") >= 0]
+    binary = (pa.binary(), pa.large_binary())
+    return pictures + [field.name for field in schema if field.type in binary]
+
+
+def holds_pictures(folder: Folder) -> bool:
+    """Return whether the first parquet file of a folder has pictures' bytes; one that cannot be read may have."""
+    try:
+        return bool(_picture_columns(pq.read_schema(folder.path / _files(folder)[0])))
+    except (pa.ArrowException, OSError):
+        return True
+
+
+def names_of(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the names that stand behind label numbers, by column."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
@@ -105,12 +131,23 @@ def _label_names(schema: pa.Schema) -> dict[str, list[str]]:
         return {}
 
 
-def _labels(file: Path) -> list[str | None]:
-    """Return the name of each row's label; None where a row has none."""
+def _labels(file: Path, *, numbers: bool) -> list[str | None]:
+    """Return the name of each row's label; None where a row has none.
+
+    Args:
+        file: the parquet file.
+        numbers: whether ``data.labels`` is there to name numbers that the file has no names for.
+    """
     with _opened(file) as (opened, columns):
-        values = opened.read([columns.label])[columns.label].to_pylist()
+        column = opened.read([columns.label])[columns.label]
+    if columns.names is None and pa.types.is_integer(column.type) and not numbers:
+        raise UserError(
+            f"{file}: {columns.label} holds numbers, and the file does not say what they stand for: say it with "
+            "data.labels={0: neutral, ...}"
+        )
+    values = column.to_pylist()
     if (names := columns.names) is None:
-        return [str(value) if value else None for value in values]
+        return [None if value in (None, "") else str(value) for value in values]
     return [names[value] if value is not None and 0 <= value < len(names) else None for value in values]
 
 

@@ -16,6 +16,7 @@ from fer_lightning.core.ranges import Count, Positive, Seed, ShareBelowOne
 from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.readers import affectnet
+from fer_lightning.data.readers.labels import Labels
 from fer_lightning.data.synthetic import generate
 from fer_lightning.data.synthetic.shots import TEST_PER_CLASS, Parameters, Proportions
 
@@ -30,6 +31,8 @@ def read(
     intensity: Positive,
     label_noise: ShareBelowOne,
     test_per_class: Count = TEST_PER_CLASS,
+    labels: Labels | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Read the data set of drawn faces that these numbers describe; draw it first if it does not exist.
@@ -43,6 +46,8 @@ def read(
         intensity: typical strength of the action units, 1 being the clear prototype.
         label_noise: share of training faces that show another emotion than their label's.
         test_per_class: number of test pictures of each class.
+        labels: see ``affectnet.read``.
+        follow_links: likewise.
         progress: callback that receives (pictures drawn, pictures) while drawing.
 
     Returns:
@@ -59,7 +64,7 @@ def read(
         if not folder.exists():
             generate.generate(folder, parameters, progress)
     _check(folder, drawn_with)
-    manifest = affectnet.read(str(folder), classes)
+    manifest = affectnet.read(str(folder), classes, labels=labels, follow_links=follow_links)
     person = pc.list_element(
         pc.split_pattern(manifest.rows["path"], "/"), 0
     )  # pictures lie in a folder per person
