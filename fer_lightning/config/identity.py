@@ -19,6 +19,7 @@ ADDED_KEYS: dict[str, Any] = {
     "data.folds": None,
     "data.fold": 0,
     "data.group": None,
+    "data.recall_by": None,
     "data.labels": None,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.

@@ -74,6 +74,8 @@ def _require_parameters(node: Config) -> None:
             f"data.group={node['group']}: this layout has no columns to choose from; give a regular expression "
             r"on the path whose first group is the person, such as data.group='(S\d+)_'"
         )
+    if node.get("recall_by") and "recall_by" not in parameters:
+        raise UserError("data.recall_by: this layout has no columns to choose from; data=csv has")
     for key in ("labels", "follow_links"):
         if node.get(key) and key not in parameters:
             raise UserError(f"data.{key}: {node['_target_']} does not take {key}; add the parameter to it")

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         pa.field("valence", pa.float32()),  # -1..1, where the set has it
         pa.field("arousal", pa.float32()),
         pa.field("votes", pa.list_(pa.float32())),  # shares (C,) of the annotators' votes, in the classes' order
+        pa.field("attributes", pa.string()),  # a JSON object of what recall is told by, such as {"sex": "f"}
     ]
 )
 """Columns of Manifest.rows."""

@@ -57,6 +57,7 @@ class DataOptions(StoreOptions, BatchOptions):
     folds: Annotated[int, Field(ge=2)] | None = None
     fold: Natural = 0
     group: str | None = None
+    recall_by: list[str] | None = None
     exclude: str | None = None
     labels: dict[str, str | None] | None = None
     follow_links: bool = False

@@ -1,7 +1,8 @@
-"""Who is pictured: the persons that must not lie in two parts of a data set."""
+"""Who is pictured: the persons that must not lie in two parts, and the attributes that recall is told by."""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import replace
@@ -12,12 +13,31 @@ import pyarrow.compute as pc
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import SCHEMA, Manifest
 
+MOST_VALUES = 20
+"""Most values of a column that recall is told by."""
+
 log = logging.getLogger(__name__)
 
 
 def is_column(group: str | None) -> bool:
     """Return whether ``data.group`` is the name of a column; with a parenthesis it is a regular expression."""
     return group is not None and "(" not in group
+
+
+def attributes(columns: pa.Table) -> pa.Array:
+    """Return a manifest's ``attributes`` (N,): the cells of some columns that are not empty, by their names.
+
+    Raises:
+        UserError: a column has more than MOST_VALUES values.
+    """
+    for name in columns.column_names:
+        if (values := pc.count_distinct(columns[name]).as_py()) > MOST_VALUES:
+            raise UserError(
+                f"data.recall_by: {name} has {values} values, and recall is told by at most {MOST_VALUES}; "
+                "put them into groups in a column of its own"
+            )
+    texts = ({name: text.strip() for name, text in row.items() if text.strip()} for row in columns.to_pylist())
+    return pa.array([json.dumps(row, sort_keys=True, ensure_ascii=False) for row in texts], pa.string())
 
 
 def with_persons(manifest: Manifest, pattern: str) -> Manifest:

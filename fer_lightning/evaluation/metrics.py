@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,6 +194,42 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 """The metrics of a result by name, in the order in which they are shown."""
 
 
+def by_group(
+    predictions: npt.NDArray[np.int64],
+    labels: npt.NDArray[np.int64],
+    attributes: Sequence[Mapping[str, str]],
+    classes: Sequence[str],
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return scores of the test images of each group, by attribute and value.
+
+    Args:
+        predictions: class indices (N,).
+        labels: class indices (N,).
+        attributes: values by attribute of each image (N,); one that is not known is missing.
+        classes: names of the C classes.
+    """
+    scores: dict[str, dict[str, dict[str, Any]]] = {}
+    for attribute in sorted({name for values in attributes for name in values}):
+        values = np.array([image.get(attribute, "") for image in attributes])
+        for value in sorted(set(values.tolist()) - {""}):
+            rows = values == value
+            confusion = np.zeros((len(classes), len(classes)), np.int64)
+            np.add.at(confusion, (labels[rows], predictions[rows]), 1)
+            scores.setdefault(attribute, {})[value] = {
+                "images": int(rows.sum()),
+                "accuracy": float(accuracy(confusion)),
+                "macro_recall": float(macro_recall(confusion)),
+                "per_class_recall": _recall_by_class(confusion, classes),
+            }
+    return scores
+
+
+def _recall_by_class(confusion: Counts, classes: Sequence[str]) -> dict[str, float | None]:
+    """Return recall by class; None where a class has no image."""
+    sizes, correct = confusion.sum(1), confusion.diagonal()
+    return {name: float(correct[k] / sizes[k]) if sizes[k] else None for k, name in enumerate(classes)}
+
+
 def evaluate(probabilities: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, Any]:
     """Return all metrics of a set of N images.
 
@@ -210,11 +247,8 @@ def evaluate(probabilities: Tensor, labels: Tensor, classes: tuple[str, ...]) ->
     """
     probabilities = probabilities.double()
     confusion = _confusion(probabilities, labels).cpu().numpy()
-    sizes, correct = confusion.sum(1), confusion.diagonal()
     return {
         "metrics": {name: metric.value(probabilities, labels, confusion) for name, metric in METRICS.items()},
-        "per_class_recall": {
-            name: float(correct[k] / sizes[k]) if sizes[k] else None for k, name in enumerate(classes)
-        },
+        "per_class_recall": _recall_by_class(confusion, classes),
         "confusion": confusion.tolist(),
     }

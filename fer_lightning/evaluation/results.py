@@ -79,6 +79,22 @@ class Scores(_Model):
     confusion: list[list[int]]
 
 
+class GroupScores(_Model):
+    """Scores on the test images of one group, such as those of women.
+
+    Attributes:
+        images: number of its test images.
+        accuracy: share of them that are right.
+        macro_recall: mean recall of the classes that it has images of.
+        per_class_recall: recall by class; None where it has no image.
+    """
+
+    images: int
+    accuracy: float
+    macro_recall: float
+    per_class_recall: dict[str, float | None]
+
+
 class Geometry(_Model):
     """Spread inside the classes and distances between their means, see ``final_test.geometry``."""
 
@@ -127,6 +143,7 @@ class Result(Scores):
         protocol: what the numbers are comparable under.
         center_drift: by class, see ``center_statistics.center_drift``; empty where the head has no centers.
         center_spread: D_k of the cluster loss by class.
+        by_group: scores by attribute and value, see ``data.recall_by``.
         checkpoint: path of the checkpoint that ``fer evaluate`` tested.
         config: resolved.
         seconds: duration of the run.
@@ -143,6 +160,7 @@ class Result(Scores):
     notices: list[str] = []
     center_drift: dict[str, float] = {}
     center_spread: dict[str, float] = {}
+    by_group: dict[str, dict[str, GroupScores]] = {}
     checkpoint: str | None = None
     config: dict[str, Any]
     seed: int

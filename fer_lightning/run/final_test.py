@@ -137,6 +137,7 @@ def finish(
         "protocol": setup.protocol,
         "provenance": _provenance(setup),
         "data": _data_counts(setup),
+        "by_group": metrics.by_group(probabilities.argmax(1).numpy(), labels, faces.attributes, classes),
         **extra,
         "notices": [*extra.get("notices", []), *notices],
         "config": setup.config,
@@ -146,6 +147,9 @@ def finish(
     _keep_embeddings(directory, embeddings, labels, probabilities, faces.ids, _centers(model, chosen))
     result = results.Result.model_validate(content)
     predictions = {str(name): logits.argmax(1).numpy() for name, logits in corrections.items()}
+    for attribute, groups in result.by_group.items():
+        recalls = (f"{value} {scores.macro_recall:.3f} ({scores.images})" for value, scores in groups.items())
+        log.info("macro recall by %s (images): %s", attribute, ", ".join(recalls))
     persons = faces.identity.to_pylist()
     results.write(directory, result, faces.ids, labels, probabilities.numpy(), predictions, persons)
     return result

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fer_lightning.core.errors import UserError
+from fer_lightning.core.errors import UserError, did_you_mean
 from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest, make_rows
+from fer_lightning.data.persons import attributes, is_column
 from fer_lightning.data.readers import parquet
 from fer_lightning.data.readers.common import (
     NUMBER,
@@ -81,6 +82,8 @@ def read(
     *,
     table: str | list[str] | None = None,
     columns: dict[str, str | None] | None = None,
+    group: str | None = None,
+    recall_by: Sequence[str] | None = None,
     labels: Labels | None = None,
     follow_links: bool = False,
     progress: Progress | None = None,
@@ -98,6 +101,8 @@ def read(
         table: the tables, relative to the root; None: the only one, or those with a split in their names.
         columns: names of columns by what they hold (``table_columns.ROLES``); None is for what shall not be read.
             Others are found by their usual names.
+        group: name of the column that says who is pictured, unless it is a regular expression on the path.
+        recall_by: names of columns, such as sex, by whose values recall is told.
         labels: classes by the set's own labels, see ``label_names``; needed where labels are numbers.
         follow_links: whether links that lead out of the root are followed.
         progress: callback that receives (files read, files).
@@ -106,11 +111,11 @@ def read(
         UserError: no root, no table or several, a column is missing, numbers without names, no usable row, or an
             unknown class.
     """
-    said = columns or {}
+    said = {**(columns or {}), **({"identity": group} if is_column(group) else {})}
     check_said(said)
     folder, files = _chosen(root, table, said, follow_links)
     faults = _without_labels(folder, files, said)
-    parts = [_read(folder, file, said, faults) for file in with_progress(files, progress)]
+    parts = [_read(folder, file, said, faults, recall_by or ()) for file in with_progress(files, progress)]
     rows = pa.concat_tables([part for part, _ in parts], promote_options="default")
     codes = {code: name for _, names in parts for code, name in names.items()}
     rows = rows.append_column("id", unique_ids(rows["path"]))
@@ -188,13 +193,21 @@ def _names(file: Path) -> list[str]:
         raise UserError(f"{file} cannot be read as parquet: {error}") from error
 
 
-def _read(folder: Folder, file: str, said: Columns, faults: list[Fault]) -> tuple[pa.Table, dict[int, str]]:
+def _read(
+    folder: Folder, file: str, said: Columns, faults: list[Fault], recall_by: Sequence[str]
+) -> tuple[pa.Table, dict[int, str]]:
     """Return a table's columns by what they hold, as text, and the names of label numbers if the file has them."""
     path = folder.path / file
     names = _names(path)
     used = find_columns(names, said)
     require_columns(str(path), names, used)
-    unread = [name for name in names if name not in used.values()]
+    if unknown := [name for name in recall_by if name not in names]:
+        raise UserError(
+            f"data.recall_by: {path} has no column {unknown[0]!r}{did_you_mean(unknown[0], names)}; it has: "
+            f"{', '.join(names)[:300]}"
+        )
+    read = list(dict.fromkeys([*used.values(), *recall_by]))
+    unread = [name for name in names if name not in read]
     log.info(
         "data=csv: %s: %s%s",
         file,
@@ -203,14 +216,16 @@ def _read(folder: Folder, file: str, said: Columns, faults: list[Fault]) -> tupl
     )
     codes: dict[int, str] = {}
     if path.suffix == ".parquet":
-        table = pq.read_table(path, columns=list(dict.fromkeys(used.values())))
+        table = pq.read_table(path, columns=read)
         codes = dict(enumerate(parquet.names_of(table.schema).get(used["label"], [])))
-        cells = {role: pc.fill_null(table[name].cast(pa.string()), "") for role, name in used.items()}
+        table = pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in read})
     else:
-        table = read_csv(path, list(dict.fromkeys(used.values())), faults)
-        cells = {role: table[name] for role, name in used.items()}
+        table = read_csv(path, read, faults)
+    cells = {role: table[name] for role, name in used.items()}
     cells["path"] = relative_to_root(folder, file, cells["path"])
     cells = {role: pc.utf8_trim_whitespace(column) for role, column in cells.items()}
+    if recall_by:
+        cells["attributes"] = attributes(table.select(list(recall_by)))
     if "split" not in used:
         split = split_of(Path(file).stem) or "train"
         cells["split"] = pa.array([split] * len(table), pa.string())
@@ -260,7 +275,7 @@ def _sound(rows: pa.Table, faults: list[Fault]) -> pa.Table:
     box = next((box for box in (CORNERS, SIZES) if set(box) <= set(rows.column_names)), None)
     if box:
         rows = _with_boxes(rows, box, faults)
-    columns = {name: rows[name] for name in rows.column_names if name in ("id", *USUAL, *SIZES)}
+    columns = {name: rows[name] for name in rows.column_names if name in ("id", *USUAL, *SIZES, "attributes")}
     for name in ("valence", "arousal"):
         if name in columns:
             values = numbers_of(columns[name], NUMBER)

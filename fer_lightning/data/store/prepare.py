@@ -133,7 +133,8 @@ def _make(
     partial = folder.with_name(f"{folder.name}.partial")
     if not (partial / META).is_file():
         _remove_leftovers(partial)
-        job = Job(partial, manifest.root, manifest.classes, recipe, drop=not keep_leaks)
+        has_attributes = manifest.rows["attributes"].null_count < len(manifest.rows)
+        job = Job(partial, manifest.root, manifest.classes, recipe, not keep_leaks, has_attributes)
         reports = _fill(job, manifest, processes, progress)
         require_unchanged(manifest)
         try:

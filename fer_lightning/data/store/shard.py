@@ -40,6 +40,7 @@ class Job:
         classes: class names in the classifier's order.
         recipe: how a face is cut out and encoded.
         drop: whether to leave out training faces that are pixel-identical to a test face.
+        attributes: whether the rows have attributes that recall is told by.
     """
 
     folder: Path
@@ -47,6 +48,12 @@ class Job:
     classes: tuple[str, ...]
     recipe: Recipe
     drop: bool
+    attributes: bool
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Return the columns of a shard."""
+        return schema(self.classes, attributes=self.attributes)
 
     def rows_file(self, split: str) -> Path:
         """Return the file with a split's rows of the manifest."""
@@ -142,7 +149,7 @@ def write(part: Part) -> Report:
     tally = Tally(dict.fromkeys(part.job.classes, 0), [], [])
     looks: list[tuple[int, bytes]] = []
     with atomic_path(part.file) as partial:
-        with partial.open("wb") as stream, pa.ipc.new_file(stream, schema(part.job.classes)) as writer:
+        with partial.open("wb") as stream, pa.ipc.new_file(stream, part.job.schema) as writer:
             for batch in _batches(part, tally, looks):
                 writer.write_batch(batch)
         rows = sum(tally.counts.values())
@@ -201,7 +208,7 @@ def _batches(part: Part, tally: Tally, looks: list[tuple[int, bytes]]) -> Iterat
     for faces in _batched(_faces(part, rows, tally), lambda numbered: len(numbered[1].image)):
         numbers, crops = zip(*faces, strict=True)
         looks += [(face.looks, face.thumb) for face in crops]
-        yield _batch(rows.take(list(numbers)).combine_chunks(), crops, part.job.classes)
+        yield _batch(rows.take(list(numbers)).combine_chunks(), crops, part.job)
 
 
 def _faces(part: Part, rows: pa.Table, tally: Tally) -> Iterator[tuple[int, Crop]]:
@@ -232,14 +239,18 @@ def _pictures(part: Part, paths: Iterable[str]) -> Iterator[Path | bytes]:
         yield from (picture.as_py() for picture in chunk)
 
 
-def _batch(rows: pa.Table, faces: Sequence[Crop], classes: tuple[str, ...]) -> pa.RecordBatch:
-    names = pa.array(classes, pa.string())
+def _batch(rows: pa.Table, faces: Sequence[Crop], job: Job) -> pa.RecordBatch:
+    names = pa.array(job.classes, pa.string())
     index = pc.index_in(rows["label"], names).combine_chunks().cast(pa.int16())
     columns = {
         "id": rows["id"],
         "label": pa.DictionaryArray.from_arrays(index, names),
         "image": pa.array([face.image for face in faces], pa.binary()),
         "pixels": pa.array([face.pixels for face in faces], pa.string()),
-        **{name: rows[name] for name in ("identity", "valence", "arousal", "votes")},
+        **{name: rows[name] for name in ("identity", "valence", "arousal", "votes", "attributes")},
     }
-    return pa.table(columns, schema=schema(classes)).combine_chunks().to_batches()[0]
+    return (
+        pa.table({name: columns[name] for name in job.schema.names}, schema=job.schema)
+        .combine_chunks()
+        .to_batches()[0]
+    )

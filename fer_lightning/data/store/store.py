@@ -23,8 +23,16 @@ from fer_lightning.data.store.meta import META, SPLITS, StoreMeta
 GROUPS = "train-groups.npy"
 
 
-def schema(classes: tuple[str, ...]) -> pa.Schema:
-    """Return the columns of a shard; a label is an index into ``classes``, stored as the file's dictionary."""
+ATTRIBUTES = "attributes"
+
+
+def schema(classes: tuple[str, ...], *, attributes: bool = False) -> pa.Schema:
+    """Return the columns of a shard; a label is an index into ``classes``, stored as the file's dictionary.
+
+    Args:
+        classes: class names in the classifier's order.
+        attributes: whether there is a column with the attributes that recall is told by.
+    """
     return pa.schema(
         [
             pa.field("id", pa.string(), nullable=False),
@@ -35,6 +43,7 @@ def schema(classes: tuple[str, ...]) -> pa.Schema:
             pa.field("valence", pa.float32()),
             pa.field("arousal", pa.float32()),
             pa.field("votes", pa.list_(pa.float32())),
+            *([pa.field(ATTRIBUTES, pa.string())] if attributes else []),
         ],
         metadata={"classes": json.dumps(classes)},
     )
@@ -96,6 +105,13 @@ class StoreSplit:
     def identity(self) -> pa.ChunkedArray:
         """Return who is pictured (N,); null where the data set does not say."""
         return self._column("identity")
+
+    @property
+    def attributes(self) -> list[dict[str, str]]:
+        """Return what recall is told by for each image (N,), by name; empty where the data set has no such."""
+        if ATTRIBUTES not in self._table.column_names:
+            return []
+        return [json.loads(text or "{}") for text in self._column(ATTRIBUTES).to_pylist()]
 
     @cached_property
     def votes(self) -> NDArray[np.float32] | None:
