@@ -57,7 +57,7 @@ def read(
     folder = LAYOUT.find(root, follow_links)
     numbers = _names(folder.path / NAMES)
     names = label_names(LAYOUT.title, numbers.values(), classes, labels)
-    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown, folder)
     faults: list[Fault] = []
     annotations = [NAMES]
     items = [
