@@ -21,6 +21,7 @@ from fer_lightning.core.files import home
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
 from fer_lightning.data.readers.common import SPLITS
+from fer_lightning.data.readers.layouts import Folder
 from fer_lightning.data.split import with_test_split
 from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.store.store import Store
@@ -81,7 +82,11 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     """
     node = config["data"]
     annotations = read(node, progress)
-    chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    try:
+        chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    except UserError as error:  # links that are not followed may hide the test part
+        folder = Folder(annotations.folder or annotations.root, annotations.follow_links)
+        raise UserError(f"{error}{folder.hint_at_links()}") from error
     return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
 
 

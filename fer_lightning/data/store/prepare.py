@@ -124,6 +124,7 @@ def _folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -> Pat
     stored = "keep" if leaks == "keep" else "drop"  # "error" makes the store of "drop", for a later run with that
     key = [SCHEMA_VERSION, manifest.hash(), recipe.size, recipe.margin, recipe.codec, stored, RESIZE]
     key += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
+    key += ["links are followed"] if manifest.follow_links else []
     return base / f"{manifest.name}-{content_hash(key)[:8]}"
 
 
@@ -139,7 +140,7 @@ def _make(
     partial = folder.with_name(f"{folder.name}.partial")
     if not (partial / META).is_file():
         _remove_leftovers(partial)
-        job = Job(partial, manifest.root, manifest.classes, recipe, drop=not keep_leaks)
+        job = Job(partial, manifest.root, manifest.classes, recipe, not keep_leaks, manifest.links_within)
         reports = _fill(job, manifest, processes, progress)
         try:
             meta = _meta(manifest, recipe, keep_leaks, reports, _test_split(job, len(reports["test"])))

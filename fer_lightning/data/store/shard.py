@@ -36,6 +36,7 @@ class Job:
         classes: class names in the classifier's order.
         recipe: how a face is cut out and encoded.
         drop: whether to leave out training faces that are pixel-identical to a test face.
+        links_within: root that links may not lead out of; None: links are followed.
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Job:
     classes: tuple[str, ...]
     recipe: Recipe
     drop: bool
+    links_within: Path | None
 
     def rows_file(self, split: str) -> Path:
         """Return the file with a split's rows of the manifest."""
@@ -188,7 +190,7 @@ def _faces(part: Part, rows: pa.Table, tally: Tally) -> Iterator[tuple[int, Crop
     for number, (row, picture) in enumerate(zip(rows.to_pylist(), pictures, strict=True)):
         box = row["x"], row["y"], row["width"], row["height"]
         try:
-            face = crop(picture, job.root, None if None in box else box, job.recipe)
+            face = crop(picture, job.links_within, None if None in box else box, job.recipe)
         except UnusableError as error:
             tally.faults.append(Fault(error.kind, row["id"], error.detail))
             continue
