@@ -21,6 +21,9 @@ ADDED_KEYS: dict[str, Any] = {
     "data.group": None,
     "data.recall_by": None,
     "data.labels": None,
+    "data.table": None,
+    "data.columns": None,
+    "class_weights.weights": None,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 

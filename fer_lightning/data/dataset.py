@@ -22,6 +22,7 @@ from fer_lightning.data.manifest import SCHEMA, HeldOut, Manifest, require_every
 from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
 from fer_lightning.data.persons import is_column, with_persons
 from fer_lightning.data.readers.common import SPLITS
+from fer_lightning.data.readers.layouts import Folder
 from fer_lightning.data.split import share_of, test_rows, with_folds, with_test_split
 from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
 from fer_lightning.data.store.store import Store
@@ -90,16 +91,22 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     """
     node = config["data"]
     annotations = read(node, progress)
-    if folds := _folds(node):
-        chosen = with_folds(annotations, folds)
-    else:
-        chosen = with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    folds = _folds(node)
+    chosen = with_folds(annotations, folds) if folds else _with_test_part(annotations, node)
     if node.get("exclude") and not chosen.to_train:
         raise UserError(
             f"data.exclude={node['exclude']}: it leaves out training rows, and with data.test_split="
             f"{chosen.tested_on} there are none; say data.exclude=null"
         )
     return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
+
+
+def _with_test_part(annotations: Manifest, node: Config) -> Manifest:
+    try:
+        return with_test_split(annotations, node["test_split"] or _usual_test_split(annotations.name))
+    except UserError as error:  # links that are not followed may hide the test part
+        folder = Folder(annotations.folder or annotations.root, annotations.follow_links)
+        raise UserError(f"{error}{folder.hint_at_links()}") from error
 
 
 def _folds(node: Config) -> HeldOut | None:

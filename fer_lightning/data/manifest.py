@@ -98,6 +98,14 @@ class HeldOut:
         return f"fold {self.fold} of {self.folds}" if self.share is None else f"{self.share:.0%}"
 
 
+def tell_links(number: int) -> str:
+    """Return an end of a message that says how many links are not followed, and how to follow them."""
+    if number == 0:
+        return ""
+    links, are = ("1 link leads", "is") if number == 1 else (f"{number:,} links lead", "are")
+    return f"; {links} out of the data set's folder and {are} not followed: say {FOLLOW_LINKS}"
+
+
 LeftOut = dict[str, dict[str, int]]
 """Rows left out on purpose, by split and reason."""
 
@@ -107,11 +115,17 @@ def require_every_class(counts: Mapping[str, Mapping[str, int]], name: str, faul
     for split, by_class in counts.items():
         for label, images in by_class.items():
             if images == 0:
-                last = f" ({len(faults)} rows were set aside, the last: {faults[-1]})" if faults else ""
                 raise UserError(
-                    f"{name}: class {label!r} has no {'training' if split == 'train' else 'test'} image{last}; "
-                    "leave it out of the classes or mend the data"
+                    f"{name}: class {label!r} has no {'training' if split == 'train' else 'test'} image"
+                    f"{_why_empty(faults)}; leave it out of the classes or mend the data"
                 )
+
+
+def _why_empty(faults: Sequence[Fault]) -> str:
+    """Return what a class may lack its images for: rows that were set aside, unknown labels, links."""
+    last = f" ({len(faults):,} rows were set aside, the last: {faults[-1]})" if faults else ""
+    unknown = dict.fromkeys(f"; {fault}" for fault in faults if fault.kind == "unknown_label")
+    return last + "".join(list(unknown)[:3]) + tell_links(sum(fault.detail == LINK_OUT for fault in faults))
 
 
 @dataclass(frozen=True)
@@ -169,6 +183,11 @@ class Manifest:
         if self.embedded:
             paths = pc.unique(pc.replace_substring_regex(paths, r"#\d+$", ""))
         return files_hash(self.root, paths.to_pylist())
+
+    @property
+    def links_within(self) -> Path | None:
+        """Return the folder that links to pictures may not lead out of; None: links are followed."""
+        return None if self.follow_links else self.root
 
     def pictures(self, paths: Sequence[str]) -> Iterator[Path | bytes]:
         """Return the paths of some rows' pictures, or their bytes where they lie inside other files."""

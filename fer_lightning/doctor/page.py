@@ -114,6 +114,6 @@ def _faces(manifest: Manifest, examined: Examined, rows: Sequence[int], recipe: 
             (chunk,) = pictures.faces(manifest, [examined.rows.take(pa.array(part))], recipe.margin)
             for row, picture, box in zip(part, chunk.pictures, chunk.boxes, strict=True):
                 with suppress(UnusableError):
-                    jpeg = crop(picture, manifest.root, box, recipe).image
+                    jpeg = crop(picture, manifest.links_within, box, recipe).image
                     faces[row] = f"data:image/jpeg;base64,{b64encode(jpeg).decode()}"
     return faces

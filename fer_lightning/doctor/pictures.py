@@ -49,9 +49,12 @@ Odd = tuple[str, str]
 
 @dataclass(frozen=True)
 class Faces:
-    """Faces to look at: their files below ``root`` or their bytes, boxes (None: the whole picture), and margin."""
+    """Faces to look at: their files or their bytes, boxes (None: the whole picture), and margin.
 
-    root: Path
+    Links may not lead out of ``links_within``; None: they are followed.
+    """
+
+    links_within: Path | None
     pictures: Sequence[Path | bytes]
     boxes: Sequence[Box | None]
     margin: float
@@ -61,7 +64,7 @@ def faces(manifest: Manifest, chunks: Sequence[pa.Table], margin: float) -> Iter
     """Yield the faces of each chunk of rows; the rows belong to one split and follow the manifest's order."""
     pictures = manifest.pictures([path for chunk in chunks for path in chunk["path"].to_pylist()])
     for chunk in chunks:
-        yield Faces(manifest.root, list(islice(pictures, len(chunk))), _boxes(chunk), margin)
+        yield Faces(manifest.links_within, list(islice(pictures, len(chunk))), _boxes(chunk), margin)
 
 
 def _boxes(chunk: pa.Table) -> list[Box | None]:
@@ -93,7 +96,7 @@ def look_at_all(faces: Faces) -> list[Look]:
     looks = []
     for picture, box in zip(faces.pictures, faces.boxes, strict=True):
         try:
-            require_inside(faces.root, picture)
+            require_inside(faces.links_within, picture)
             looks.append(look(picture, box, faces.margin))
         except UnusableError as error:
             looks.append(Look(((error.kind, error.detail),)))
@@ -140,7 +143,7 @@ def _header(data: bytes, suffix: str | None) -> Iterator[Odd]:
     width, height = opened.size
     if width * height > MAX_PIXELS:
         raise UnusableError("too_large", f"{width} x {height} pixels")
-    if suffix is not None and suffix not in SUFFIXES.get(opened.format or "", (suffix,)):
+    if suffix and suffix not in SUFFIXES.get(opened.format or "", (suffix,)):
         yield "wrong_extension", f"it is {opened.format}"
     if ";16" in str(opened.tile[0].args if opened.tile else ""):  # the raw mode of the pixels
         yield "unusual_format", "16 bits a channel"

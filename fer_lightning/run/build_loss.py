@@ -73,7 +73,7 @@ def class_weights(config: Config, stats: ClassStats) -> Tensor:
     """
     node = {key: value for key, value in config["class_weights"].items() if key != "from_epoch"}
     normalisation = node.pop("normalise")
-    returned = make("class_weights", node, stats.counts)
+    returned = make("class_weights", node, stats.counts, class_names=stats.names)
     with in_one_line(f"class_weights: {node['_target_']}", own=is_own(node)):
         weights = torch.as_tensor(returned, dtype=torch.get_default_dtype())
     if weights.shape != (stats.num_classes,) or not (weights.isfinite() & (weights > 0)).all():

@@ -28,7 +28,7 @@ _POSITIONAL = {
 }
 """Arguments by group that code gives first, by position."""
 
-_OFFERED = {"data": ("progress",), "backbone": ("pretrained",)}
+_OFFERED = {"data": ("progress",), "backbone": ("pretrained",), "class_weights": ("class_names",)}
 """Arguments by group that code gives by name where a target takes them."""
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fer_lightning.core.ranges import Normalise, NotNegative, ShareBelowOne
+from fer_lightning.core.errors import did_you_mean
+from fer_lightning.core.ranges import Normalise, NotNegative, Positive, ShareBelowOne
 
 
 def _tensor(weights: Tensor) -> Tensor:
@@ -78,6 +79,27 @@ def effective_number(counts: Sequence[int] | Tensor, beta: ShareBelowOne = 0.999
     values = _positive(counts)
     weights = (1 - beta) / (1 - torch.pow(beta, values))
     return _tensor(weights * len(values) / weights.sum())
+
+
+def manual(
+    counts: Sequence[int] | Tensor, class_names: Sequence[str], weights: dict[str, Positive] | None = None
+) -> Tensor:
+    """Return the weights (C,) that the user gives by class name.
+
+    Raises:
+        ValueError: a class has none, a name is no class, or a weight is not positive.
+    """
+    given = weights or {}
+    missing = [name for name in class_names if name not in given]
+    unknown = [f"{name}{did_you_mean(name, class_names)}" for name in given if name not in class_names]
+    if missing or unknown:
+        of_both = (("missing", missing), ("no class", unknown))
+        reasons = "; ".join(f"{what}: {', '.join(names)}" for what, names in of_both if names)
+        raise ValueError(f"class_weights.weights must name every class of data.classes; {reasons}")
+    if wrong := [name for name in class_names if not 0 < given[name] < float("inf")]:
+        raise ValueError(f"class_weights.weights.{wrong[0]} must be a positive number, got {given[wrong[0]]}")
+    values = [given[name] for name in class_names]
+    return _tensor(torch.ones_like(_positive(counts)) * torch.tensor(values, dtype=torch.float64))
 
 
 def normalise(weights: Tensor, counts: Sequence[int] | Tensor, normalisation: Normalise) -> Tensor:

@@ -104,6 +104,20 @@ def test_links_out_of_the_root_are_not_followed(option, root, tmp_path):
         dataset.store(config(option, root, store=tmp_path / "stores"))
 
 
+def test_links_are_followed_where_that_is_asked_for(option, root, tmp_path):
+    wanted = read(option, root)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for entry in root.iterdir():
+        (linked / entry.name).symlink_to(entry)
+    with pytest.raises(UserError, match=r"links? leads? out of .*say data\.follow_links=true"):
+        read(option, linked)
+    followed = read(option, linked, "data.follow_links=true")
+    assert followed.hash() == wanted.hash()
+    made = config(option, linked, "data.follow_links=true", "data.codec=raw", store=tmp_path / "stores")
+    assert not dataset.store(made).meta.faults
+
+
 @pytest.mark.parametrize("root_is", ["null", "/nowhere/at/all", "empty"])
 def test_a_wrong_root_is_one_line(option, tmp_path, root_is):
     root = tmp_path if root_is == "empty" else root_is

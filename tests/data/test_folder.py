@@ -114,6 +114,18 @@ def test_folders_that_are_links_out_of_the_root(tmp_path):
         read(tmp_path / "set", classes=("happy", "sad"))
 
 
+def test_links_that_go_round_in_circles(tmp_path):
+    put_folder(tmp_path / "set", names=("happy", "sad"))
+    happy = tmp_path / "set/train/happy"
+    picture(happy / "more/1.png", 9)
+    for name, target in (("up", "../.."), ("self", "."), ("out", "../../.."), ("twice", "more")):
+        (happy / name).symlink_to(target)
+    (happy / "more/back").symlink_to("..")
+    manifest = folder.read(str(tmp_path / "set"), ("happy", "sad"), follow_links=True)
+    assert manifest.counts("train") == {"happy": 2, "sad": 1}
+    assert not manifest.faults
+
+
 def test_a_list_that_says_otherwise(tmp_path):
     put_folder(tmp_path, names=("happy", "sad"))
     text(

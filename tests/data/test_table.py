@@ -222,6 +222,12 @@ def test_other_layouts_come_first(tmp_path):
     assert read(tmp_path / "bytes", NAMES).counts("train") == dict.fromkeys(EMOTIONS, 1)
 
 
+def test_the_same_file_names_as_another_layout(tmp_path):
+    for name, path in (("training.csv", "a.jpg"), ("validation.csv", "b.jpg")):
+        put(tmp_path, "file,label", f"{path},sad", name=name, pictures=[path])
+    assert rows(auto.read(str(tmp_path), None), "path", "split") == [("a.jpg", "train"), ("b.jpg", "val")]
+
+
 def test_files_that_are_no_tables(tmp_path):
     put(tmp_path, "file,label", "a.jpg,sad")
     (tmp_path / "b.csv").write_bytes(b"\x00\x01")

@@ -8,12 +8,23 @@ import pytest
 import torch
 from torch import Tensor
 
+from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups
+from fer_lightning.core.errors import UserError
+from fer_lightning.run import build_loss
+from fer_lightning.run.check_config import check
 from fer_lightning.training import class_weights
 
 AFFECTNET = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
+
+
+def by_hand(counts: Any) -> Tensor:
+    names = [f"class {k}" for k in range(len(counts))]
+    return class_weights.manual(counts, names, {name: 0.5 + k for k, name in enumerate(names)})
+
+
 SCHEMES: dict[str, Callable[[Any], Tensor]] = {
-    name: getattr(class_weights, name) for name in groups()["class_weights"]
+    name: by_hand if name == "manual" else getattr(class_weights, name) for name in groups()["class_weights"]
 }
 
 
@@ -111,3 +122,35 @@ def test_weights_are_computed_in_float64_and_come_in_the_default_type(scheme: st
     weights = SCHEMES[scheme](torch.tensor([40, 20, 10]))
     assert weights.dtype == torch.get_default_dtype()
     assert weights.shape == (3,)
+
+
+def test_weights_by_hand_go_by_name() -> None:
+    weights = class_weights.manual((40, 20), ("happy", "sad"), {"sad": 2, "happy": 0.3})
+    assert weights.tolist() == pytest.approx([0.3, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (None, "must name every class of data.classes; missing: happy, sad"),
+        ({"happy": 1}, "missing: sad"),
+        ({"happy": 1, "sad": 2, "hapy": 3}, r"no class: hapy \(did you mean happy\?\)"),
+        ({"happy": 1, "sad": 0}, r"weights\.sad must be a positive number, got 0"),
+        ({"happy": float("nan"), "sad": 1}, r"weights\.happy must be a positive number"),
+    ],
+)
+def test_weights_by_hand_that_are_refused(weights: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        class_weights.manual((40, 20), ("happy", "sad"), weights)
+
+
+def test_weights_by_hand_from_the_command_line() -> None:
+    words = ["class_weights=manual", "data.classes=[happy,sad]", "class_weights.normalise=as_is"]
+    config = compose([*words, "class_weights.weights={happy: 0.3, sad: 1}"])
+    check(config)
+    assert build_loss.class_weights(config, build_loss.assumed_stats(config)).tolist() == pytest.approx([0.3, 1])
+    with pytest.raises(UserError, match=r"^class_weights\.weights\.sad=-1: "):
+        check(compose([*words, "class_weights.weights={happy: 0.3, sad: -1}"]))
+    incomplete = compose([*words, "class_weights.weights={happy: 0.3}"])
+    with pytest.raises(UserError, match=r"missing: sad"):
+        build_loss.try_out(incomplete)

@@ -26,7 +26,7 @@ from fer_lightning.data.readers.common import (
 )
 from fer_lightning.data.readers.labels import Labels, Names, chosen_classes, coded_classes, label_names
 from fer_lightning.data.readers.layouts import Folder, Layout, require_folder
-from fer_lightning.data.readers.tables import look_at, read_csv
+from fer_lightning.data.readers.tables import has_columns, look_at, read_csv
 
 PATH, EXPRESSION, FEELINGS = "subDirectory_filePath", "expression", ("valence", "arousal")
 BOX = {"x": "face_x", "y": "face_y", "width": "face_width", "height": "face_height"}
@@ -62,12 +62,13 @@ def _csv_file(folder: Folder, folders: Sequence[str], names: Sequence[str]) -> P
     return next((folder.path / path for path in paths if folder.is_file(path)), None)
 
 
-LAYOUT = Layout(
-    "affectnet",
-    "AffectNet",
-    "training.csv",
-    lambda folder: _csv_file(folder, CSV_FOLDERS, CSV_NAMES["train"]) is not None,
-)
+def _holds(folder: Folder) -> bool:
+    """Return whether there is a training.csv with AffectNet's columns, or without a header."""
+    file = _csv_file(folder, CSV_FOLDERS, CSV_NAMES["train"])
+    return file is not None and (has_columns(file, [PATH]) or _is_headless(file))
+
+
+LAYOUT = Layout("affectnet", "AffectNet", "training.csv", _holds)
 
 
 def read(
@@ -163,7 +164,7 @@ def _relative_to(root: Path, pictures: Path, table: pa.Table) -> pa.Table:
 def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
     """Read the columns of one file as text; lines with too few or too many cells become faults."""
     first_row = look_at(file, COLUMNS)
-    headless = "/" in "".join(first_row.names[:1])  # a picture's path
+    headless = _is_headless(file)
     rated = [name for name in FEELINGS if headless or first_row.has(name)]
     table = read_csv(file, [*NEEDED, *rated], faults, COLUMNS if headless else None)
     if len(table) == 0:
@@ -172,6 +173,11 @@ def _read_csv(file: Path, faults: list[Fault]) -> pa.Table:
         if name not in rated:
             table = table.append_column(name, pa.nulls(len(table), pa.string()))
     return table.select([*NEEDED, *FEELINGS])
+
+
+def _is_headless(file: Path) -> bool:
+    """Return whether the first line is that of a picture, whose path it begins with."""
+    return "/" in "".join(look_at(file, COLUMNS).names[:1])
 
 
 def _sound_rows(

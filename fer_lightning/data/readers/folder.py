@@ -68,7 +68,7 @@ def read(
     splits = _splits(folder)
     found = sorted({name for part in splits.values() for name in folder.folders(part)})
     names = label_names(LAYOUT.title, found, classes, labels)
-    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown, folder)
     faults: list[Fault] = []
     listed = _listed(folder, faults)
     parts = with_progress(splits.items(), progress)

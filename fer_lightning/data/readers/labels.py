@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fer_lightning.core.emotions import EMOTIONS, SYNONYMS, known_name
 from fer_lightning.core.errors import UserError, did_you_mean
+from fer_lightning.data.readers.layouts import Folder
 
 Labels = Mapping[str, str | None]
 """Names of classes for a data set's own labels; None leaves a label out."""
@@ -109,7 +110,11 @@ def hint_at_labels(label: str, classes: Sequence[str] | None = None) -> str:
 
 
 def chosen_classes(
-    title: str, classes: Sequence[str] | None, known: Collection[str], unknown: Sequence[str] = ()
+    title: str,
+    classes: Sequence[str] | None,
+    known: Collection[str],
+    unknown: Sequence[str] = (),
+    folder: Folder | None = None,
 ) -> tuple[str, ...]:
     """Return the classes to read: those that the user names, else all emotions that the data set has.
 
@@ -118,6 +123,7 @@ def chosen_classes(
         classes: class names that the user asks for.
         known: class names of the data set.
         unknown: its labels that name no class, which a class may be hidden under.
+        folder: its folder, where links that are not followed may hide a class.
 
     Raises:
         UserError: the data set has no such label.
@@ -127,6 +133,7 @@ def chosen_classes(
     if lacking := [name for name in classes if name not in known]:
         labels = ", ".join(dict.fromkeys(known))
         hints = "".join(f"; {label} names no class ({hint_at_labels(label, classes)})" for label in unknown[:5])
+        hints += folder.hint_at_links() if folder else ""
         raise UserError(
             f"{title} has no class {lacking[0]!r}; it has: {labels}{hints}; set data.classes=[...] without it"
         )

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.manifest import FOLLOW_LINKS, LINK_OUT, Fault, inside
+from fer_lightning.data.manifest import LINK_OUT, Fault, inside, tell_links
 
 PICTURES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -114,18 +114,8 @@ class Folder:
         ]
 
     def hint_at_links(self) -> str:
-        """Return the end of a message that says how many links lead out of the folder and are not followed."""
-        links = [] if self.follow_links else self.links_out()
-        return f"; {tell_links(len(links))}" if links else ""
-
-
-def tell_links(number: int) -> str:
-    """Return a phrase that says how many links lead out of a data set, and how to follow them."""
-    lead = "link leads" if number == 1 else "links lead"
-    return (
-        f"{number:,} {lead} out of the data set's folder and {'is' if number == 1 else 'are'} not followed: "
-        + (f"say {FOLLOW_LINKS}")
-    )
+        """Return an end of a message that says how many links lead out of the folder and are not followed."""
+        return tell_links(0 if self.follow_links else len(self.links_out()))
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:

@@ -68,7 +68,7 @@ def read(
     }
     different = sorted({name for rows_of_file in found.values() for name in rows_of_file if name})
     names = label_names(LAYOUT.title, different, classes, labels)
-    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown, folder)
 
     def rows() -> Iterator[Row | Fault]:
         for file, rows_of_file in found.items():

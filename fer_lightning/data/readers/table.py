@@ -122,7 +122,7 @@ def read(
     found = [label for label in pc.unique(rows["label"]).to_pylist() if label]
     names = label_names(LAYOUT.title, found, classes, labels, codes)
     _require_named(files, found, names)
-    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown, folder)
     rows = _with_our_names(rows, names, classes, faults)
     rows, skipped, left_out = keep_classes(rows, chosen)
     rows = _sound(rows, faults)

@@ -58,7 +58,7 @@ def read(
     node = load(folder.path / annotations[0])
     numbers = _names(folder.path / annotations[0], node)
     names = label_names(LAYOUT.title, numbers.values(), classes, labels)
-    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown)
+    chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown, folder)
     tell_missing(folder, node, found)
     faults: list[Fault] = []
     items = [

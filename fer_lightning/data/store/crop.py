@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.core.ranges import Margin, Side
 from fer_lightning.data import MAX_PIXELS, near_copies
-from fer_lightning.data.manifest import inside
+from fer_lightning.data.manifest import LINK_OUT, inside
 
 MAX_BYTES = 8 * MAX_PIXELS  # that many pixels in the largest format, with 16 bits per channel
 
@@ -92,12 +92,12 @@ def _follow_parent() -> None:
         os._exit(1)
 
 
-def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> Crop:
+def crop(picture: Path | bytes, root: Path | None, box: Box | None, recipe: Recipe) -> Crop:
     """Cut out and encode a face.
 
     Args:
         picture: the picture's file, or the file's bytes.
-        root: folder of the data set; a file outside of it, reached by a link, is not read.
+        root: folder of the data set; a file outside of it, reached by a link, is not read. None: it is.
         box: x, y, width, height in pixels; None takes the whole picture as the face.
         recipe: margin, size and codec.
 
@@ -110,14 +110,14 @@ def crop(picture: Path | bytes, root: Path, box: Box | None, recipe: Recipe) -> 
     return Crop(image, digest(face), *near_copies.thumbnail(resize(face, near_copies.SIDE)))
 
 
-def require_inside(root: Path, picture: Path | bytes) -> None:
-    """Refuse a picture's file that a link leads out of the data set's folder.
+def require_inside(root: Path | None, picture: Path | bytes) -> None:
+    """Refuse a picture's file that a link leads out of the data set's folder; None: links are followed.
 
     Raises:
         UnusableError: "outside_root".
     """
-    if isinstance(picture, Path) and "\0" not in str(picture) and not inside(root, picture):
-        raise UnusableError("outside_root", "a link on its way leads out of the data set's folder")
+    if root and isinstance(picture, Path) and "\0" not in str(picture) and not inside(root, picture):
+        raise UnusableError("outside_root", LINK_OUT)
 
 
 def content(picture: Path | bytes) -> bytes:

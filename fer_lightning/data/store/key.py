@@ -37,6 +37,7 @@ def store_folder(manifest: Manifest, base: Path, recipe: Recipe, leaks: Leaks) -
         RESIZE,
     ]
     key += [SHARD_ROWS, MOST_SHARDS, BATCH_BYTES]
+    key += ["links are followed"] if manifest.follow_links else []
     return base / f"{manifest.name}-{content_hash(key)[:8]}"
 
 

@@ -134,7 +134,8 @@ def _make(
     if not (partial / META).is_file():
         _remove_leftovers(partial)
         has_attributes = manifest.rows["attributes"].null_count < len(manifest.rows)
-        job = Job(partial, manifest.root, manifest.classes, recipe, not keep_leaks, has_attributes)
+        within = manifest.links_within
+        job = Job(partial, manifest.root, manifest.classes, recipe, not keep_leaks, has_attributes, within)
         reports = _fill(job, manifest, processes, progress)
         require_unchanged(manifest)
         try:

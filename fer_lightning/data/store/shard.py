@@ -41,6 +41,7 @@ class Job:
         recipe: how a face is cut out and encoded.
         drop: whether to leave out training faces that are pixel-identical to a test face.
         attributes: whether the rows have attributes that recall is told by.
+        links_within: root that links may not lead out of; None: links are followed.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Job:
     recipe: Recipe
     drop: bool
     attributes: bool
+    links_within: Path | None
 
     @property
     def schema(self) -> pa.Schema:
@@ -219,7 +221,7 @@ def _faces(part: Part, rows: pa.Table, tally: Tally) -> Iterator[tuple[int, Crop
     for number, (row, picture) in enumerate(zip(rows.to_pylist(), pictures, strict=True)):
         box = row["x"], row["y"], row["width"], row["height"]
         try:
-            face = crop(picture, job.root, None if None in box else box, job.recipe)
+            face = crop(picture, job.links_within, None if None in box else box, job.recipe)
         except UnusableError as error:
             tally.faults.append(Fault(error.kind, row["id"], error.detail))
             continue
