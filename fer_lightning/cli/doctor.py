@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +50,7 @@ def doctor(words: Sequence[str]) -> int:
         raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
     examination = examine(manifest, recipe.margin, options.processes, Line)
     findings = report(manifest, examination, {} if node.get("automatic") else None, unread(manifest))
-    encoding = sys.stdout.encoding or "utf-8"
-    print(findings.to_text().encode(encoding, "backslashreplace").decode(encoding))
+    print(findings.to_text())
     if options.json:
         _write(options.json, findings.to_json())
     if options.exclude:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.config.overrides import RUN_DIR, apart, refuse
-from fer_lightning.core.files import require_checkpoint
+from fer_lightning.core.files import require_checkpoint, user_path
 from fer_lightning.core.parser import Parser
 from fer_lightning.sweeps.hydra_launchers import run_folder
 
@@ -27,7 +27,7 @@ def evaluate(words: Sequence[str]) -> int:
     overrides, of_hydra = apart(options.overrides)
     refuse(of_hydra, lambda key: key != RUN_DIR, "fer evaluate", "hydra.run.dir=FOLDER")
     directory = run_folder([], of_hydra)
-    path = options.checkpoint.expanduser()
+    path = user_path(options.checkpoint)
     require_checkpoint(path)
     from fer_lightning.run.evaluate_checkpoint import evaluate_checkpoint  # importing PyTorch takes seconds
 

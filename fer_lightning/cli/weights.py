@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 from fer_lightning.core.parser import Parser
 
 NAME = "senet50_vggface2.safetensors"
@@ -30,7 +31,7 @@ def weights(words: Sequence[str]) -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help=f"the folder for {NAME}")
     parser.add_argument("--sha256", metavar="HEX", help="the SHA-256 that FILE must have; another file is refused")
     options = parser.parse_args(words)
-    source, folder = options.file.expanduser(), options.to.expanduser()
+    source, folder = user_path(options.file), user_path(options.to)
     if not source.exists():
         raise UserError(f"{source}: no such file; give the path of a local file")
     from fer_lightning.cli.import_weights import import_weights  # importing PyTorch takes seconds

@@ -17,7 +17,7 @@ import yaml
 from fer_lightning.config.instantiate import make, target
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import home
+from fer_lightning.core.files import home, user_path
 from fer_lightning.data.manifest import SCHEMA, Manifest
 from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
 from fer_lightning.data.readers.common import SPLITS
@@ -91,7 +91,7 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
     except UserError as error:  # links that are not followed may hide the test part
         folder = Folder(annotations.folder or annotations.root, annotations.follow_links)
         raise UserError(f"{error}{folder.hint_at_links()}") from error
-    return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
+    return _without(chosen, user_path(node["exclude"])) if node.get("exclude") else chosen
 
 
 def _without(manifest: Manifest, file: Path) -> Manifest:
@@ -147,4 +147,4 @@ def missing_bytes(config: Config, manifest: Manifest) -> int:
 
 
 def _stores(config: Config) -> Path:
-    return Path(config["data"]["store"] or home() / "stores").expanduser()
+    return user_path(config["data"]["store"] or home() / "stores")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.data.manifest import Manifest, inside
-from fer_lightning.data.readers.layouts import PICTURES, SYSTEM, Folder, scan
+from fer_lightning.data.readers.layouts import PICTURES, SYSTEM, Folder, as_text, scan
 
 DOCUMENT = re.compile(r"(read_?me|licen[cs]e|copying|copyright|notice|citation|changelog|authors|terms)\b.*", re.I)
 DOCUMENT_ENDINGS = (
@@ -234,8 +234,7 @@ def _walk(folder: Folder, linked: list[str]) -> Iterator[_Found]:
             yield _Found(dirname(place) or ".", place.rpartition("/")[2], _NO_FOLDER)
             continue
         for entry in entries:
-            name = os.fsencode(entry.name).decode("utf-8", "backslashreplace")  # as readers name it in faults
-            found = _Found(place or ".", name, "")
+            found = _Found(place or ".", as_text(entry.name), "")  # as readers name it in faults
             if entry.is_symlink():
                 linked.append(found.path)
             if problem := _problem(entry, folder):

@@ -104,7 +104,9 @@ class Planner:
                 answer, log = Path(folder) / "answer.json", Path(folder) / "log.txt"
                 launch.wait(partial(launch.fork, [option, str(answer), *self.options, *overrides], log))
                 if not answer.exists():
-                    lines = log.read_text().strip().splitlines() or ["the process that sets up runs was killed"]
+                    lines = log.read_text(encoding="utf-8").strip().splitlines() or [
+                        "the process that sets up runs was killed"
+                    ]
                     raise UserError(lines[-1].removeprefix("fer: "))
-                self._answers[key] = json.loads(answer.read_text())
+                self._answers[key] = json.loads(answer.read_text(encoding="utf-8"))
         return self._answers[key]

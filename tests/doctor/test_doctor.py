@@ -1,6 +1,7 @@
 """fer doctor on whole sets: what it counts, what it finds among copies, how it ends."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -415,3 +416,38 @@ def test_links_are_told_and_followed(tmp_path, capsys):
     )
     code, found = doctor(root, "data.follow_links=true")
     assert (code, found["usable"]["train"]["happy"], found["notes"]) == (0, 1, [])
+
+
+def test_names_that_a_terminal_cannot_show(tmp_path):
+    root = put_folder(tmp_path / "set \u00b1 \u20ac", {"train/\u00fcber/1.png": encoded(face(5), ".png")})
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "fer_lightning", "doctor", str(root), "--processes", "1"]
+    ended = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "1 pictures in a folder that names no class in train/\\xfcber" in ended.stdout
+
+
+def test_rows_that_are_all_set_aside_are_one_line(tmp_path, capsys):
+    put_affectnet(tmp_path / "set")
+    for name in ("training.csv", "validation.csv"):
+        file = tmp_path / "set" / name
+        file.write_text(file.read_text().replace(",5,5,20,20,", ",5,5,0,0,"))
+    assert main.main(["doctor", str(tmp_path / "set")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fer: AffectNet: no picture of neutral, ")
+    assert "16 were set aside, the first: 1/aneutral.jpg: unusable_box, face_x 5" in said
+    assert "Fault(" not in said
+
+
+def test_an_empty_manifest_is_one_line(tmp_path):
+    put_affectnet(tmp_path / "set")
+    node = compose(["data=folder"])["data"] | {"root": str(tmp_path), "classes": ["happy"]}
+    (tmp_path / "empty_manifest.py").write_text(
+        "from fer_lightning.data.manifest import Manifest, SCHEMA, make_rows\n"
+        "def read(root, classes):\n"
+        "    return Manifest('x', root, make_rows({name: [] for name in SCHEMA.names}), tuple(classes))\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(UserError, match=r"data: there is no row of happy in "):
+            dataset.read(node | {"_target_": "empty_manifest.read"})

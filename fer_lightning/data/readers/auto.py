@@ -40,7 +40,8 @@ def read(
         UserError: no root, no known layout, or several of them; see also the reader of the layout.
     """
     top = Folder(require_folder("data=auto", root, "the data set"), follow_links)
-    matches = matching_layouts(top, list(LAYOUTS))
+    known_layouts = [folder.layout(classes, labels) if one is folder.LAYOUT else one for one in LAYOUTS]
+    matches = matching_layouts(top, known_layouts)
     if not matches:
         known = "; ".join(f"{layout.option} ({layout.sign})" for layout in LAYOUTS)
         raise UserError(f"data=auto: {top.path} has no known layout; {top.holdings()}; known are {known}")
@@ -49,6 +50,6 @@ def read(
         raise UserError(f"data=auto: there is {several}; choose with data=... and data.root=...")
     layout, found = matches[0]
     log.info("data=auto: %s is read as data=%s", found.path, layout.option)
-    read_layout = LAYOUTS[layout].read
+    read_layout = next(module.read for known, module in LAYOUTS.items() if known.option == layout.option)
     manifest = read_layout(str(found.path), classes, labels=labels, follow_links=follow_links, progress=progress)
     return cast(Manifest, manifest)

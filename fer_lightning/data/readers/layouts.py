@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 from fer_lightning.data.manifest import LINK_OUT, Fault, inside, tell_links
 
 PICTURES = (
@@ -95,7 +96,7 @@ class Folder:
         """Return the sorted entries of a folder that may be read and have a usable name; others become faults."""
         readable = []
         for entry in scan(self.path / name):
-            text = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
+            text = as_text(entry.name)
             if SYSTEM.fullmatch(text):
                 continue
             if entry.is_symlink() and not self.may_read(Path(entry.path)):
@@ -110,8 +111,9 @@ class Folder:
         """Return a phrase for messages that lists what the folder contains, with a hint at links that lead out."""
         names = [f"{entry.name}/" if _is_folder(entry) else entry.name for entry in scan(self.path)]
         more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
-        listed = ", ".join(names[:12]).encode(errors="backslashreplace").decode()
-        return f"it holds: {listed + more if names else 'nothing'}{self.hint_at_links()}"
+        return (
+            f"it holds: {', '.join(map(as_text, names[:12])) + more if names else 'nothing'}{self.hint_at_links()}"
+        )
 
     def links_out(self) -> list[str]:
         """Return the links below the folder that lead out of it; of a very large folder only the first ones."""
@@ -124,6 +126,11 @@ class Folder:
     def hint_at_links(self) -> str:
         """Return an end of a message that says how many links lead out of the folder and are not followed."""
         return tell_links(0 if self.follow_links else len(self.links_out()))
+
+
+def as_text(name: str) -> str:
+    """Return the name of a file or folder as text; bytes that are not UTF-8 become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -210,7 +217,7 @@ def require_folder(title: str, root: str | None, sign: str) -> Path:
     advice = f"set data.root=<the folder that holds {sign}>"
     if root is None:
         raise UserError(f"{title}: no folder given; {advice}")
-    folder = Path(root).expanduser().absolute()
+    folder = user_path(root).absolute()
     if not folder.is_dir():
         raise UserError(f"{title}: {root} is not a folder; {advice}")
     return folder
