@@ -17,23 +17,23 @@ from fer_lightning.core.parser import Parser
 
 
 def _describe_faces(entry: Path) -> str:
-    counts = json.loads((entry / "store.json").read_text())["counts"]
+    counts = json.loads((entry / "store.json").read_text(encoding="utf-8"))["counts"]
     return ", ".join(f"{sum(by_class.values())} {split} faces" for split, by_class in counts.items())
 
 
 def _describe_stage(entry: Path) -> str:
-    stage = json.loads((entry / "stage.json").read_text())
+    stage = json.loads((entry / "stage.json").read_text(encoding="utf-8"))
     recall = 100 * stage["minival_macro_recall"]
     return f"{stage['name']}, {stage['epochs']} epochs, minival macro recall {recall:.1f}"
 
 
 def _describe_embeddings(entry: Path) -> str:
     (entry / "embeddings.npy").stat()  # written last: without it the entry is not finished
-    return (entry / ABOUT).read_text()
+    return (entry / ABOUT).read_text(encoding="utf-8")
 
 
 def _describe_drawn(entry: Path) -> str:
-    parameters = json.loads((entry / "parameters.json").read_text())
+    parameters = json.loads((entry / "parameters.json").read_text(encoding="utf-8"))
     return f"{parameters['rows']} drawn training faces, seed {parameters['seed']}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +33,7 @@ def doctor(words: Sequence[str]) -> int:
     from fer_lightning.core.progress import Line
     from fer_lightning.data import dataset
     from fer_lightning.data.store.crop import Recipe
+    from fer_lightning.data.unread import unread
     from fer_lightning.doctor.examination import examine
     from fer_lightning.doctor.page import SIDE, page
     from fer_lightning.doctor.report import report
@@ -49,9 +49,8 @@ def doctor(words: Sequence[str]) -> int:
     except (TypeError, ValueError) as error:
         raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
     examination = examine(manifest, recipe.margin, options.processes, Line)
-    findings = report(manifest, examination, {} if node.get("automatic") else None)
-    encoding = sys.stdout.encoding or "utf-8"
-    print(findings.to_text().encode(encoding, "backslashreplace").decode(encoding))
+    findings = report(manifest, examination, {} if node.get("automatic") else None, unread(manifest))
+    print(findings.to_text())
     if options.json:
         _write(options.json, findings.to_json())
     if options.exclude:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fer_lightning.config.overrides import RUN_DIR, apart, refuse
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import content_hash, require_checkpoint
+from fer_lightning.core.files import content_hash, require_checkpoint, user_path
 from fer_lightning.core.parser import Parser
 from fer_lightning.sweeps.hydra_launchers import run_folder
 
@@ -25,7 +25,7 @@ def evaluate(words: Sequence[str]) -> int:
     """
     options = _parser().parse_intermixed_args(words)
     others, overrides = _apart(options.words)
-    checkpoints = [Path(options.checkpoint).expanduser(), *others]
+    checkpoints = [user_path(options.checkpoint), *others]
     overrides, of_hydra = apart(overrides)
     refuse(of_hydra, lambda key: key != RUN_DIR, "fer evaluate", "hydra.run.dir=FOLDER")
     sets = [words_of_set(text) for text in options.on]
@@ -89,7 +89,7 @@ def _apart(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     paths: list[Path] = []
     overrides: list[str] = []
     for word in words:
-        path = Path(word).expanduser()
+        path = user_path(word)
         if path.is_file():
             paths.append(path)
         elif "=" in word:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fer_lightning.config.shipped import tables
 from fer_lightning.core.errors import UserError, did_you_mean
+from fer_lightning.core.files import user_path
 from fer_lightning.core.parser import Parser
 from fer_lightning.core.progress import duration
 
@@ -173,7 +174,7 @@ def _planned(options: argparse.Namespace) -> tuple[TablePlan, Planner, Path]:
     planner = Planner(options.config_dir)
     planning.validate(plan, overrides, planner)
     tune.check(plan, overrides, planner)
-    return plan, planner, (options.out or Path("runs") / plan.name).expanduser()
+    return plan, planner, user_path(options.out or Path("runs") / plan.name)
 
 
 def _require_folder(directory: Path) -> None:

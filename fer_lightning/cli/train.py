@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,6 +13,7 @@ from fer_lightning.config.instantiate import is_own
 from fer_lightning.config.overrides import RUN_DIR, apart, refuse
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 from fer_lightning.core.parser import Parser
 from fer_lightning.run import launch
 from fer_lightning.sweeps import hydra_launchers
@@ -66,7 +66,7 @@ def _sweep(
 
     settings = hydra_launchers.settings(of_hydra, config_dir)
     refuse(of_hydra, lambda key: key == RUN_DIR, "fer train -m", "hydra.sweep.dir=FOLDER")
-    base = Path(settings.sweep.dir).expanduser()
+    base = user_path(settings.sweep.dir)
     planner = Planner(config_dir)
     sweeper = settings.runtime.choices["hydra/sweeper"]
     if sweeper == "optuna":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 from fer_lightning.core.parser import Parser
 
 NAME = "senet50_vggface2.safetensors"
@@ -18,7 +19,7 @@ def weights(words: Sequence[str]) -> int:
         UserError: the user can mend it; nothing has been written.
     """
     options = _parser().parse_args(words)
-    source: Path = options.file.expanduser()
+    source = user_path(options.file)
     if not source.exists():
         raise UserError(f"{source}: no such file; give the path of a local file")
     # importing PyTorch takes seconds
@@ -29,11 +30,11 @@ def weights(words: Sequence[str]) -> int:
     elif options.action == "extract":
         from fer_lightning.cli.extract_weights import extract_weights
 
-        extract_weights(source, options.part, options.to.expanduser())
+        extract_weights(source, options.part, user_path(options.to))
     else:
         from fer_lightning.cli.import_weights import import_weights
 
-        import_weights(source, options.to.expanduser() / NAME, options.sha256)
+        import_weights(source, user_path(options.to) / NAME, options.sha256)
     return 0
 
 

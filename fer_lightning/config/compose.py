@@ -24,7 +24,7 @@ from fer_lightning.config.instantiate import arguments, is_own
 from fer_lightning.config.overrides import readable, require_names, search_path
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError, did_you_mean
-from fer_lightning.core.files import file_hash
+from fer_lightning.core.files import file_hash, user_path
 
 _SEED = re.compile(r"seed=(0|[1-9]\d*)")
 _REFUSALS = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
@@ -92,7 +92,7 @@ class Composer:
         self._config_dir = config_dir
         self._folders: list[Path] = []
         if config_dir is not None:
-            folder = Path(config_dir).expanduser().resolve()
+            folder = user_path(config_dir).resolve()
             if not folder.is_dir():
                 raise UserError(f"--config-dir {config_dir}: no such folder")
             if str(folder.parent) not in sys.path:

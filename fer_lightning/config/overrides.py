@@ -16,7 +16,7 @@ from fer_lightning.core.errors import UserError
 RUN_DIR, SWEEP_DIR = "hydra.run.dir", "hydra.sweep.dir"
 
 _QUOTED_KEY = re.compile(r"""([{,]\s*)(["'])([\w ./+-]+)\2(\s*:)""", re.ASCII)
-_HOME = re.compile(r"~(/[^'\"]*)?")
+_HOME = re.compile(r"~[\w.-]*(/[^'\"]*)?")
 
 
 def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -20,7 +20,7 @@ def groups() -> dict[str, list[str]]:
 
     Files whose names begin with an underscore are no options: others begin with them.
     """
-    lines = (shipped("conf") / "config.yaml").read_text().splitlines()
+    lines = (shipped("conf") / "config.yaml").read_text(encoding="utf-8").splitlines()
     names = [line.strip(" -").split(":")[0] for line in lines if line.startswith("  - ")]
     folders = [shipped("conf") / name for name in names]
     return {path.name: sorted(file.stem for file in path.glob("[!_]*.yaml")) for path in folders if path.is_dir()}

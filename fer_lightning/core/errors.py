@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import logging
 import sys
 import sysconfig
@@ -58,6 +59,9 @@ def report() -> Iterator[Outcome]:
     Yields:
         The outcome, which holds the exit code once the block has ended.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is printed as an escape
+            stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stdout)
     logging.getLogger("fer_lightning").setLevel(logging.INFO)
     outcome = Outcome()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -19,6 +20,8 @@ from fer_lightning.core.errors import UserError
 
 log = logging.getLogger(__name__)
 
+_MAY_NOT = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 ABOUT = "about.txt"
 """File in an entry of a cache that describes the entry in words."""
 
@@ -29,9 +32,40 @@ def home() -> Path:
     It is ``FER_CACHE``, else ``$XDG_CACHE_HOME/fer_lightning``, else ``~/.cache/fer_lightning``.
     """
     if folder := os.environ.get("FER_CACHE"):
-        return Path(folder).expanduser()
+        return user_path(folder)
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "fer_lightning"
+    return user_path(base) / "fer_lightning"
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path that a user gave, with ``~`` and ``~user`` replaced by the home folder.
+
+    Raises:
+        UserError: there is no such user.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: no home folder is known for {Path(path).parts[0]}; give the whole path"
+        ) from error
+
+
+@contextmanager
+def writing_to(path: Path) -> Iterator[None]:
+    """Tell in one line that the cache cannot be written to.
+
+    Raises:
+        UserError: the block may not write to ``path``, which lies in the cache.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _MAY_NOT or not path.is_relative_to(home()):
+            raise
+        raise UserError(
+            f"the cache {home()} cannot be written to ({error.strerror}); set FER_CACHE to a folder that can"
+        ) from error
 
 
 def _umask() -> int:
@@ -62,8 +96,9 @@ def write_atomic(path: Path, data: str | bytes | memoryview) -> None:
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary file beside ``path``, which is renamed to ``path`` if the block raises nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
     os.close(handle)
     partial = Path(name)
     partial.chmod(0o666 & ~_umask())
@@ -82,8 +117,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     A folder that exists under the name by then is kept: another process has made it with the same content.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    partial = Path(folder)
     partial.chmod(0o777 & ~_umask())
     try:
         yield partial
@@ -95,7 +132,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def lock_of(path: Path) -> FileLock:
     """Return the lock beside ``path``, not yet acquired."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing_to(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path.with_name(f"{path.name}.lock"))
 
 
@@ -109,7 +147,8 @@ def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
     """
     lock = lock_of(path)
     try:
-        lock.acquire(timeout=0)
+        with writing_to(path):
+            lock.acquire(timeout=0)
     except Timeout:
         if waiting_for:
             log.info("waiting: %s", waiting_for)

@@ -17,7 +17,7 @@ import yaml
 from fer_lightning.config.instantiate import make, target
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import home
+from fer_lightning.core.files import home, user_path
 from fer_lightning.data.manifest import SCHEMA, HeldOut, Manifest, require_every_class
 from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
 from fer_lightning.data.persons import is_column, with_persons
@@ -63,6 +63,10 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
         manifest.check_names(list(SPLITS))
     except ValueError as error:
         raise UserError(f"data: {node['_target_']}: {error}") from error
+    if not manifest.rows.num_rows:
+        faults = manifest.faults
+        reason = f"; {len(faults):,} were set aside, the first: {faults[0]}" if faults else ""
+        raise UserError(f"data: there is no row of {', '.join(manifest.classes)} in {manifest.root}{reason}")
     pattern = shared.get("group")
     return manifest if pattern is None or is_column(pattern) else with_persons(manifest, pattern)
 
@@ -98,7 +102,7 @@ def manifest(config: Config, progress: Progress | None = None) -> Manifest:
             f"data.exclude={node['exclude']}: it leaves out training rows, and with data.test_split="
             f"{chosen.tested_on} there are none; say data.exclude=null"
         )
-    return _without(chosen, Path(node["exclude"]).expanduser()) if node.get("exclude") else chosen
+    return _without(chosen, user_path(node["exclude"])) if node.get("exclude") else chosen
 
 
 def _with_test_part(annotations: Manifest, node: Config) -> Manifest:
@@ -209,4 +213,4 @@ def missing_bytes(config: Config, manifest: Manifest) -> int:
 
 
 def _stores(config: Config) -> Path:
-    return Path(config["data"]["store"] or home() / "stores").expanduser()
+    return user_path(config["data"]["store"] or home() / "stores")

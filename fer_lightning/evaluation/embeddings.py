@@ -92,11 +92,12 @@ def backbone_embeddings(
         return compute()
     key = embeddings_key(backbone, data, part, forward_pass, weights=weights, mirrored=mirrored, view=view)
     entry = home() / "embeddings" / key[:32]
-    with locked(entry, "another run computes the embeddings that this one needs"):
-        if not (entry / _EMBEDDINGS).exists():
-            about = f"{name}{', mirrored' if mirrored else ''}, {data.store.meta.name}, {backbone.name}"
-            _keep(entry, compute(), about)
-        return torch.from_numpy(np.load(entry / _EMBEDDINGS, mmap_mode="c"))  # torch wants writable memory
+    if not (entry / _EMBEDDINGS).exists():
+        with locked(entry, "another run computes the embeddings that this one needs"):
+            if not (entry / _EMBEDDINGS).exists():
+                about = f"{name}{', mirrored' if mirrored else ''}, {data.store.meta.name}, {backbone.name}"
+                _keep(entry, compute(), about)
+    return torch.from_numpy(np.load(entry / _EMBEDDINGS, mmap_mode="c"))  # torch wants writable memory
 
 
 def _keep(entry: Path, embeddings: Tensor, about: str) -> None:

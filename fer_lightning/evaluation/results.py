@@ -261,7 +261,7 @@ def read_trial(directory: Path) -> TrialResult | None:
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind | None:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         version = content.setdefault("version", 0) if isinstance(content, dict) else 0
         if isinstance(version, int) and version > VERSION:
             raise UserError(

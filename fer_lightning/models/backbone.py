@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 from fer_lightning.core.ranges import Count, Finite, Positive
 from fer_lightning.models.weights.weight_files import load_weights
 
@@ -248,7 +249,7 @@ def local_weights(
     backbone = TimmBackbone(name, arguments=arguments, mean=mean, std=std, input_size=input_size)
     if pretrained and weights is not None:
         try:
-            backbone.load(Path(weights).expanduser())
+            backbone.load(user_path(weights))
         except UserError as error:
             raise UserError(f"{error}; {source}") from error
     return backbone

@@ -87,10 +87,11 @@ class TinyBackbone(TimmBackbone):
     def complete(self) -> None:
         """Load the pre-trained weights from the cache; train them first if they are missing."""
         path = home() / "weights" / f"tiny-{content_hash(self.recipe)[:16]}.safetensors"
-        with locked(path):
-            if not path.exists():
-                log.info("pre-training the tiny backbone on %d drawn people (once)", self.recipe["people"])
-                write_atomic(path, save(self._train()))  # save_file would make a file for its owner only
+        if not path.exists():
+            with locked(path):
+                if not path.exists():  # another process may have trained them meanwhile
+                    log.info("pre-training the tiny backbone on %d drawn people (once)", self.recipe["people"])
+                    write_atomic(path, save(self._train()))  # save_file would make a file for its owner only
         self.load(path)
 
     def _train(self) -> dict[str, Tensor]:

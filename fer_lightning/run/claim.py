@@ -72,4 +72,4 @@ def failure_noted(directory: Path | None) -> Iterator[None]:
 def read_failure(directory: Path) -> str | None:
     """Return the message of a run that failed, or None if it did not."""
     path = directory / FAILURE
-    return str(json.loads(path.read_text())["said"]) if path.exists() else None
+    return str(json.loads(path.read_text(encoding="utf-8"))["said"]) if path.exists() else None

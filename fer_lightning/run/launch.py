@@ -76,7 +76,7 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
         variables: further variables of its environment.
     """
     if sys.platform != "linux":  # elsewhere, system libraries do not work after a fork
-        with log.open("a") as output:
+        with log.open("a", encoding="utf-8") as output:
             return child(words, output, **variables)
     forkserver.set_forkserver_preload([f"{_RUN}.__main__", "pandas"])  # pyarrow imports pandas if it is installed
     before = dict(os.environ)
@@ -96,7 +96,7 @@ def _run_forked(words: list[str], log: str, environment: dict[str, str]) -> None
 
     os.environ.clear()
     os.environ.update(environment)
-    with Path(log).open("a") as output:
+    with Path(log).open("a", encoding="utf-8") as output:
         os.dup2(output.fileno(), sys.stdout.fileno())
         os.dup2(output.fileno(), sys.stderr.fileno())
     sys.exit(main(words))

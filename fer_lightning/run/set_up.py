@@ -205,8 +205,10 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _log_faults(data: FaceDataModule) -> None:
     meta = data.store.meta
+    if meta.unread:
+        log.info("%s", meta.unread)
     for fault in meta.faults[:5]:
-        log.info("set aside: %s: %s, %s", fault.path, fault.kind, fault.detail)
+        log.info("set aside: %s", fault)
     if len(meta.faults) > 5:
         log.info("and %d more set aside; %s names all", len(meta.faults) - 5, data.store.folder / "store.json")
 

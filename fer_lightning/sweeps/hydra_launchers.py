@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fer_lightning.config.overrides import parse, readable, search_path
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def help_text(words: Sequence[str], config_dir: str | None = None) -> str:
     Raises:
         UserError: an override does not fit the configuration.
     """
-    folders = [shipped("conf"), *([Path(config_dir).expanduser()] if config_dir else [])]
+    folders = [shipped("conf"), *([user_path(config_dir)] if config_dir else [])]
     choices = ""
     for group in sorted(groups()):
         options = {file.stem for folder in folders for file in (folder / group).glob("[!_]*.yaml")}
@@ -84,7 +85,7 @@ def run_folder(words: Sequence[str], of_hydra: Sequence[str], config_dir: str | 
         return None
     with _composed([*words, *of_hydra], config_dir, RunMode.RUN) as (_, config):
         HydraConfig.instance().set_config(config)  # resolves ${hydra:...}
-        return Path(config.hydra.run.dir).expanduser()
+        return user_path(config.hydra.run.dir)
 
 
 def grid(words: Sequence[str]) -> list[list[str]]:
@@ -137,7 +138,7 @@ def _composed(
 ) -> Iterator[tuple[Hydra, DictConfig]]:
     """Compose the configuration with Hydra's own node; yield it with the Hydra that composed it."""
     parse(words)
-    all_words = [*readable(words), *search_path([Path(config_dir).expanduser().resolve()] if config_dir else [])]
+    all_words = [*readable(words), *search_path([user_path(config_dir).resolve()] if config_dir else [])]
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(shipped("conf").resolve()), job_name="fer", version_base="1.3"):

@@ -107,7 +107,7 @@ def read(base: Path) -> list[PlannedRun]:
     """Return the runs in all plans of a folder, and those in it that no plan names."""
     runs: dict[str, PlannedRun] = {}
     for path in sorted((base / _PLANS).glob("*.json"), key=lambda path: path.stat().st_mtime):
-        for entry in json.loads(path.read_text()):
+        for entry in json.loads(path.read_text(encoding="utf-8")):
             lists = {key: tuple(value) for key, value in entry.items() if isinstance(value, list)}
             run = PlannedRun(**{**entry, **lists, "directory": base / entry["directory"]})
             runs[run.label if run.error else entry["directory"]] = run

@@ -117,9 +117,9 @@ class Planner:
                 with followed(log_file, self._show):
                     launch.wait(partial(launch.fork, [option, str(answer), *self.options, *overrides], log_file))
                 if not answer.exists():
-                    lines = log_file.read_text().strip().splitlines()
+                    lines = log_file.read_text(encoding="utf-8").strip().splitlines()
                     raise UserError(
                         lines[-1].removeprefix("fer: ") if lines else "the process that sets up runs died"
                     )
-                self._answers[key] = json.loads(answer.read_text())
+                self._answers[key] = json.loads(answer.read_text(encoding="utf-8"))
         return self._answers[key]

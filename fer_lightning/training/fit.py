@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import home, lock_of, write_atomic
+from fer_lightning.core.files import home, lock_of, write_atomic, writing_to
 from fer_lightning.evaluation.results import StageResult
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import EpochLine, History
@@ -84,14 +84,17 @@ def fit_shared_stage(
     entry = home() / "stages" / key[:32]
     lock = lock_of(entry)
     try:
-        if not _acquire(lock):
-            log.info("waiting: another run trains the stage that this one starts with")
-            while not _acquire(lock):
-                pass
+        with writing_to(entry):
+            if not _acquire(lock):
+                log.info("waiting: another run trains the stage that this one starts with")
+                while not _acquire(lock):
+                    pass
         if distributed.agree((entry / _STAGE).exists()):
             log.info("stage found: another run with the same choices has trained it")
             checkpoint = torch.load(entry / "best.ckpt", map_location="cpu", weights_only=True)
-            return checkpoint["state_dict"], StageResult(**json.loads((entry / _STAGE).read_text()))
+            return checkpoint["state_dict"], StageResult(
+                **json.loads((entry / _STAGE).read_text(encoding="utf-8"))
+            )
         state, result = train(entry)
         if distributed.is_first():
             write_atomic(entry / _STAGE, json.dumps({**asdict(result), "shared": True}))

@@ -1,5 +1,6 @@
 """What is kept on disk is whole or absent, shared as the umask says, and found by its content."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, Timeout
 
+from fer_lightning.core import files
+from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import (
     atomic_folder,
     atomic_path,
@@ -17,6 +20,7 @@ from fer_lightning.core.files import (
     file_hash,
     home,
     locked,
+    user_path,
     write_atomic,
 )
 
@@ -150,4 +154,35 @@ def test_a_lock_keeps_others_out_and_that_of_a_dead_process_is_free(tmp_path: Pa
     lock.acquire(timeout=0)
     lock.release()
     with locked(path):
+        pass
+
+
+def test_a_home_folder_that_nobody_has_is_one_line() -> None:
+    assert user_path("~/x") == Path.home() / "x"
+    assert user_path(Path("x/y")) == Path("x/y")
+    with pytest.raises(
+        UserError, match=r"^~nobody-has-this-name/x: no home folder is known for ~nobody-has-this-name;"
+    ):
+        user_path("~nobody-has-this-name/x")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_cache_that_cannot_be_written_to_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkdtemp", refuse)
+    said = rf"the cache {tmp_path}/cache cannot be written to \({os.strerror(code)}\); set FER_CACHE to a folder"
+    with pytest.raises(UserError, match=said):
+        write_atomic(home() / "embeddings/x", "x")
+    with pytest.raises(UserError, match=said), atomic_folder(home() / "synthetic/x"):
+        pass
+    with pytest.raises(OSError, match=os.strerror(code)):
+        write_atomic(tmp_path / "elsewhere", "x")  # those who write elsewhere say what it is
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(UserError, match=said), locked(home() / "stores/x"):
         pass

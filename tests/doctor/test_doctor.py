@@ -1,6 +1,7 @@
 """fer doctor on whole sets: what it counts, what it finds among copies, how it ends."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -80,7 +81,8 @@ def test_the_report_has_one_shape(tmp_path):
     put_affectnet(tmp_path / "set")
     _, found = doctor(tmp_path / "set", "data.classes=[happy,sad]")
     assert list(found) == [
-        "layout", "root", "classes", "counts", "usable", "published", "left_out", "faults", "spoils", "notes",
+        "layout", "root", "classes", "counts", "usable", "published", "left_out", "faults", "unread", "spoils",
+        "notes",
     ]  # fmt: skip
     assert found["counts"] == {split: {"happy": 1, "sad": 1} for split in ("train", "val")}
     assert found["published"] == {"train": {"happy": 134415, "sad": 25459}, "val": {"happy": 500, "sad": 500}}
@@ -220,6 +222,8 @@ def test_a_class_without_a_picture(tmp_path):
 
 def test_a_class_that_the_set_does_not_have(tmp_path):
     put_affectnet(tmp_path / "set")
+    for file in (tmp_path / "set").rglob("*contempt.jpg"):
+        file.unlink()
     for file in (tmp_path / "set").glob("*.csv"):
         file.write_text("".join(line for line in file.read_text().splitlines(True) if "contempt" not in line))
     code, found = doctor(tmp_path / "set")
@@ -362,3 +366,88 @@ def test_every_kind_of_fault_that_code_names_has_a_meaning():
     assert {"missing", "unknown_label", "duplicate", "tiny_face", "grey"} <= named
     assert named <= MEANING.keys()
     assert MEANING.keys() >= HARMLESS
+
+
+def test_what_is_not_read_is_told_in_text_json_and_page(tmp_path, capsys):
+    root = put_folder(
+        tmp_path / "set", {"train/happy/1.heic": b"x", "train/suprise/2.png": encoded(face(3), ".png")}
+    )
+    (root / "val/.DS_Store").touch()
+    page = tmp_path / "page.html"
+    code, found = doctor(root, "--html", str(page))
+    assert (code, found["spoils"]) == (1, True)
+    assert [(entry["place"], entry["what"], entry["count"], entry["expected"]) for entry in found["unread"]] == [
+        ("train/happy", "*.heic", 1, False),
+        ("train/suprise", "pictures in a folder that names no class", 1, False),
+        (".", ".DS_Store", 1, True),
+    ]
+    out = capsys.readouterr().out
+    assert "1 *.heic in train/happy" in out
+    assert "did you mean data.labels={suprise: surprise}?" in out
+    assert "2 not read." in out
+    assert "Nothing that would spoil a result" not in out + page.read_text()
+    assert all(
+        said in page.read_text()
+        for said in ("2 files were not read:", "*.heic", "1 file was not read, as expected:")
+    )
+
+
+def test_nothing_is_said_to_be_sound_that_was_not_read(tmp_path, capsys):
+    root = put_folder(
+        tmp_path / "set", {f"train/happy/{n}.png": encoded(face(9000 + n), ".png") for n in range(100)}
+    )
+    (root / "train/notes.log").touch()
+    code, _ = doctor(root)
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "Nothing in what was read would spoil a result; 1 file was not read." in out
+
+
+def test_links_are_told_and_followed(tmp_path, capsys):
+    real = put_folder(tmp_path / "real", {})
+    root = put_folder(tmp_path / "set", {})
+    (root / "train/happy/first.png").unlink()
+    (root / "train/happy/first.png").symlink_to(real / "train/happy/first.png")
+    code, found = doctor(root)
+    assert (code, paths(found, "outside_root")) == (1, ["train/happy/first.png"])
+    assert (
+        "1 link leads out of the data set's folder and is not followed: say data.follow_links=true."
+        in found["notes"]
+    )
+    code, found = doctor(root, "data.follow_links=true")
+    assert (code, found["usable"]["train"]["happy"], found["notes"]) == (0, 1, [])
+
+
+def test_names_that_a_terminal_cannot_show(tmp_path):
+    root = put_folder(tmp_path / "set \u00b1 \u20ac", {"train/\u00fcber/1.png": encoded(face(5), ".png")})
+    ascii_only = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "fer_lightning", "doctor", str(root), "--processes", "1"]
+    ended = subprocess.run(command, env=ascii_only, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "1 pictures in a folder that names no class in train/\\xfcber" in ended.stdout
+
+
+def test_rows_that_are_all_set_aside_are_one_line(tmp_path, capsys):
+    put_affectnet(tmp_path / "set")
+    for name in ("training.csv", "validation.csv"):
+        file = tmp_path / "set" / name
+        file.write_text(file.read_text().replace(",5,5,20,20,", ",5,5,0,0,"))
+    assert main.main(["doctor", str(tmp_path / "set")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("fer: AffectNet: no picture of neutral, ")
+    assert "16 were set aside, the first: 1/aneutral.jpg: unusable_box, face_x 5" in said
+    assert "Fault(" not in said
+
+
+def test_an_empty_manifest_is_one_line(tmp_path):
+    put_affectnet(tmp_path / "set")
+    node = compose(["data=folder"])["data"] | {"root": str(tmp_path), "classes": ["happy"]}
+    (tmp_path / "empty_manifest.py").write_text(
+        "from fer_lightning.data.manifest import Manifest, SCHEMA, make_rows\n"
+        "def read(root, classes):\n"
+        "    return Manifest('x', root, make_rows({name: [] for name in SCHEMA.names}), tuple(classes))\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(UserError, match=r"data: there is no row of happy in "):
+            dataset.read(node | {"_target_": "empty_manifest.read"})

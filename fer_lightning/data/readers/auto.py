@@ -51,7 +51,8 @@ def read(
         UserError: no root, no known layout, or several of them; see also the reader of the layout.
     """
     top = Folder(require_folder("data=auto", root, "the data set"), follow_links)
-    special = [layout for layout in LAYOUTS if layout is not table.LAYOUT]
+    layouts = [folder.layout(classes, labels) if one is folder.LAYOUT else one for one in LAYOUTS]
+    special = [layout for layout in layouts if layout is not table.LAYOUT]
     matches = _special(matching_layouts(top, special)) or matching_layouts(top, [table.LAYOUT])
     if not matches:
         known = "; ".join(f"{layout.option} ({layout.sign})" for layout in LAYOUTS)
@@ -61,7 +62,7 @@ def read(
         raise UserError(f"data=auto: there is {several}; choose with data=... and data.root=...")
     layout, found = matches[0]
     log.info("data=auto: %s is read as data=%s", found.path, layout.option)
-    read_layout = LAYOUTS[layout].read
+    read_layout = next(module.read for known, module in LAYOUTS.items() if known.option == layout.option)
     manifest = read_layout(str(found.path), classes, labels=labels, follow_links=follow_links, progress=progress)
     return cast(Manifest, manifest)
 

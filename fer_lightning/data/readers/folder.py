@@ -18,7 +18,7 @@ from fer_lightning.data.readers.labels import (
     label_names,
     plain,
 )
-from fer_lightning.data.readers.layouts import Folder, Layout, is_picture
+from fer_lightning.data.readers.layouts import Folder, Layout, as_text, has_pictures_ending, is_picture
 from fer_lightning.data.readers.tables import look_at, read_csv
 
 
@@ -36,6 +36,12 @@ def _holds(folder: Folder, known: Sequence[str] = (), classes: Sequence[str] = (
 LIST = "labels.csv"
 COLUMNS = ("pth", "label")
 LAYOUT = Layout("folder", "class-name folders", "folders named after emotions, below train/ or not,", _holds)
+
+
+def layout(classes: Sequence[str] | None, labels: Labels | None) -> Layout:
+    """Return the layout for folders that may be named after the user's own classes and labels."""
+    known = [plain(label) for label in labels or ()]
+    return replace(LAYOUT, holds=partial(_holds, known=known, classes=classes or ()))
 
 
 def read(
@@ -63,10 +69,9 @@ def read(
     Raises:
         UserError: no root, no picture, or an unknown class or label.
     """
-    known = [plain(label) for label in labels or ()]
-    folder = replace(LAYOUT, holds=partial(_holds, known=known, classes=classes or ())).find(root, follow_links)
+    folder = layout(classes, labels).find(root, follow_links)
     splits = _splits(folder)
-    found = sorted({name for part in splits.values() for name in folder.folders(part)})
+    found = sorted({as_text(name) for part in splits.values() for name in folder.folders(part)})
     names = label_names(LAYOUT.title, found, classes, labels)
     chosen = chosen_classes(LAYOUT.title, classes, names.classes, names.unknown, folder)
     faults: list[Fault] = []
@@ -88,12 +93,13 @@ def _rows(
     """Yield a split's rows, and a fault for each folder of pictures that names no class."""
     for name in folder.folders(part):
         below = name if part == "." else f"{part}/{name}"
-        label = names.get(name)
+        label = names.get(name)  # None for a name that is not UTF-8, too
         pictures = filter(is_picture, folder.files_below(below, faults))
         if label is None:
-            if number := sum(1 for _ in pictures):
-                detail = f"{number:,} pictures in a folder that names no class; {hint_at_labels(name, classes)}"
-                yield Fault("unknown_label", f"{below}/", detail)
+            if number := sum(map(has_pictures_ending, pictures)):
+                hint = hint_at_labels(as_text(name), classes)
+                detail = f"{number:,} pictures in a folder that names no class; {hint}"
+                yield Fault("unknown_label", as_text(f"{below}/"), detail)
             continue
         for picture in pictures:
             said = listed.get(f"{name}/{picture}", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
 from fer_lightning.data.manifest import LINK_OUT, Fault, inside, tell_links
 
 PICTURES = (
@@ -17,6 +19,12 @@ PICTURES = (
     *(".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm"),
 )
 """Endings of pictures' names; a name without an ending may be a picture's, too."""
+
+SYSTEM = re.compile(
+    r"\..*|__MACOSX|@eaDir|(eh)?thumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|lost\+found",
+    re.IGNORECASE,
+)
+"""Names of files and folders that the operating system or a tool has put there, hidden ones among them."""
 
 ENTRIES_LOOKED_AT = 200_000  # for a message; a wrong root may be a whole disk
 
@@ -51,7 +59,8 @@ class Folder:
     def folders(self, name: str = ".") -> list[str]:
         """Return the sorted names of the visible folders in a folder; some may be links that lead out."""
         entries = scan(self.path / name)
-        return [entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith((".", "_"))]
+        hidden = re.compile(rf"_.*|{SYSTEM.pattern}", re.IGNORECASE)
+        return [entry.name for entry in entries if _is_folder(entry) and not hidden.fullmatch(entry.name)]
 
     def files(self, name: str, faults: list[Fault]) -> list[str]:
         """Return the sorted names of the files in a folder, without hidden ones.
@@ -87,8 +96,8 @@ class Folder:
         """Return the sorted entries of a folder that may be read and have a usable name; others become faults."""
         readable = []
         for entry in scan(self.path / name):
-            text = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-            if text.startswith("."):
+            text = as_text(entry.name)
+            if SYSTEM.fullmatch(text):
                 continue
             if entry.is_symlink() and not self.may_read(Path(entry.path)):
                 faults.append(Fault("outside_root", f"{name}/{text}", LINK_OUT))
@@ -102,8 +111,9 @@ class Folder:
         """Return a phrase for messages that lists what the folder contains, with a hint at links that lead out."""
         names = [f"{entry.name}/" if _is_folder(entry) else entry.name for entry in scan(self.path)]
         more = f", ... ({len(names)} in all)" if len(names) > 12 else ""
-        listed = ", ".join(names[:12]).encode(errors="backslashreplace").decode()
-        return f"it holds: {listed + more if names else 'nothing'}{self.hint_at_links()}"
+        return (
+            f"it holds: {', '.join(map(as_text, names[:12])) + more if names else 'nothing'}{self.hint_at_links()}"
+        )
 
     def links_out(self) -> list[str]:
         """Return the links below the folder that lead out of it; of a very large folder only the first ones."""
@@ -116,6 +126,11 @@ class Folder:
     def hint_at_links(self) -> str:
         """Return an end of a message that says how many links lead out of the folder and are not followed."""
         return tell_links(0 if self.follow_links else len(self.links_out()))
+
+
+def as_text(name: str) -> str:
+    """Return the name of a file or folder as text; bytes that are not UTF-8 become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def scan(folder: Path) -> list[os.DirEntry[str]]:
@@ -202,7 +217,7 @@ def require_folder(title: str, root: str | None, sign: str) -> Path:
     advice = f"set data.root=<the folder that holds {sign}>"
     if root is None:
         raise UserError(f"{title}: no folder given; {advice}")
-    folder = Path(root).expanduser().absolute()
+    folder = user_path(root).absolute()
     if not folder.is_dir():
         raise UserError(f"{title}: {root} is not a folder; {advice}")
     return folder
@@ -219,8 +234,12 @@ def matching_layouts(folder: Folder, layouts: Sequence[Layout]) -> list[tuple[La
 
 def is_picture(name: str) -> bool:
     """Return whether a file's name ends like that of a picture, or has no ending."""
-    ending = Path(name).suffix.lower()
-    return ending in PICTURES or not ending
+    return has_pictures_ending(name) or not Path(name).suffix
+
+
+def has_pictures_ending(name: str) -> bool:
+    """Return whether a file's name has the ending of a picture."""
+    return Path(name).suffix.lower() in PICTURES
 
 
 def one_a_stem(names: Iterable[str]) -> dict[str, str]:

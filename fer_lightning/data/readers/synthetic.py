@@ -59,10 +59,11 @@ def read(
     parameters = Parameters(rows, seed, proportions, float(intensity), float(label_noise), test_per_class)
     drawn_with = generate.drawn_with(parameters)
     default = files.home() / "synthetic" / files.content_hash(drawn_with)
-    folder = Path(root).expanduser() if root else default
-    with files.locked(folder):
-        if not folder.exists():
-            generate.generate(folder, parameters, progress)
+    folder = files.user_path(root) if root else default
+    if not folder.exists():
+        with files.locked(folder):
+            if not folder.exists():  # another process may have drawn it meanwhile
+                generate.generate(folder, parameters, progress)
     _check(folder, drawn_with)
     manifest = affectnet.read(str(folder), classes, labels=labels, follow_links=follow_links)
     person = pc.list_element(

@@ -49,6 +49,7 @@ class StoreMeta:
         tested_on: split of the data set that is the test set, or the share held out.
         near_copies: number of training faces that look like an earlier one, where nobody says who is pictured.
         redistributable: whether its pictures may be shown in a report or uploaded.
+        unread: sentence on the files in the data set's folder that were not read; empty if there are none.
     """
 
     schema_version: int
@@ -73,6 +74,7 @@ class StoreMeta:
     tested_on: str | None
     near_copies: int
     redistributable: bool
+    unread: str = ""
 
     def to_json(self) -> str:
         """Return the text of store.json."""

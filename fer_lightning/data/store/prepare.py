@@ -34,6 +34,7 @@ from fer_lightning.data.store.shard import (
 )
 from fer_lightning.data.store.store import GROUPS, Store, StoreSplit, read_table
 from fer_lightning.data.store.workers import processes_for, workers
+from fer_lightning.data.unread import in_words, unread
 
 Reports = dict[str, list[Report]]
 
@@ -274,4 +275,5 @@ def _meta(
         tested_on=manifest.tested_on,
         near_copies=_group(job, reports["train"]),
         redistributable=manifest.redistributable,
+        unread=in_words(unread(manifest)),
     )

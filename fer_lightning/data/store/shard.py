@@ -216,7 +216,11 @@ def _batches(part: Part, tally: Tally, looks: list[tuple[int, bytes]]) -> Iterat
 def _faces(part: Part, rows: pa.Table, tally: Tally) -> Iterator[tuple[int, Crop]]:
     """Yield the faces to keep, each with the number of its row."""
     job = part.job
-    tested = frozenset(job.test_pixels_file.read_text().split()) if part.split == "train" else frozenset()
+    tested = (
+        frozenset(job.test_pixels_file.read_text(encoding="utf-8").split())
+        if part.split == "train"
+        else frozenset()
+    )
     pictures = _pictures(part, rows["path"].to_pylist())
     for number, (row, picture) in enumerate(zip(rows.to_pylist(), pictures, strict=True)):
         box = row["x"], row["y"], row["width"], row["height"]

@@ -46,7 +46,7 @@ def _declared(path: Path) -> Outline | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         recorded = Outline(**{item.name: content[item.name] for item in fields(Outline) if item.name in content})
     except (json.JSONDecodeError, TypeError) as error:
         raise UserError(

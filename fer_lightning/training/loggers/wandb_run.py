@@ -54,7 +54,7 @@ class WandbBoard:
 
         shown: dict[str, Any] = {"table": wandb.Table(columns=list(columns), data=[list(row) for row in rows])}
         if page:
-            shown["report"] = wandb.Html(page.read_text(), inject=False)
+            shown["report"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
         self.run.log(shown)
         self._close()
 
