@@ -34,6 +34,7 @@ def doctor(words: Sequence[str]) -> int:
     from fer_lightning.core.progress import Line
     from fer_lightning.data import dataset
     from fer_lightning.data.store.crop import Recipe
+    from fer_lightning.data.unread import unread
     from fer_lightning.doctor.examination import examine
     from fer_lightning.doctor.page import SIDE, page
     from fer_lightning.doctor.report import report
@@ -49,7 +50,7 @@ def doctor(words: Sequence[str]) -> int:
     except (TypeError, ValueError) as error:
         raise UserError(f"data.margin={node['margin']}: give a share of the box, such as 0.3") from error
     examination = examine(manifest, recipe.margin, options.processes, Line)
-    findings = report(manifest, examination, {} if node.get("automatic") else None)
+    findings = report(manifest, examination, {} if node.get("automatic") else None, unread(manifest))
     encoding = sys.stdout.encoding or "utf-8"
     print(findings.to_text().encode(encoding, "backslashreplace").decode(encoding))
     if options.json:

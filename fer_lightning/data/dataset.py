@@ -62,6 +62,10 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
         manifest.check_names(list(SPLITS))
     except ValueError as error:
         raise UserError(f"data: {node['_target_']}: {error}") from error
+    if not manifest.rows.num_rows:
+        faults = manifest.faults
+        reason = f"; {len(faults):,} were set aside, the first: {faults[0]}" if faults else ""
+        raise UserError(f"data: there is no row of {', '.join(manifest.classes)} in {manifest.root}{reason}")
     return manifest
 
 

@@ -7,11 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
+import pyarrow.compute as pc
+
 from fer_lightning.core.templates import printable
 from fer_lightning.data.manifest import Fault, LeftOut, Manifest
+from fer_lightning.data.readers.layouts import Folder
+from fer_lightning.data.unread import Unread, files, is_too_much, unexpected
 from fer_lightning.doctor.examination import Examined
 from fer_lightning.doctor.kinds import MEANING, rank, spoils
 from fer_lightning.doctor.published import PUBLISHED, Counts
+
+MOST = 12
+"""Number of kinds and places of files that were not read that the text shows."""
 
 FIRST = 3
 """Number of faults of a kind that the text shows."""
@@ -30,6 +37,7 @@ class Report:
         published: published numbers by split and class, as far as known.
         left_out: number of rows of other labels, by split and label.
         faults: all faults, the worst kinds first.
+        unread: files in the data set's folder that were not read.
         notes: further sentences for the user.
     """
 
@@ -41,12 +49,18 @@ class Report:
     published: Counts
     left_out: LeftOut
     faults: tuple[Fault, ...]
+    unread: tuple[Unread, ...]
     notes: tuple[str, ...]
 
     @property
     def spoils(self) -> bool:
-        """Return whether any fault would spoil a result."""
-        return any(spoils(fault.kind) for fault in self.faults)
+        """Return whether any fault, or what was not read, would spoil a result."""
+        return self.lacks_data or any(spoils(fault.kind) for fault in self.faults)
+
+    @property
+    def lacks_data(self) -> bool:
+        """Return whether what was not read would spoil a result."""
+        return is_too_much(self.unread, sum(sum(by_class.values()) for by_class in self.counts.values()))
 
     def by_kind(self) -> dict[str, list[Fault]]:
         """Return the faults by kind, the worst kind first."""
@@ -55,7 +69,14 @@ class Report:
     def verdict(self) -> str:
         """Return a sentence that says whether a result would be spoilt, and by what."""
         bad = [f"{len(faults):,} {kind}" for kind, faults in self.by_kind().items() if spoils(kind)]
-        return f"This would spoil a result: {', '.join(bad)}." if bad else "Nothing that would spoil a result."
+        number = unexpected(self.unread)
+        if self.lacks_data:
+            bad.append(f"{number:,} not read")
+        if bad:
+            return f"This would spoil a result: {', '.join(bad)}."
+        if number:
+            return f"Nothing in what was read would spoil a result; {number:,} {files(number)} not read."
+        return "Nothing that would spoil a result."
 
     def to_json(self) -> str:
         """Return the whole report as JSON in ASCII; bytes of names that are not text become escapes."""
@@ -73,7 +94,19 @@ class Report:
             lines += ["", f"{len(faults):,} {kind}: {MEANING.get(kind, 'see the reader')}"]
             lines += [f"    {printable(fault.path)}: {printable(fault.detail)}"[:300] for fault in faults[:FIRST]]
             lines += ["    ..."] if len(faults) > FIRST else []
+        for title, entries in self.tell_unread().items():
+            lines += ["", title, *(f"    {printable(str(entry))}"[:300] for entry in entries[:MOST])]
+            lines += [f"    and {len(entries) - MOST:,} more kinds and places"] if len(entries) > MOST else []
         return "\n".join([*lines, "", self.verdict()])
+
+    def tell_unread(self) -> dict[str, list[Unread]]:
+        """Return what was not read by a heading: what should perhaps have been, and what is expected."""
+        told: dict[str, list[Unread]] = {}
+        for expected, ending in ((False, ""), (True, ", as expected")):
+            if entries := [entry for entry in self.unread if entry.expected == expected]:
+                number = sum(entry.count for entry in entries)
+                told[f"{number:,} {files(number)} not read{ending}:"] = entries
+        return told
 
     def tell_left_out(self) -> list[str]:
         """Return a sentence for each split with rows that are left out."""
@@ -92,13 +125,19 @@ class Report:
                 yield split, "published", self.published[split]
 
 
-def report(manifest: Manifest, examined: Examined, published: Counts | None = None) -> Report:
+def report(
+    manifest: Manifest,
+    examined: Examined,
+    published: Counts | None = None,
+    not_read: Sequence[Unread] = (),
+) -> Report:
     """Build the report from a manifest and the examination of its pictures.
 
     Args:
         manifest: rows of the data set.
         examined: result of the examination.
         published: published numbers by split and class; None takes the known ones of this layout.
+        not_read: files in the data set's folder that were not read.
     """
     classes = manifest.classes
     counts, usable = (examined.counts(classes, usable=only) for only in (False, True))
@@ -124,11 +163,17 @@ def report(manifest: Manifest, examined: Examined, published: Counts | None = No
         },
         left_out=dict(manifest.skipped),
         faults=tuple(sorted(faults, key=lambda fault: (rank(fault.kind), fault.kind))),
-        notes=tuple(_notes(examined, lacking)),
+        unread=tuple(not_read),
+        notes=tuple(_notes(manifest, examined, lacking)),
     )
 
 
-def _notes(examined: Examined, lacking: Sequence[str]) -> Iterator[str]:
+def _notes(manifest: Manifest, examined: Examined, lacking: Sequence[str]) -> Iterator[str]:
+    folder = Folder(manifest.folder or manifest.root, manifest.follow_links)
+    if hint := folder.hint_at_links():
+        yield f"{hint.removeprefix('; ')}."
+    if manifest.name == "ferplus" and "test" not in pc.unique(manifest.rows["split"]).to_pylist():
+        yield "FER2013Test is not there: data.test_split=valid tests on FER2013Valid."
     if lacking:
         yield f"No picture of {', '.join(lacking)} in any split: set data.classes=[...] without it."
     usable = int(examined.usable.sum())

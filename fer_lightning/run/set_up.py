@@ -179,8 +179,10 @@ def log_data(data: FaceDataModule) -> None:
     log.info("minival %d, test %d", len(data.minival_rows), sum(meta.counts["test"].values()))
     if dropped := sum(meta.dropped_leaks.values()):
         log.info("%d training images dropped: each is pixel-identical to a test image", dropped)
+    if meta.unread:
+        log.info("%s", meta.unread)
     for fault in meta.faults[:5]:
-        log.info("set aside: %s: %s, %s", fault.path, fault.kind, fault.detail)
+        log.info("set aside: %s", fault)
     if len(meta.faults) > 5:
         log.info("and %d more set aside; %s names all", len(meta.faults) - 5, data.store.folder / "store.json")
 

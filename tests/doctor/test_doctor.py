@@ -81,7 +81,8 @@ def test_the_report_has_one_shape(tmp_path):
     put_affectnet(tmp_path / "set")
     _, found = doctor(tmp_path / "set", "data.classes=[happy,sad]")
     assert list(found) == [
-        "layout", "root", "classes", "counts", "usable", "published", "left_out", "faults", "spoils", "notes",
+        "layout", "root", "classes", "counts", "usable", "published", "left_out", "faults", "unread", "spoils",
+        "notes",
     ]  # fmt: skip
     assert found["counts"] == {split: {"happy": 1, "sad": 1} for split in ("train", "val")}
     assert found["published"] == {"train": {"happy": 134415, "sad": 25459}, "val": {"happy": 500, "sad": 500}}
@@ -221,6 +222,8 @@ def test_a_class_without_a_picture(tmp_path):
 
 def test_a_class_that_the_set_does_not_have(tmp_path):
     put_affectnet(tmp_path / "set")
+    for file in (tmp_path / "set").rglob("*contempt.jpg"):
+        file.unlink()
     for file in (tmp_path / "set").glob("*.csv"):
         file.write_text("".join(line for line in file.read_text().splitlines(True) if "contempt" not in line))
     code, found = doctor(tmp_path / "set")
@@ -363,3 +366,53 @@ def test_every_kind_of_fault_that_code_names_has_a_meaning():
     assert {"missing", "unknown_label", "duplicate", "tiny_face", "grey"} <= named
     assert named <= MEANING.keys()
     assert MEANING.keys() >= HARMLESS
+
+
+def test_what_is_not_read_is_told_in_text_json_and_page(tmp_path, capsys):
+    root = put_folder(
+        tmp_path / "set", {"train/happy/1.heic": b"x", "train/suprise/2.png": encoded(face(3), ".png")}
+    )
+    (root / "val/.DS_Store").touch()
+    page = tmp_path / "page.html"
+    code, found = doctor(root, "--html", str(page))
+    assert (code, found["spoils"]) == (1, True)
+    assert [(entry["place"], entry["what"], entry["count"], entry["expected"]) for entry in found["unread"]] == [
+        ("train/happy", "*.heic", 1, False),
+        ("train/suprise", "pictures in a folder that names no class", 1, False),
+        (".", ".DS_Store", 1, True),
+    ]
+    out = capsys.readouterr().out
+    assert "1 *.heic in train/happy" in out
+    assert "did you mean data.labels={suprise: surprise}?" in out
+    assert "2 not read." in out
+    assert "Nothing that would spoil a result" not in out + page.read_text()
+    assert all(
+        said in page.read_text()
+        for said in ("2 files were not read:", "*.heic", "1 file was not read, as expected:")
+    )
+
+
+def test_nothing_is_said_to_be_sound_that_was_not_read(tmp_path, capsys):
+    root = put_folder(
+        tmp_path / "set", {f"train/happy/{n}.png": encoded(face(9000 + n), ".png") for n in range(100)}
+    )
+    (root / "train/notes.log").touch()
+    code, _ = doctor(root)
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "Nothing in what was read would spoil a result; 1 file was not read." in out
+
+
+def test_links_are_told_and_followed(tmp_path, capsys):
+    real = put_folder(tmp_path / "real", {})
+    root = put_folder(tmp_path / "set", {})
+    (root / "train/happy/first.png").unlink()
+    (root / "train/happy/first.png").symlink_to(real / "train/happy/first.png")
+    code, found = doctor(root)
+    assert (code, paths(found, "outside_root")) == (1, ["train/happy/first.png"])
+    assert (
+        "1 link leads out of the data set's folder and is not followed: say data.follow_links=true."
+        in found["notes"]
+    )
+    code, found = doctor(root, "data.follow_links=true")
+    assert (code, found["usable"]["train"]["happy"], found["notes"]) == (0, 1, [])

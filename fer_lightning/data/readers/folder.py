@@ -18,7 +18,7 @@ from fer_lightning.data.readers.labels import (
     label_names,
     plain,
 )
-from fer_lightning.data.readers.layouts import Folder, Layout, is_picture
+from fer_lightning.data.readers.layouts import Folder, Layout, has_pictures_ending, is_picture
 from fer_lightning.data.readers.tables import look_at, read_csv
 
 
@@ -91,7 +91,7 @@ def _rows(
         label = names.get(name)
         pictures = filter(is_picture, folder.files_below(below, faults))
         if label is None:
-            if number := sum(1 for _ in pictures):
+            if number := sum(map(has_pictures_ending, pictures)):
                 detail = f"{number:,} pictures in a folder that names no class; {hint_at_labels(name, classes)}"
                 yield Fault("unknown_label", f"{below}/", detail)
             continue

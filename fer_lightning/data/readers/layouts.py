@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,12 @@ PICTURES = (
     *(".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm"),
 )
 """Endings of pictures' names; a name without an ending may be a picture's, too."""
+
+SYSTEM = re.compile(
+    r"\..*|__MACOSX|@eaDir|(eh)?thumbs\.db|desktop\.ini|\$RECYCLE\.BIN|System Volume Information|lost\+found",
+    re.IGNORECASE,
+)
+"""Names of files and folders that the operating system or a tool has put there, hidden ones among them."""
 
 ENTRIES_LOOKED_AT = 200_000  # for a message; a wrong root may be a whole disk
 
@@ -51,7 +58,8 @@ class Folder:
     def folders(self, name: str = ".") -> list[str]:
         """Return the sorted names of the visible folders in a folder; some may be links that lead out."""
         entries = scan(self.path / name)
-        return [entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith((".", "_"))]
+        hidden = re.compile(rf"_.*|{SYSTEM.pattern}", re.IGNORECASE)
+        return [entry.name for entry in entries if _is_folder(entry) and not hidden.fullmatch(entry.name)]
 
     def files(self, name: str, faults: list[Fault]) -> list[str]:
         """Return the sorted names of the files in a folder, without hidden ones.
@@ -88,7 +96,7 @@ class Folder:
         readable = []
         for entry in scan(self.path / name):
             text = os.fsencode(entry.name).decode("utf-8", "backslashreplace")
-            if text.startswith("."):
+            if SYSTEM.fullmatch(text):
                 continue
             if entry.is_symlink() and not self.may_read(Path(entry.path)):
                 faults.append(Fault("outside_root", f"{name}/{text}", LINK_OUT))
@@ -219,8 +227,12 @@ def matching_layouts(folder: Folder, layouts: Sequence[Layout]) -> list[tuple[La
 
 def is_picture(name: str) -> bool:
     """Return whether a file's name ends like that of a picture, or has no ending."""
-    ending = Path(name).suffix.lower()
-    return ending in PICTURES or not ending
+    return has_pictures_ending(name) or not Path(name).suffix
+
+
+def has_pictures_ending(name: str) -> bool:
+    """Return whether a file's name has the ending of a picture."""
+    return Path(name).suffix.lower() in PICTURES
 
 
 def one_a_stem(names: Iterable[str]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from fer_lightning.data.counting import Progress, with_progress
 from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, build_manifest, named, numbered, split_of
 from fer_lightning.data.readers.labels import Labels, chosen_classes, label_names
-from fer_lightning.data.readers.layouts import Folder, Layout
+from fer_lightning.data.readers.layouts import SYSTEM, Folder, Layout
 
 LABELS = ("label", "labels", "emotion", "expression")
 PICTURES_AT_ONCE = 64
@@ -26,7 +26,8 @@ PICTURES_AT_ONCE = 64
 def _files(folder: Folder) -> list[str]:
     paths = [path for pattern in ("*.parquet", "*/*.parquet") for path in folder.path.glob(pattern)]
     names = [path.relative_to(folder.path).as_posix() for path in paths]
-    return sorted(name for name in names if "." not in (name[0], Path(name).name[0]) and folder.is_file(name))
+    visible = (name for name in names if not any(map(SYSTEM.fullmatch, name.split("/"))))
+    return sorted(filter(folder.is_file, visible))
 
 
 SIGN = "*.parquet or data/*.parquet (not as a link out of it)"

@@ -32,6 +32,7 @@ from fer_lightning.data.store.shard import (
 )
 from fer_lightning.data.store.store import META, SCHEMA_VERSION, SPLITS, Store, StoreMeta, StoreSplit, read_table
 from fer_lightning.data.store.workers import processes_for, workers
+from fer_lightning.data.unread import in_words, unread
 
 Leaks = Literal["drop", "keep", "error"]
 Reports = dict[str, list[Report]]
@@ -254,4 +255,5 @@ def _meta(manifest: Manifest, recipe: Recipe, keep_leaks: bool, reports: Reports
         hash=content_hash({split: [shard.sha256 for shard in shards[split]] for split in SPLITS}),
         tested_on=manifest.tested_on,
         redistributable=manifest.redistributable,
+        unread=in_words(unread(manifest)),
     )

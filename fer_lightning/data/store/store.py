@@ -84,6 +84,7 @@ class StoreMeta:
         hash: digest of the shards' digests, the data's fingerprint.
         tested_on: split of the data set that is the test set, or the share held out.
         redistributable: whether its pictures may be shown in a report or uploaded.
+        unread: sentence on the files in the data set's folder that were not read; empty if there are none.
     """
 
     schema_version: int
@@ -104,6 +105,7 @@ class StoreMeta:
     hash: str
     tested_on: str | None
     redistributable: bool
+    unread: str = ""
 
     def to_json(self) -> str:
         """Return the text of store.json."""
