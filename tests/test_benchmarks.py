@@ -110,6 +110,12 @@ def test_annotations(benchmarks: Benchmarks) -> None:
     assert all(one["rows"] == 4500 and one["seconds"] > 0 for one in told["options"].values())
 
 
+def test_the_committed_annotations_are_read_as_promised() -> None:
+    told = json.loads((BENCHMARKS / "annotations.json").read_text())
+    assert told["rows"] == 287_651
+    assert all(one["seconds"] <= 20 and one["peak_mb"] <= 500 for one in told["options"].values())
+
+
 def test_loading(benchmarks: Benchmarks, tmp_path: Path) -> None:
     out = tmp_path / "loading.json"
     benchmarks.run("loading.py", "--count", "34", "--batch", "8", "--rounds", "1", "--out", str(out))

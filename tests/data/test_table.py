@@ -237,6 +237,14 @@ def test_files_that_are_no_tables(tmp_path):
         read(tmp_path, table="b.csv")
     with pytest.raises(UserError, match=r"c\.parquet cannot be read as parquet"):
         read(tmp_path, table="c.parquet")
+    pq.write_table(pa.table({"path": [["a.jpg"]], "label": ["sad"]}), tmp_path / "c.parquet")
+    with pytest.raises(UserError, match=r"c\.parquet cannot be read as a table of texts and numbers: Unsupported"):
+        read(tmp_path, table="c.parquet")
+    for name in (f"{tmp_path}/faces.csv", f"../{tmp_path.name}/faces.csv"):
+        assert read(tmp_path, table=name).annotations == ("faces.csv",)
+    text(tmp_path / "b.csv", "file,label")
+    with pytest.raises(UserError, match=r"no picture of a known class in"):
+        read(tmp_path, table="b.csv")
 
 
 def test_from_a_config(tmp_path):

@@ -33,6 +33,7 @@ HAS = {
     "yolo": (EMOTIONS, ("train", "val", "test")),
     "parquet": (SEVEN, ("train", "test")),
     "folder": (EMOTIONS, ("train", "test")),
+    "csv": (EMOTIONS, ("train", "test")),
 }
 """Classes and splits of the sets that PUT makes."""
 

@@ -138,9 +138,8 @@ def build_manifest(
 def no_picture(title: str, folder: Folder, classes: Sequence[str], faults: Sequence[Fault]) -> UserError:
     """Return the error that a data set has no row of the classes."""
     reason = f"; {len(faults):,} were set aside, the first: {faults[0]}" if faults else ""
-    return UserError(
-        f"{title}: no picture of {', '.join(classes)} in {folder.path}{reason}{folder.hint_at_links()}"
-    )
+    wanted = ", ".join(classes) or "a known class"
+    return UserError(f"{title}: no picture of {wanted} in {folder.path}{reason}{folder.hint_at_links()}")
 
 
 def keep_classes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import posixpath
 from collections.abc import Mapping, Sequence
 from functools import reduce
@@ -71,7 +72,7 @@ def _roles(file: Path, said: Columns) -> set[str]:
 LAYOUT = Layout(
     "csv",
     "data=csv",
-    "a CSV, TSV or parquet file with columns such as path and label",
+    "CSV, TSV or parquet file with columns such as path and label",
     lambda folder: bool(_tables(folder, {})),
 )
 
@@ -151,7 +152,8 @@ def _chosen(
     """
     if table:
         folder = Folder(require_folder(LAYOUT.title, root, LAYOUT.sign), follow_links)
-        files = [table] if isinstance(table, str) else table
+        named = [table] if isinstance(table, str) else table
+        files = [os.path.relpath(folder.path / file, folder.path).replace(os.sep, "/") for file in named]
         if missing := [file for file in files if not folder.is_file(file)]:
             raise UserError(f"data.table: no {missing[0]} in {folder.path}; {folder.holdings()}")
         return folder, files
@@ -216,9 +218,12 @@ def _read(
     )
     codes: dict[int, str] = {}
     if path.suffix == ".parquet":
-        table = pq.read_table(path, columns=read)
-        codes = dict(enumerate(parquet.names_of(table.schema).get(used["label"], [])))
-        table = pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in read})
+        try:
+            table = pq.read_table(path, columns=read)
+            codes = dict(enumerate(parquet.names_of(table.schema).get(used["label"], [])))
+            table = pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in read})
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"{path} cannot be read as a table of texts and numbers: {error}") from error
     else:
         table = read_csv(path, read, faults)
     cells = {role: table[name] for role, name in used.items()}
