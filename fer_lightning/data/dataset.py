@@ -66,7 +66,9 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
         faults = manifest.faults
         reason = f"; {len(faults):,} were set aside, the first: {faults[0]}" if faults else ""
         raise UserError(f"data: there is no row of {', '.join(manifest.classes)} in {manifest.root}{reason}")
-    return manifest
+    if manifest.embedded:
+        return manifest
+    return replace(manifest, left_out=[*manifest.left_out, *manifest.rows["path"].unique().to_pylist()])
 
 
 def _require_parameters(node: Config) -> None:

@@ -117,7 +117,8 @@ class Manifest:
         follow_links: Whether links that lead out of the root are followed.
         folder: Folder that the layout was found in, which holds the root; None: the root.
         annotations: Annotation files that were read, relative to ``folder``.
-        left_out: Pictures of the rows that are counted in ``skipped``, relative to the root.
+        left_out: Pictures that the annotations name and that need not be rows, relative to the root: those of rows
+            that are counted in ``skipped``, and of splits that are not used.
         embedded: Function that returns the pictures' bytes for the ``path`` of some rows, in that order, where
             they are no files of their own; rows are asked for in the manifest's order, one split after the other.
     """
