@@ -96,7 +96,7 @@ def require_every_class(counts: Mapping[str, Mapping[str, int]], name: str, faul
 def _why_empty(faults: Sequence[Fault]) -> str:
     """Return what a class may lack its images for: rows that were set aside, unknown labels, links."""
     last = f" ({len(faults):,} rows were set aside, the last: {faults[-1]})" if faults else ""
-    unknown = dict.fromkeys(f"; {fault}" for fault in faults if fault.kind == "unknown_label")
+    unknown = dict.fromkeys(f"; {fault}" for fault in faults[:-1] if fault.kind == "unknown_label")
     return last + "".join(list(unknown)[:3]) + tell_links(sum(fault.detail == LINK_OUT for fault in faults))
 
 
