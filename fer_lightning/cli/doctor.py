@@ -64,7 +64,8 @@ def _parser() -> Parser:
     parser = Parser(
         prog="fer doctor",
         description="Read a data set without training: what is in it, and what is wrong with it.",
-        epilog="Every picture is opened; nothing in the data set's folder is changed, nothing outside it is read. "
+        epilog="Every picture is opened; nothing in the data set's folder is changed. Links out of it "
+        "are followed with data.follow_links=true only. "
         "The exit code is 1 where something would spoil a result.",
     )
     parser.add_argument("root", metavar="ROOT", help="the folder of the data set")

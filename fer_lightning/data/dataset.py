@@ -67,6 +67,8 @@ def read(node: Config, progress: Progress | None = None) -> Manifest:
         faults = manifest.faults
         reason = f"; {len(faults):,} were set aside, the first: {faults[0]}" if faults else ""
         raise UserError(f"data: there is no row of {', '.join(manifest.classes)} in {manifest.root}{reason}")
+    if not manifest.embedded:
+        manifest = replace(manifest, left_out=[*manifest.left_out, *manifest.rows["path"].unique().to_pylist()])
     pattern = shared.get("group")
     return manifest if pattern is None or is_column(pattern) else with_persons(manifest, pattern)
 

@@ -124,7 +124,7 @@ def require_every_class(counts: Mapping[str, Mapping[str, int]], name: str, faul
 def _why_empty(faults: Sequence[Fault]) -> str:
     """Return what a class may lack its images for: rows that were set aside, unknown labels, links."""
     last = f" ({len(faults):,} rows were set aside, the last: {faults[-1]})" if faults else ""
-    unknown = dict.fromkeys(f"; {fault}" for fault in faults if fault.kind == "unknown_label")
+    unknown = dict.fromkeys(f"; {fault}" for fault in faults[:-1] if fault.kind == "unknown_label")
     return last + "".join(list(unknown)[:3]) + tell_links(sum(fault.detail == LINK_OUT for fault in faults))
 
 
@@ -145,7 +145,8 @@ class Manifest:
         follow_links: Whether links that lead out of the root are followed.
         folder: Folder that the layout was found in, which holds the root; None: the root.
         annotations: Annotation files that were read, relative to ``folder``.
-        left_out: Pictures of the rows that are counted in ``skipped``, relative to the root.
+        left_out: Pictures that the annotations name and that need not be rows, relative to the root: those of rows
+            that are counted in ``skipped``, and of splits that are not used.
         embedded: Function that returns the pictures' bytes for the ``path`` of some rows, in that order, where
             they are no files of their own; rows are asked for in the manifest's order, one split after the other.
             Such a path is FILE#NUMBER.

@@ -95,9 +95,9 @@ def manual(
     if missing or unknown:
         of_both = (("missing", missing), ("no class", unknown))
         reasons = "; ".join(f"{what}: {', '.join(names)}" for what, names in of_both if names)
-        raise ValueError(f"class_weights.weights must name every class of data.classes; {reasons}")
+        raise ValueError(f"weights must name every class of data.classes; {reasons}")
     if wrong := [name for name in class_names if not 0 < given[name] < float("inf")]:
-        raise ValueError(f"class_weights.weights.{wrong[0]} must be a positive number, got {given[wrong[0]]}")
+        raise ValueError(f"weights.{wrong[0]} must be a positive number, got {given[wrong[0]]}")
     values = [given[name] for name in class_names]
     return _tensor(torch.ones_like(_positive(counts)) * torch.tensor(values, dtype=torch.float64))
 

@@ -264,3 +264,11 @@ def test_the_automatic_part_is_an_option(tmp_path, folder, pictures):
     assert manifest.skipped == {"train": {"none": 1}, "test": {}}
     assert [(fault.kind, fault.path) for fault in manifest.faults] == [("outside_root", "/etc/b.jpg")]
     assert read(root).hash() == plain.hash()
+
+
+def test_paths_that_lead_out_are_refused_whether_links_are_followed_or_not(tmp_path):
+    root = put(tmp_path, [line("1/a.jpg"), line("../b.jpg"), line("/c.jpg")], [line("3/d.jpg")])
+    for follow_links in (False, True):
+        manifest = read(root, follow_links=follow_links)
+        assert [fault.kind for fault in manifest.faults] == ["outside_root", "outside_root"]
+        assert manifest.rows["id"].to_pylist() == ["1/a.jpg", "3/d.jpg"]

@@ -26,7 +26,7 @@ def test_rows(tmp_path):
     calls = []
     manifest = read(tmp_path, progress=lambda *done: calls.append(done))
     assert [tuple(row.values()) for row in manifest.rows.to_pylist()] == [
-        (path, path, label, split, *(None,) * 5, *feeling, None)
+        (path, path, label, split, *(None,) * 5, *feeling, None, None)
         for path, label, split, feeling in (
             ("train_set/images/10.jpg", "happy", "train", (0.5, -0.25)),
             ("train_set/images/9.jpg", "contempt", "train", (None, None)),

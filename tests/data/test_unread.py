@@ -6,11 +6,16 @@ import re
 import shutil
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from layouts import PUT, picture, put_folder, put_yolo
 
+from fer_lightning.config.compose import compose
 from fer_lightning.core.errors import UserError
+from fer_lightning.data import dataset
 from fer_lightning.data.readers import affectnet, auto, folder, yolo
+from fer_lightning.data.store.crop import decode
 from fer_lightning.data.unread import in_words, is_too_much, unexpected, unread
 
 READERS = {layout.option: module for layout, module in auto.LAYOUTS.items()}
@@ -170,13 +175,35 @@ def test_below_one_percent_nothing_is_spoilt(tmp_path):
     assert is_too_much(found, 99)
 
 
-@pytest.mark.parametrize("ending", [".jfif", ".jpe", ".gif", ".jp2", ".ppm", ".pgm", ".pnm", ".dib", ""])
+ENDINGS = {
+    **{ending: ending for ending in (".jpe", ".gif", ".avif", ".jp2", ".ppm", ".pgm", ".pnm", ".dib")},
+    **{".jfif": ".jpg", "": ".png"},
+}
+"""Endings of names, each with that of its format."""
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_every_ending_that_can_be_decoded_is_read(tmp_path, ending):
     put_folder(tmp_path, names=("happy", "sad"))
-    (tmp_path / f"train/happy/new{ending}").write_bytes((tmp_path / "train/happy/0.png").read_bytes())
+    shape = (40, 60) if ending == ".pgm" else (40, 60, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    new = tmp_path / f"train/happy/new{ending}"
+    new.write_bytes(cv2.imencode(ENDINGS[ending], pixels)[1].tobytes())
     manifest = folder.read(str(tmp_path), ("happy", "sad"))
     assert f"train/happy/new{ending}" in manifest.rows["path"].to_pylist()
     assert unread(manifest) == []
+    assert decode(new).shape == (40, 60, 3)
+
+
+def test_a_run_says_what_was_not_read_but_not_what_it_does_not_use(tmp_path):
+    put_yolo(tmp_path / "set")
+    words = ["data=yolo", f"data.root={tmp_path}/set", f"data.store={tmp_path}/stores", "data.size=32"]
+    config = compose(words)  # its validation part is not used
+    assert dataset.store(config).meta.unread == ""
+    (tmp_path / "set/train/images/1.heic").touch()
+    shutil.rmtree(tmp_path / "stores")
+    said = dataset.store(config).meta.unread
+    assert said == "1 file was not read: 1 *.heic in train/images; `fer doctor ROOT` tells all"
 
 
 def test_one_of_two_pictures_with_one_annotation(tmp_path):

@@ -98,7 +98,8 @@ def _rows(
         if label is None:
             if number := sum(map(has_pictures_ending, pictures)):
                 hint = hint_at_labels(as_text(name), classes)
-                detail = f"{number:,} pictures in a folder that names no class; {hint}"
+                pictures_in = "1 picture" if number == 1 else f"{number:,} pictures"
+                detail = f"{pictures_in} in a folder that names no class; {hint}"
                 yield Fault("unknown_label", as_text(f"{below}/"), detail)
             continue
         for picture in pictures:
