@@ -100,9 +100,25 @@ def examine(
     copies = [*twins.same(number, split, labels), *twins.alike(group, number, split)]
     copies.sort(key=lambda twin: twin.row)
     faults = [*looks.faults, *(_fault(twin, ids, labels, split) for twin in copies)]
+    faults += _persons_across_splits(rows)
     if 0 < looks.grey.sum() <= usable.sum() / 2:
         faults += [Fault("grey", ids[row], "no colours") for row in np.flatnonzero(looks.grey)]
     return Examined(rows, split, usable, looks.thumbs, faults, copies, int(looks.grey.sum()))
+
+
+def _persons_across_splits(rows: pa.Table) -> list[Fault]:
+    """Return a fault for each person with rows in several splits, where the data set says who is pictured."""
+    known = rows.select(["identity", "split"]).filter(pc.is_valid(rows["identity"]))
+    splits: dict[str, dict[str, int]] = {}
+    for group in (
+        known.group_by(["identity", "split"], use_threads=False).aggregate([([], "count_all")]).to_pylist()
+    ):
+        splits.setdefault(group["identity"], {})[group["split"]] = group["count_all"]
+    return [
+        Fault("person_across_splits", person, ", ".join(f"{count} in {name}" for name, count in by_split.items()))
+        for person, by_split in splits.items()
+        if len(by_split) > 1
+    ]
 
 
 class _Looks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 MEANING = {
     "cross_split_duplicate": "a held-out picture is pixel-identical to one of another split",
     "cross_split_near_duplicate": "a held-out picture is almost identical to one of another split",
+    "person_across_splits": "a person has pictures in several splits",
     "labels_disagree": "the same picture has different labels",
     "empty_class": "a split has no usable picture of a class",
     "missing": "the picture is missing",
