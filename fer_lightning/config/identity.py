@@ -17,6 +17,7 @@ ADDED_KEYS: dict[str, Any] = {
     "mixing": {"_target_": "fer_lightning.training.mixing.none"},
     "choices.mixing": "none",
     "data.labels": None,
+    "class_weights.weights": None,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 

@@ -52,12 +52,11 @@ def put_folder(tmp_path):
         stream.write(encoded(face(3000)))
     put(tmp_path / "secret.jpg", encoded(face(3001)))
     (root / "train/anger/link.jpg").symlink_to(tmp_path / "secret.jpg")
-    (root / "train/anger/folder.jpg").mkdir()
+    (root / "train/anger/folder.jpg").mkdir()  # a folder below a class folder, without pictures
     os.mkfifo(root / "train/anger/pipe.jpg")
     faults |= {
         "train/fear/bytes-\\xff\\xfe.jpg": "unreadable_name",
         "train/anger/link.jpg": "outside_root",
-        "train/anger/folder.jpg": "unreadable",
         "train/anger/pipe.jpg": "unreadable",
     }
     return {path: kind for path, kind in faults.items() if kind}
@@ -70,7 +69,7 @@ def test_class_name_folders(tmp_path, capsys, opened):
     assert {fault["path"]: fault["kind"] for fault in found["faults"]} == wanted
     assert len(found["faults"]) == len(wanted)
     assert found["layout"] == "folder"
-    lost = {"sad": 0, "happy": 4, "anger": 2}  # of the rows; a name that is no text and a link are none
+    lost = {"sad": 0, "happy": 4, "anger": 1}  # of the rows; a name that is no text and a link are none
     for name in EMOTIONS:
         assert found["counts"]["train"][name] - found["usable"]["train"][name] == lost.get(name, 0)
     assert found["usable"]["train"]["sad"] == 1 + len(ODD_NAMES)
@@ -79,7 +78,7 @@ def test_class_name_folders(tmp_path, capsys, opened):
     assert opened
     assert all(path.startswith(root) for path in opened)
     for kind in set(wanted.values()):
-        assert f"1 {kind}: " in text or f"2 {kind}: " in text or f"4 {kind}: " in text
+        assert f"{list(wanted.values()).count(kind)} {kind}: " in text
     check_page(page, found)
 
 
