@@ -1,5 +1,6 @@
 """A frozen backbone's embeddings: trained from as through the backbone itself, shared, and never stale."""
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from runs import SMALL
 from torch import Tensor, nn
 
 from fer_lightning.config.compose import Composer
+from fer_lightning.core import files
+from fer_lightning.core.errors import UserError
 from fer_lightning.data.samplers import Pick, Views
 from fer_lightning.evaluation import embeddings
 from fer_lightning.evaluation.embeddings import backbone_embeddings, embeddings_key
@@ -196,3 +200,23 @@ def test_a_half_written_entry_is_computed_again(
     ]
     assert names == ["embedding minival"]
     assert all(torch.equal(one, expected) for one in found)
+
+
+def test_a_cache_that_may_only_be_read_is_read_and_else_told_in_one_line(
+    some: RunSetup, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FER_CACHE", str(tmp_path))
+    weights = state_hash(some.backbone)
+    expected = backbone_embeddings(some.backbone, some.data, "minival", some.forward_pass, weights=weights)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    found = backbone_embeddings(some.backbone, some.data, "minival", some.forward_pass, weights=weights)
+    assert torch.equal(found, expected)
+    with pytest.raises(
+        UserError, match=rf"^the cache {tmp_path} cannot be written to .*; set FER_CACHE to a folder"
+    ):
+        backbone_embeddings(some.backbone, some.data, "test", some.forward_pass, weights=weights)
