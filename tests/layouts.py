@@ -122,7 +122,7 @@ def put_csv(root: Path) -> None:
     lines = []
     for seed, (split, name) in enumerate((split, name) for split in ("train", "test") for name in EMOTIONS):
         picture(root / f"images/{seed}.jpg", seed)
-        lines.append(f"images/{seed}.jpg,{name},{split},5,5,20,20,person {seed % 3}")
+        lines.append(f"images/{seed}.jpg,{name},{split},5,5,20,20,{split} person {seed % 3}")
     text(root / "faces.csv", "file,emotion,split,x,y,w,h,person", *lines)
 
 

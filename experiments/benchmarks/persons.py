@@ -43,8 +43,8 @@ WORDS = [
     "data.minival=0.1",
     "data.batch_size=64",
     "loss=softmax",
-    "stage=from_scratch",
-    "stage.epochs=12",
+    "stage=two_stage",
+    "stage.fine_tuning.epochs=8",
 ]
 
 

@@ -224,9 +224,9 @@ def write(
     classes = np.array(result.classes)
     columns = {"id": list(ids), "label": classes[labels], "prediction": classes[probabilities.argmax(1)]}
     columns |= {f"prediction_{name}": classes[predicted] for name, predicted in corrected.items()}
+    columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     if any(persons):
         columns[PERSON] = list(persons)
-    columns |= {f"p_{name}": probabilities[:, k] for k, name in enumerate(classes)}
     with atomic_path(directory / PREDICTIONS) as partial:
         parquet.write_table(pa.table(columns), partial)
     _write(directory / RESULT, result)

@@ -109,7 +109,8 @@ def test_a_run_leaves_what_the_readme_promises(single: Path) -> None:
     assert told["posthoc"]["temperature"]["confusion"] == told["confusion"]
     table = pq.read_table(single / "predictions.parquet")
     corrected = [f"prediction_{name}" for name in told["posthoc"]]
-    assert table.column_names == ["id", "label", "prediction", *corrected, *(f"p_{name}" for name in EMOTIONS)]
+    probabilities = [f"p_{name}" for name in EMOTIONS]
+    assert table.column_names == ["id", "label", "prediction", *corrected, *probabilities, "person"]
     rows = table.to_pylist()
     assert len(rows) == TESTED
     right = sum(row["label"] == row["prediction"] for row in rows) / len(rows)
