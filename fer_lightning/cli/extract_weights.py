@@ -41,5 +41,5 @@ def extract_weights(source: Path, name: str, target: Path) -> None:
     except OSError as error:
         raise UserError(f"{target} cannot be written: {error.strerror}; give another file with --to") from error
     print(target)
-    print(f"  {tensors_in(len(tensors))}, {part.whence}")
+    print(f"  {tensors_in(len(tensors))}, {part.origin}")
     print(f"  next: fer train backbone.weights={target} ...")

@@ -46,8 +46,8 @@ def import_weights(source: Path, target: Path, sha256: str | None = None) -> Non
         _write(target, converted, source.name, digest)
         print(target)
         print(f"  layout: {converted.layout.title}, {converted.layout.colour}")
-        if part.whence:
-            print(f"  {part.whence}")
+        if part.origin:
+            print(f"  {part.origin}")
         print(f"  left out: {', '.join([*_left_out(converted), *part.others(published)]) or 'nothing'}")
     print(f"  source: {source}, SHA-256 {digest}")
     print(f"  licence: {LICENCE}")

@@ -98,7 +98,7 @@ class HeldOut:
         return f"fold {self.fold} of {self.folds}" if self.share is None else f"{self.share:.0%}"
 
 
-def tell_links(number: int) -> str:
+def links_hint(number: int) -> str:
     """Return an end of a message that says how many links are not followed, and how to follow them."""
     if number == 0:
         return ""
@@ -125,7 +125,7 @@ def _why_empty(faults: Sequence[Fault]) -> str:
     """Return what a class may lack its images for: rows that were set aside, unknown labels, links."""
     last = f" ({len(faults):,} rows were set aside, the last: {faults[-1]})" if faults else ""
     unknown = dict.fromkeys(f"; {fault}" for fault in faults[:-1] if fault.kind == "unknown_label")
-    return last + "".join(list(unknown)[:3]) + tell_links(sum(fault.detail == LINK_OUT for fault in faults))
+    return last + "".join(list(unknown)[:3]) + links_hint(sum(fault.detail == LINK_OUT for fault in faults))
 
 
 @dataclass(frozen=True)

@@ -50,13 +50,22 @@ class Metric:
         if not (self.of_confusion or self.of_probabilities):
             raise ValueError(f"metric {self.name}: give of_confusion or of_probabilities")
 
+    def of_counts(self, confusions: Counts) -> npt.NDArray[np.float64]:
+        """Return the values (...) for confusion matrices (..., C, C); NaN where it is undefined.
+
+        Raises:
+            ValueError: the metric is no function of a confusion matrix.
+        """
+        if self.of_confusion is None:
+            raise ValueError(f"metric {self.name} is no function of a confusion matrix")
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.of_confusion(confusions), dtype=np.float64)
+
     def value(self, probabilities: Tensor, labels: Tensor, confusion: Counts) -> float:
         """Return the recorded value; see ``evaluate``."""
         if self.of_probabilities:
             return float(self.of_probabilities(probabilities, labels))
-        assert self.of_confusion
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return float(self.of_confusion(confusion))
+        return float(self.of_counts(confusion))
 
 
 def accuracy(counts: Counts) -> Counts:
@@ -189,6 +198,9 @@ _METRICS = (
         of_probabilities=_by_torchmetrics("multiclass_calibration_error", n_bins=15),
     ),
 )
+
+OF_CONFUSION = tuple(metric.name for metric in _METRICS if metric.of_confusion)
+"""Metrics that are functions of a confusion matrix, whose intervals include the draw of the test images."""
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 """The metrics of a result by name, in the order in which they are shown."""

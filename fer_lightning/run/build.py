@@ -249,6 +249,7 @@ def protocol(config: Config, faces: Store, minival_hash: str, base: Backbone) ->
         "classes": list(faces.classes),
         "manifest": faces.meta.manifest_hash,
         "faces": faces.hash,
+        **({} if faces.hash == faces.meta.content_hash else {"all_faces": faces.meta.content_hash}),
         "minival": minival_hash,
         "test_split": faces.meta.tested_on,
         "size": faces.meta.size,

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fer_lightning.core.files import write_atomic
-from fer_lightning.evaluation.metrics import METRICS
+from fer_lightning.evaluation.metrics import METRICS, OF_CONFUSION
 from fer_lightning.evaluation.results import Result
 from fer_lightning.tables.analysis.statistics import RESAMPLES, percentile_interval, resampled_confusions
 from fer_lightning.tables.output.exports import TEXT_METRICS
-from fer_lightning.tables.output.formats import MISSING, number
+from fer_lightning.tables.output.formats import MISSING, aligned, number
 
 NOTE = f"In brackets: 95 % intervals, percentiles of {RESAMPLES:,} resamples of each class's test images."
 
@@ -66,12 +66,9 @@ def _root(result: Result) -> str:
 def _row(result: Result, *, with_root: bool) -> SetRow:
     confusion = np.asarray(result.confusion)
     drawn = resampled_confusions(confusion)
-    values = {}
-    for name, metric in METRICS.items():
-        low, high = (
-            percentile_interval(metric.of_confusion, drawn) if metric.of_confusion else (math.nan, math.nan)
-        )
-        values[name] = Value(result.metrics[name], low, high)
+    values = {name: Value(value, math.nan, math.nan) for name, value in result.metrics.items()}
+    for name in OF_CONFUSION:
+        values[name] = Value(result.metrics[name], *percentile_interval(METRICS[name].of_counts(drawn)))
     name = f"{result.protocol['data']} in {_root(result)}" if with_root else str(result.protocol["data"])
     classes = int((confusion.sum(1) > 0).sum())
     split = str(result.protocol["test_split"])
@@ -100,7 +97,7 @@ def to_csv(rows: Sequence[SetRow]) -> str:
 
 def to_markdown(rows: Sequence[SetRow]) -> str:
     """Return the metrics that have an interval as Markdown."""
-    head, *body = _cells(rows, [name for name, metric in METRICS.items() if metric.of_confusion])
+    head, *body = _cells(rows, OF_CONFUSION)
     lines = [head, ["---"] * len(head), *([cell.replace("|", r"\|") for cell in line] for line in body)]
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", NOTE, ""])
 
@@ -109,15 +106,7 @@ def to_text(rows: Sequence[SetRow]) -> str:
     """Return the main metrics for the terminal."""
     cells = _cells(rows, TEXT_METRICS)
     names = 1 + (len({row.checkpoint for row in rows}) > 1)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = []
-    for line in cells:
-        padded = [
-            cell.ljust(width) if k < names else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join([*lines, NOTE])
+    return "\n".join([*aligned(cells, names), NOTE])
 
 
 def _cells(rows: Sequence[SetRow], metrics: Sequence[str]) -> list[list[str]]:

@@ -11,14 +11,23 @@ from runs import SMALL, fer
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
-from fer_lightning.tables.analysis.folds import RESAMPLES, draw_persons, interval, load
+from fer_lightning.tables.analysis.folds import load
+from fer_lightning.tables.analysis.statistics import RESAMPLES, percentile_interval
 from fer_lightning.tables.output.folds_table import to_text, write
 
 FOLDS, PERSONS, PICTURES = 3, 12, 5
 
 
 def put(
-    folder: Path, loss: str, seed: int, fold: int, right: float, *, known: bool = True, first: int = 0
+    folder: Path,
+    loss: str,
+    seed: int,
+    fold: int,
+    right: float,
+    *,
+    known: bool = True,
+    first: int = 0,
+    faces: str = "a",
 ) -> None:
     """A run that is right on a share of the pictures of its fold's persons, drawn by loss, seed and fold."""
     random = np.random.default_rng([len(loss), seed, fold])
@@ -31,8 +40,9 @@ def put(
     confusion = np.zeros((len(CLASSES), len(CLASSES)), int)
     np.add.at(confusion, (labels, probabilities.argmax(1)), 1)
     content: dict[str, Any] = {**made_up_result(right, said), "confusion": confusion.tolist()}
-    content["protocol"] = {**content["protocol"], "faces": f"fold {fold}", "test_split": f"fold {fold} of {FOLDS}"}
-    directory = folder / f"{loss}-s{seed}-{fold}"
+    of_fold = {"faces": f"{faces} {fold}", "all_faces": faces, "test_split": f"fold {fold} of {FOLDS}"}
+    content["protocol"] = {**content["protocol"], **of_fold}
+    directory = folder / f"{loss}-s{seed}-{fold}-{faces}"
     directory.mkdir(parents=True)
     who = [name.partition("_")[0] for name in ids] if known else []
     results.write(directory, results.Result.model_validate(content), ids, labels, probabilities, {}, who)
@@ -50,9 +60,9 @@ def test_every_person_is_tested_once_and_the_numbers_are_those_of_the_pictures(t
     by_name = {method.name: method for method in load(tmp_path)}
     assert set(by_name) == {"softmax", "cluster"}
     method = by_name["softmax"]
-    assert (method.seeds, method.folds, method.persons, method.known) == (2, FOLDS, PERSONS, True)
-    assert method.by_person.sum(axis=(2, 3)).tolist() == [[PICTURES] * PERSONS] * 2
-    assert (method.by_fold.sum(1) == method.by_person.sum(1)).all()
+    assert (method.seeds, method.folds, method.known) == (2, FOLDS, True)
+    assert method.by_person.sum(axis=(2, 3)).tolist() == [[PICTURES] * 2] * PERSONS
+    assert (method.by_fold.sum(1) == method.by_person.sum(0)).all()
     of_seeds = method.by_fold.sum(1)
     accuracy = np.trace(of_seeds, axis1=1, axis2=2) / (PERSONS * PICTURES)
     assert method.pooled("accuracy") == pytest.approx(accuracy.mean())
@@ -65,12 +75,12 @@ def test_every_person_is_tested_once_and_the_numbers_are_those_of_the_pictures(t
 def test_intervals_are_over_persons_drawn_with_replacement(tmp_path: Path) -> None:
     fill(tmp_path, {"softmax": 0.7})
     (method,) = load(tmp_path)
-    resampled = method.resampled("accuracy", draw_persons(method.persons))
+    resampled = method.resampled("accuracy")
     assert len(resampled) == RESAMPLES
-    of_person = np.trace(method.by_person, axis1=2, axis2=3).mean(0) / PICTURES
+    of_person = np.trace(method.by_person, axis1=2, axis2=3).mean(1) / PICTURES
     random = np.random.default_rng(1)
     direct = of_person[random.integers(0, PERSONS, (20_000, PERSONS))].mean(1)
-    assert interval(resampled) == pytest.approx(interval(direct), abs=0.02)
+    assert percentile_interval(resampled) == pytest.approx(percentile_interval(direct), abs=0.02)
     assert resampled.std() == pytest.approx(direct.std(), rel=0.1)
 
 
@@ -90,7 +100,7 @@ def test_text_and_file(tmp_path: Path) -> None:
 def test_without_persons_the_pictures_are_drawn_and_it_is_said(tmp_path: Path) -> None:
     fill(tmp_path, {"softmax": 0.7}, known=False)
     (method,) = load(tmp_path)
-    assert (method.persons, method.known) == (PERSONS * PICTURES, False)
+    assert (len(method.by_person), method.known) == (PERSONS * PICTURES, False)
     assert "Nobody says who is pictured" in to_text([method])
 
 
@@ -102,6 +112,10 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
     fill(tmp_path / "other", {"cluster": 0.7}, first=50)
     with pytest.raises(UserError, match="its methods were tested on different pictures"):
         load(tmp_path / "other")
+    fill(tmp_path / "replaced", {"softmax": 0.7})
+    fill(tmp_path / "replaced", {"softmax": 0.7}, faces="b")  # pictures of the same names, replaced in between
+    with pytest.raises(UserError, match="its methods were tested on different pictures"):
+        load(tmp_path / "replaced")
     (tmp_path / "plain").mkdir()
     results_folder = tmp_path / "plain" / "run"
     results_folder.mkdir()

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
-from fer_lightning.evaluation.metrics import cohen_kappa, macro_recall
+from fer_lightning.evaluation.metrics import METRICS, macro_recall
 from fer_lightning.tables.analysis.statistics import (
     Estimate,
     estimate,
@@ -204,11 +204,11 @@ def test_resamples_keep_the_size_of_each_class():
 
 
 def test_the_interval_over_images_is_about_that_of_the_standard_error():
-    low, high = percentile_interval(macro_recall, resampled_confusions(COUNTS))
+    low, high = percentile_interval(macro_recall(resampled_confusions(COUNTS)))
     assert (low + high) / 2 == pytest.approx(macro_recall(COUNTS), abs=0.005)
     assert (high - low) / 2 == pytest.approx(1.96 * standard_error_over_images(COUNTS), rel=0.05)
 
 
 def test_an_interval_is_unknown_where_the_metric_is():
     alone = np.array([[5, 0], [0, 0]])
-    assert all(map(math.isnan, percentile_interval(cohen_kappa, resampled_confusions(alone))))
+    assert all(map(math.isnan, percentile_interval(METRICS["cohen_kappa"].of_counts(resampled_confusions(alone)))))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import user_path
-from fer_lightning.data.manifest import LINK_OUT, Fault, inside, tell_links
+from fer_lightning.data.manifest import LINK_OUT, Fault, inside, links_hint
 
 PICTURES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp"),
@@ -125,7 +125,7 @@ class Folder:
 
     def hint_at_links(self) -> str:
         """Return an end of a message that says how many links lead out of the folder and are not followed."""
-        return tell_links(0 if self.follow_links else len(self.links_out()))
+        return links_hint(0 if self.follow_links else len(self.links_out()))
 
 
 def as_text(name: str) -> str:

@@ -6,7 +6,6 @@ import logging
 import os
 import posixpath
 from collections.abc import Mapping, Sequence
-from functools import reduce
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,6 +36,7 @@ from fer_lightning.data.readers.table_columns import (
     check_said,
     find_columns,
     require_columns,
+    with_boxes,
 )
 from fer_lightning.data.readers.table_paths import relative_to_root
 from fer_lightning.data.readers.tables import look_at, read_csv
@@ -45,7 +45,6 @@ ENDINGS = (".csv", ".tsv", ".parquet")
 FOLDERS = (".", "annotations", "labels", "metadata")
 """Folders that may hold the tables."""
 
-LARGEST = 1e6  # pixels: a box's number beyond it is none
 Columns = Mapping[str, str | None]
 
 log = logging.getLogger(__name__)
@@ -208,8 +207,8 @@ def _read(
             f"data.recall_by: {path} has no column {unknown[0]!r}{did_you_mean(unknown[0], names)}; it has: "
             f"{', '.join(names)[:300]}"
         )
-    read = list(dict.fromkeys([*used.values(), *recall_by]))
-    unread = [name for name in names if name not in read]
+    wanted = list(dict.fromkeys([*used.values(), *recall_by]))
+    unread = [name for name in names if name not in wanted]
     log.info(
         "data=csv: %s: %s%s",
         file,
@@ -219,13 +218,13 @@ def _read(
     codes: dict[int, str] = {}
     if path.suffix == ".parquet":
         try:
-            table = pq.read_table(path, columns=read)
+            table = pq.read_table(path, columns=wanted)
             codes = dict(enumerate(parquet.names_of(table.schema).get(used["label"], [])))
-            table = pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in read})
+            table = pa.table({name: pc.fill_null(table[name].cast(pa.string()), "") for name in wanted})
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{path} cannot be read as a table of texts and numbers: {error}") from error
     else:
-        table = read_csv(path, read, faults)
+        table = read_csv(path, wanted, faults)
     cells = {role: table[name] for role, name in used.items()}
     cells["path"] = relative_to_root(folder, file, cells["path"])
     cells = {role: pc.utf8_trim_whitespace(column) for role, column in cells.items()}
@@ -279,7 +278,7 @@ def _sound(rows: pa.Table, faults: list[Fault]) -> pa.Table:
     rows = set_aside(rows, pc.match_substring_regex(rows["path"], OUTSIDE), "outside_root", ("path",), faults)
     box = next((box for box in (CORNERS, SIZES) if set(box) <= set(rows.column_names)), None)
     if box:
-        rows = _with_boxes(rows, box, faults)
+        rows = with_boxes(rows, box, faults)
     columns = {name: rows[name] for name in rows.column_names if name in ("id", *USUAL, *SIZES, "attributes")}
     for name in ("valence", "arousal"):
         if name in columns:
@@ -288,20 +287,3 @@ def _sound(rows: pa.Table, faults: list[Fault]) -> pa.Table:
     if "identity" in columns:
         columns["identity"] = pc.if_else(pc.equal(columns["identity"], ""), None, columns["identity"])
     return pa.table(columns)
-
-
-def _with_boxes(rows: pa.Table, box: Sequence[str], faults: list[Fault]) -> pa.Table:
-    """Return the rows with x, y, width, height in whole pixels; rows without a usable box become faults."""
-    left, top, right, bottom = (numbers_of(rows[name], NUMBER) for name in box)
-    if box == SIZES:
-        right, bottom = pc.add(left, right), pc.add(top, bottom)
-    edges = [pc.round(edge, round_mode="half_up") for edge in (left, top, right, bottom)]
-    left, top, right, bottom = edges
-    near = [pc.less(pc.abs(edge), LARGEST) for edge in edges]
-    usable = reduce(pc.and_, [*near, pc.less(left, right), pc.less(top, bottom)])
-    usable = pc.fill_null(usable, False)
-    sizes = (left, top, pc.subtract(right, left), pc.subtract(bottom, top))
-    kept = set_aside(rows, pc.invert(usable), "unusable_box", box, faults).drop_columns(list(box))
-    for name, values in zip(SIZES, sizes, strict=True):
-        kept = kept.append_column(name, values.filter(usable).cast(pa.int32()))
-    return kept

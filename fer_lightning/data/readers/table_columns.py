@@ -1,11 +1,17 @@
-"""Which columns of a table hold what: by their usual names, or as the user says."""
+"""Columns of a table of faces: which hold what, by their usual names or as the user says; and its boxes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fer_lightning.core.errors import UserError, did_you_mean
+from fer_lightning.data.manifest import Fault
+from fer_lightning.data.readers.common import NUMBER, numbers_of, set_aside
 
 USUAL = {
     "path": (
@@ -41,6 +47,7 @@ BOXES = (
 )
 """Usual names of a box's four columns, corners first: beside them, width and height are often the picture's."""
 
+LARGEST = 1e6  # pixels: a box's number beyond it is none
 PREFIXES = ("", "face", "bbox", "box", "bb", "rect")
 ROLES = (*USUAL, *CORNERS, *SIZES)
 
@@ -119,3 +126,20 @@ def require_columns(title: str, names: Sequence[str], used: Mapping[str, str]) -
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def with_boxes(rows: pa.Table, box: Sequence[str], faults: list[Fault]) -> pa.Table:
+    """Return the rows with x, y, width, height in whole pixels; rows without a usable box become faults."""
+    left, top, right, bottom = (numbers_of(rows[name], NUMBER) for name in box)
+    if box == SIZES:
+        right, bottom = pc.add(left, right), pc.add(top, bottom)
+    edges = [pc.round(edge, round_mode="half_up") for edge in (left, top, right, bottom)]
+    left, top, right, bottom = edges
+    near = [pc.less(pc.abs(edge), LARGEST) for edge in edges]
+    usable = reduce(pc.and_, [*near, pc.less(left, right), pc.less(top, bottom)])
+    usable = pc.fill_null(usable, False)
+    sizes = (left, top, pc.subtract(right, left), pc.subtract(bottom, top))
+    kept = set_aside(rows, pc.invert(usable), "unusable_box", box, faults).drop_columns(list(box))
+    for name, values in zip(SIZES, sizes, strict=True):
+        kept = kept.append_column(name, values.filter(usable).cast(pa.int32()))
+    return kept

@@ -39,7 +39,7 @@ class Fit:
         """Return how the part was taken from the file's content and what is left out; empty if it is the whole."""
         left_out = [f"its classifier, {each}" for each in self.classifiers] + self.part.others(content)
         words = [
-            self.part.whence,
+            self.part.origin,
             f"left out: {listed(left_out, 6)}" if left_out else "",
             "BatchNorm's counts of batches, which the file lacks, start at 0" if self.counts_added else "",
         ]
@@ -128,7 +128,7 @@ def require_one(content: Any, network: nn.Module, label: str) -> Fit:
     if not found or found[0].difference:
         needed = network.state_dict()
         closest = found[0] if found else compare_closest(content, network)
-        where = f" ({closest.part.whence})" if closest.part.whence else ""
+        where = f" ({closest.part.origin})" if closest.part.origin else ""
         raise UserError(
             f"{label}: these weights do not fit the backbone: {closest.difference}{where}; "
             f"the file holds {contents(content)}; the backbone has {len(needed)} tensors: {listed(needed)}; "

@@ -48,7 +48,7 @@ class Part:
         return ".".join([*self.state_dict.keys, *([self.prefix.removesuffix(".")] if self.prefix else [])])
 
     @property
-    def whence(self) -> str:
+    def origin(self) -> str:
         """Return where the part is, in words; empty for a whole file."""
         wrapper = f"taken from {'.'.join(self.state_dict.keys)}" if self.state_dict.keys else ""
         prefix = f"names without their prefix {self.prefix}" if self.prefix else ""

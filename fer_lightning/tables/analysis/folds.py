@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,7 @@ from fer_lightning.evaluation.results import PREDICTIONS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.predictions import AS_TRAINED, Answers, read
 from fer_lightning.tables.analysis.read_runs import FinishedRun, read_runs
-from fer_lightning.tables.analysis.statistics import LEVEL, FloatArray, IntArray
-
-RESAMPLES = 2000
-SHOWN = tuple(metric.name for metric in METRICS.values() if metric.of_confusion)
-"""Metrics of the table: those of a confusion matrix, which can be added up over folds and persons."""
+from fer_lightning.tables.analysis.statistics import FloatArray, IntArray, resampled_sums
 
 _OF_A_FOLD = ("faces", "minival", "test_split")  # keys of the protocol that differ from fold to fold
 
@@ -34,8 +31,8 @@ class Method:
         seeds: number of seeds.
         folds: number of folds F.
         by_fold: confusion matrices (S, F, C, C).
-        by_person: confusion matrices (S, P, C, C), the persons in one order for all methods.
-        persons: number of persons P; of pictures where nobody says who is pictured.
+        by_person: confusion matrices (P, S, C, C) of the persons, in one order for all methods; of the pictures
+            where nobody says who is pictured.
         known: whether the persons are known.
     """
 
@@ -44,42 +41,25 @@ class Method:
     folds: int
     by_fold: IntArray
     by_person: IntArray
-    persons: int
     known: bool
 
     def fold_values(self, metric: str) -> FloatArray:
         """Return a metric of each fold (F,), the mean over the seeds."""
-        values: FloatArray = _values(metric, self.by_fold).mean(0)
+        values: FloatArray = METRICS[metric].of_counts(self.by_fold).mean(0)
         return values
 
     def pooled(self, metric: str) -> float:
         """Return a metric over the pictures of all folds together, the mean over the seeds."""
-        return float(_values(metric, self.by_person.sum(1)).mean())
+        return float(METRICS[metric].of_counts(self.by_person.sum(0)).mean())
 
-    def resampled(self, metric: str, weights: FloatArray) -> FloatArray:
-        """Return the pooled metric (B,) of resampled persons, each as often as ``weights`` (B, P) says."""
-        counts = np.einsum("bp,spij->bsij", weights, self.by_person)
-        values: FloatArray = _values(metric, counts).mean(1)
+    def resampled(self, metric: str) -> FloatArray:
+        """Return the pooled metric of resampled persons (B,), who are the same for all methods of a table."""
+        values: FloatArray = METRICS[metric].of_counts(self._resampled_counts).mean(1)
         return values
 
-
-def _values(metric: str, counts: IntArray | FloatArray) -> FloatArray:
-    of_confusion = METRICS[metric].of_confusion
-    assert of_confusion
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(of_confusion(counts.astype(np.float64)), dtype=np.float64)
-
-
-def interval(values: FloatArray) -> tuple[float, float]:
-    """Return the ends of the 95 % percentile interval of resampled values."""
-    low, high = np.nanquantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
-
-
-def draw_persons(persons: int) -> FloatArray:
-    """Return how often each person occurs in each bootstrap resample (RESAMPLES, P), the same for all methods."""
-    draw = np.random.default_rng(0).multinomial(persons, np.full(persons, 1 / persons), RESAMPLES)
-    return draw.astype(np.float64)
+    @cached_property
+    def _resampled_counts(self) -> IntArray:
+        return resampled_sums(self.by_person)
 
 
 def load(directory: Path) -> list[Method]:
@@ -111,8 +91,8 @@ def _method(run: FinishedRun) -> str:
     return identity.setting(_without_fold(run.result.config), protocol)
 
 
-def _read(directory: Path, name: str, runs: Sequence[FinishedRun]) -> tuple[Method, set[str]]:
-    """Return a method, and the ids of the pictures that it was tested on."""
+def _read(directory: Path, name: str, runs: Sequence[FinishedRun]) -> tuple[Method, object]:
+    """Return a method, and what must be equal for methods of one table: the ids and the faces of all folds."""
     folds = runs[0].result.config["data"]["folds"]
     by_place = {(run.result.seed, run.result.config["data"]["fold"]): run for run in runs}
     seeds = sorted({seed for seed, _ in by_place})
@@ -125,15 +105,18 @@ def _read(directory: Path, name: str, runs: Sequence[FinishedRun]) -> tuple[Meth
     number = {unit: row for row, unit in enumerate(sorted(set(units)))}
     classes = len(runs[0].result.classes)
     by_fold = np.zeros((len(seeds), folds, classes, classes), np.int64)
-    by_person = np.zeros((len(seeds), len(number), classes, classes), np.int64)
+    by_person = np.zeros((len(number), len(seeds), classes, classes), np.int64)
     for s, of_seed in enumerate(answers):
         for f, of_fold in enumerate(of_seed):
             places = of_fold.labels, of_fold.predictions[AS_TRAINED]
             np.add.at(by_fold[s, f], places, 1)
-            np.add.at(by_person[s], (np.array([number[unit] for unit in _units(of_fold)]), *places), 1)
+            np.add.at(by_person[:, s], (np.array([number[unit] for unit in _units(of_fold)]), *places), 1)
     known = all(None not in of_fold.persons for of_fold in answers[0])
     ids = {picture for of_fold in answers[0] for picture in of_fold.ids.to_pylist()}
-    return Method(name, len(seeds), folds, by_fold, by_person, len(number), known), ids
+    return Method(name, len(seeds), folds, by_fold, by_person, known), (
+        ids,
+        runs[0].result.protocol.get("all_faces"),
+    )
 
 
 def _answers(directory: Path, run: FinishedRun) -> Answers:
@@ -149,8 +132,8 @@ def _units(answers: Answers) -> list[tuple[str, str]]:
     return [("picture", name) if person is None else ("person", person) for name, person in pictures]
 
 
-def _same_pictures(directory: Path, methods: Sequence[tuple[Method, set[str]]]) -> list[Method]:
-    if any(ids != methods[0][1] for _, ids in methods):
+def _same_pictures(directory: Path, methods: Sequence[tuple[Method, object]]) -> list[Method]:
+    if any(pictures != methods[0][1] for _, pictures in methods):
         raise UserError(
             f"{directory}: its methods were tested on different pictures; give each set a folder of its own"
         )

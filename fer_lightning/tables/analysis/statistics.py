@@ -9,7 +9,7 @@ Quantiles are from scipy.special, which scipy.stats has them from: it is importe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -211,13 +211,25 @@ def resampled_confusions(confusion: IntArray, resamples: int = RESAMPLES, seed: 
     return drawn
 
 
-def percentile_interval(
-    metric: Callable[[IntArray], FloatArray], confusions: IntArray, level: float = LEVEL
-) -> tuple[float, float]:
-    """Return the ends of the percentile interval of a metric over resampled confusion matrices (B, C, C).
+def resampled_sums(counts: IntArray, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
+    """Return sums (B, ...) of counts over units that are resampled with replacement.
 
-    NaN where a resample leaves the metric undefined.
+    Args:
+        counts: counts of each unit (P, ...), such as a person's confusion matrix. For equal P and seed the same
+            units are drawn, so that differences are paired.
+        resamples: number of resamples B.
+        seed: seed of the draws.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
-        low, high = np.quantile(metric(confusions), [(1 - level) / 2, (1 + level) / 2])
+    generator = np.random.default_rng(seed)
+    units = len(counts)
+    flat = counts.reshape(units, -1)
+    sums = np.empty((resamples, flat.shape[1]), np.int64)
+    for row in range(resamples):  # all draws at once would take gigabytes for a large set
+        sums[row] = generator.multinomial(units, np.full(units, 1 / units)) @ flat
+    return sums.reshape(resamples, *counts.shape[1:])
+
+
+def percentile_interval(values: FloatArray, level: float = LEVEL) -> tuple[float, float]:
+    """Return the ends of the percentile interval of resampled values; NaN where one of them is."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fer_lightning.core.files import write_atomic
-from fer_lightning.tables.analysis.folds import SHOWN, Method, draw_persons, interval
-from fer_lightning.tables.analysis.statistics import FloatArray
-from fer_lightning.tables.output.formats import heading, number, percent
+from fer_lightning.evaluation.metrics import OF_CONFUSION
+from fer_lightning.tables.analysis.folds import Method
+from fer_lightning.tables.analysis.statistics import percentile_interval
+from fer_lightning.tables.output.formats import aligned, heading, number, percent
 
 TEXT_METRICS = ("accuracy", "macro_recall")
 FILE = "folds.csv"
@@ -18,14 +19,20 @@ FILE = "folds.csv"
 
 def write(methods: Sequence[Method], directory: Path) -> Path:
     """Write folds.csv, all metrics in full precision, into a folder; return its path."""
-    weights = draw_persons(methods[0].persons)
     parts = ("fold_mean", "fold_std", "pooled", "pooled_low", "pooled_high")
-    rows = [["method", "seeds", "folds", "persons", *(f"{metric}_{part}" for metric in SHOWN for part in parts)]]
+    rows = [
+        ["method", "seeds", "folds", "persons", *(f"{metric}_{part}" for metric in OF_CONFUSION for part in parts)]
+    ]
     for method in methods:
-        row = [method.name, str(method.seeds), str(method.folds), str(method.persons) if method.known else ""]
-        for metric in SHOWN:
+        row = [
+            method.name,
+            str(method.seeds),
+            str(method.folds),
+            str(len(method.by_person)) if method.known else "",
+        ]
+        for metric in OF_CONFUSION:
             values = method.fold_values(metric)
-            ends = interval(method.resampled(metric, weights))
+            ends = percentile_interval(method.resampled(metric))
             numbers = (values.mean(), values.std(ddof=1), method.pooled(metric), *ends)
             row += [repr(float(value)) for value in numbers]
         rows.append(row)
@@ -37,18 +44,15 @@ def write(methods: Sequence[Method], directory: Path) -> Path:
 
 def to_text(methods: Sequence[Method]) -> str:
     """Return the table for the terminal: what was tested, a line a method, and what the numbers are."""
-    weights = draw_persons(methods[0].persons)
     rows = [["method", "seeds", *(cell for m in TEXT_METRICS for cell in (heading(m).lower(), "pooled [95 %]"))]]
-    rows += [_row(method, weights) for method in methods]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows]
-    return "\n".join([_what(methods[0]), "", *lines, "", *_notes(methods, weights)])
+    rows += [_row(method) for method in methods]
+    return "\n".join([_what(methods[0]), "", *aligned(rows), "", *_notes(methods)])
 
 
-def _row(method: Method, weights: FloatArray) -> list[str]:
+def _row(method: Method) -> list[str]:
     cells = [method.name, str(method.seeds)]
     for metric in TEXT_METRICS:
-        values, (low, high) = method.fold_values(metric), interval(method.resampled(metric, weights))
+        values, (low, high) = method.fold_values(metric), percentile_interval(method.resampled(metric))
         cells.append(f"{number(metric, float(values.mean()))} ± {number(metric, float(values.std(ddof=1)))}")
         cells.append(f"{number(metric, method.pooled(metric))} [{number(metric, low)}, {number(metric, high)}]")
     return cells
@@ -56,11 +60,11 @@ def _row(method: Method, weights: FloatArray) -> list[str]:
 
 def _what(method: Method) -> str:
     pictures, classes = int(method.by_fold[0].sum()), method.by_fold.shape[-1]
-    of_whom = f" of {method.persons:,} persons" if method.known else ""
+    of_whom = f" of {len(method.by_person):,} persons" if method.known else ""
     return f"{pictures:,} pictures{of_whom} in {classes} classes and {method.folds} folds; each is tested once"
 
 
-def _notes(methods: Sequence[Method], weights: FloatArray) -> Iterator[str]:
+def _notes(methods: Sequence[Method]) -> Iterator[str]:
     yield "Mean ± standard deviation of the folds; pooled: of the pictures of all folds together."
     if methods[0].known:
         yield "The intervals are over persons, drawn with replacement; no person is in two folds."
@@ -71,12 +75,12 @@ def _notes(methods: Sequence[Method], weights: FloatArray) -> Iterator[str]:
         )
     for method in methods[1:]:
         for metric in TEXT_METRICS:
-            yield _difference(metric, method, methods[0], weights)
+            yield _difference(metric, method, methods[0])
 
 
-def _difference(metric: str, method: Method, first: Method, weights: FloatArray) -> str:
+def _difference(metric: str, method: Method, first: Method) -> str:
     """Return a sentence on two methods, whose difference is taken over the same resampled persons."""
-    low, high = interval(method.resampled(metric, weights) - first.resampled(metric, weights))
+    low, high = percentile_interval(method.resampled(metric) - first.resampled(metric))
     difference = percent(method.pooled(metric) - first.pooled(metric), sign=True)
     ends = f"[{percent(low, sign=True)}, {percent(high, sign=True)}]"
     return (

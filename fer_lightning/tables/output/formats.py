@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.evaluation.metrics import METRICS
@@ -39,6 +40,16 @@ def _signed(number: str, plus: bool) -> str:
 def number(metric: str, value: float) -> str:
     """Return a metric's value, in percent where that is usual, else with three decimals."""
     return percent(value) if naming.metric_of(metric).percent else decimal(value)
+
+
+def aligned(rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
+    """Return rows of cells as lines for the terminal, columns of equal width; the first ``names`` to the left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = list(map(str.ljust, row[:names], widths)) + list(map(str.rjust, row[names:], widths[names:]))
+        lines.append("  ".join(cells).rstrip())
+    return lines
 
 
 def entry(row: Row, metric: str) -> str:
