@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import IO, Any
 
 import cv2
+import numpy as np
 import pytest
 import torch
+from bad_files import face
 from runs import SMALL, fer
 
+from fer_lightning.data.near_copies import SIDE, THUMB, near_groups, thumbnail
+from fer_lightning.data.store.crop import decode, resize
 from fer_lightning.run import launch
 from fer_lightning.run.__main__ import main as run_main
 
@@ -174,3 +178,27 @@ def test_many_runs(benchmarks: Benchmarks) -> None:
     told = json.loads(benchmarks.run("many_runs.py", "--runs", "100", "--seeds", "5"))
     assert told["runs"] == 80  # the others are the same experiments in other words
     assert set(told["seconds"]) == {"planning", "status", "table"}
+
+
+def test_near_copies(benchmarks: Benchmarks, tmp_path: Path) -> None:
+    for seed in range(3):
+        cv2.imwrite(str(tmp_path / f"{seed}.png"), face(seed, 48))
+    told = json.loads(benchmarks.run("near_copies.py", "--root", str(tmp_path), "--faces", "60"))
+    assert (told["faces"], told["pictures"]) == (60, 3)
+    assert 0 < told["thumbnail_share_of_preparing"] < 1
+
+
+def test_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sequences that are drawn: frames of one are near copies of each other, and of no other."""
+    script = runpy.run_path(str(BENCHMARKS / "persons.py"))
+    monkeypatch.setitem(script["draw"].__globals__, "PERSONS", 4)
+    script["draw"](tmp_path)
+    files = sorted(tmp_path.rglob("*.png"))
+    assert len(files) == 4 * script["SEQUENCES"] * script["FRAMES"]
+    looks = [thumbnail(resize(decode(file), SIDE)) for file in files]
+    thumbs = np.stack([np.frombuffer(thumb, np.uint8).reshape(THUMB, THUMB) for _, thumb in looks])
+    groups = near_groups(np.array([look for look, _ in looks], np.uint64), thumbs)
+    sequences = [file.stem.rpartition("_")[0] for file in files]
+    assert (
+        len(set(zip(sequences, groups.tolist(), strict=True))) == len(set(sequences)) == len(set(groups.tolist()))
+    )

@@ -11,6 +11,7 @@ from runs import SMALL, fer
 
 from fer_lightning.config.compose import Composer
 from fer_lightning.config.overrides import apart
+from fer_lightning.config.shipped import groups
 from fer_lightning.run.check_config import check
 from fer_lightning.sweeps import hydra_launchers
 from fer_lightning.tables import plan
@@ -72,6 +73,17 @@ def test_what_the_packages_readme_names_exists() -> None:
 
 def test_readme_is_one_page() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
+def test_readme_counts_the_options_that_there_are() -> None:
+    text = (ROOT / "README.md").read_text()
+    kinds = set(groups()["data"]) - {"auto", "synthetic"}
+    for count, what in (
+        (len(kinds), "kinds of data sets"),
+        (len(groups()["class_weights"]), "schemes"),
+        (len(groups()["sampler"]), "samplers"),
+    ):
+        assert f" {count} {what}" in text
 
 
 COMPOSE = Composer()

@@ -26,7 +26,7 @@ from fer_lightning.data.readers.common import (
 )
 from fer_lightning.data.readers.labels import Labels, Names, chosen_classes, coded_classes, label_names
 from fer_lightning.data.readers.layouts import Folder, Layout, require_folder
-from fer_lightning.data.readers.tables import has_columns, look_at, read_csv
+from fer_lightning.data.readers.text_tables import has_columns, look_at, read_csv
 
 PATH, EXPRESSION, FEELINGS = "subDirectory_filePath", "expression", ("valence", "arousal")
 BOX = {"x": "face_x", "y": "face_y", "width": "face_width", "height": "face_height"}

@@ -14,7 +14,7 @@ from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, build_manifest, labels_of, named, numbered, split_of
 from fer_lightning.data.readers.labels import Labels, chosen_classes, coded_classes, label_names
 from fer_lightning.data.readers.layouts import Folder, Layout
-from fer_lightning.data.readers.tables import has_columns, look_at, stream_csv
+from fer_lightning.data.readers.text_tables import has_columns, look_at, stream_csv
 
 FILES = ("fer2013.csv", "icml_face_data.csv")
 """Files with all parts of the set."""

@@ -16,7 +16,7 @@ from fer_lightning.data.readers import fer2013, ferplus_pair
 from fer_lightning.data.readers.common import keep_classes, no_picture, set_aside
 from fer_lightning.data.readers.labels import Labels, Names, chosen_classes, label_names
 from fer_lightning.data.readers.layouts import Folder, Layout, is_picture
-from fer_lightning.data.readers.tables import read_csv
+from fer_lightning.data.readers.text_tables import read_csv
 from fer_lightning.data.readers.votes import NO_MAJORITY, VOTES, countable, labels_and_shares
 
 FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}

@@ -15,7 +15,7 @@ from fer_lightning.data.readers import fer2013
 from fer_lightning.data.readers.common import set_aside, split_of
 from fer_lightning.data.readers.labels import Names
 from fer_lightning.data.readers.layouts import Folder
-from fer_lightning.data.readers.tables import read_csv, stream_csv
+from fer_lightning.data.readers.text_tables import read_csv, stream_csv
 from fer_lightning.data.readers.votes import VOTES, countable, labels_and_shares
 
 VOTES_FILE = "fer2013new.csv"

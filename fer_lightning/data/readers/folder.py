@@ -19,7 +19,7 @@ from fer_lightning.data.readers.labels import (
     plain,
 )
 from fer_lightning.data.readers.layouts import Folder, Layout, as_text, has_pictures_ending, is_picture
-from fer_lightning.data.readers.tables import look_at, read_csv
+from fer_lightning.data.readers.text_tables import look_at, read_csv
 
 
 def _splits(folder: Folder) -> dict[str, str]:

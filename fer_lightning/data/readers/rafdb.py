@@ -12,7 +12,7 @@ from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, build_manifest, labels_of, named
 from fer_lightning.data.readers.labels import Labels, chosen_classes, coded_classes, label_names, plain
 from fer_lightning.data.readers.layouts import Folder, Layout, is_picture
-from fer_lightning.data.readers.tables import list_rows, read_csv
+from fer_lightning.data.readers.text_tables import list_rows, read_csv
 
 CODES = dict(enumerate(("surprise", "fear", "disgust", "happy", "sad", "anger", "neutral"), start=1))
 LIST = "EmoLabel/list_patition_label.txt"  # sic

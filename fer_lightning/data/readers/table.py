@@ -39,7 +39,7 @@ from fer_lightning.data.readers.table_columns import (
     with_boxes,
 )
 from fer_lightning.data.readers.table_paths import relative_to_root
-from fer_lightning.data.readers.tables import look_at, read_csv
+from fer_lightning.data.readers.text_tables import look_at, read_csv
 
 ENDINGS = (".csv", ".tsv", ".parquet")
 FOLDERS = (".", "annotations", "labels", "metadata")

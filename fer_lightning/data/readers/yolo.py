@@ -16,7 +16,7 @@ from fer_lightning.data.manifest import Fault, Manifest
 from fer_lightning.data.readers.common import Row, build_manifest, named, pooled
 from fer_lightning.data.readers.labels import Labels, chosen_classes, label_names, plain
 from fer_lightning.data.readers.layouts import Folder, Layout, one_a_stem
-from fer_lightning.data.readers.tables import text_of
+from fer_lightning.data.readers.text_tables import text_of
 from fer_lightning.data.readers.yolo_folders import Part, load, parts, tell_missing, yaml_file
 
 ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF orientations that swap width and height when shown

@@ -49,9 +49,8 @@ def log_changed_files(manifest: Manifest, base: Path, recipe: Recipe) -> None:
             meta = StoreMeta.from_json(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):  # of an earlier version, or just being removed
             continue
-        same = (meta.root, meta.manifest_hash, meta.size, meta.margin, meta.codec) == (
-            (root, made_from, recipe.size, recipe.margin, recipe.codec)
-        )
+        made = (meta.root, meta.manifest_hash, meta.size, meta.margin, meta.codec)
+        same = made == (root, made_from, recipe.size, recipe.margin, recipe.codec)
         if same and meta.files_hash != manifest.files_hash:
             log.info(
                 "the pictures in %s have changed since they were prepared: they are prepared anew (%s is not used "
