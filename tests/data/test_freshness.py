@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 from layouts import PUT, put_parquet
-from stores import CLASSES, make, manifest, picture, small
+from stores import CLASSES, folders, make, manifest, picture, small
 
 from fer_lightning.config.compose import Composer
 from fer_lightning.core.errors import UserError
@@ -98,6 +98,7 @@ def test_pictures_that_change_meanwhile_are_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "write", meanwhile)
     with pytest.raises(UserError, match=r"pictures in .*set were changed while they were prepared; run the same"):
         make(found, tmp_path / "base")
+    assert not folders(tmp_path / "base")  # or a restored picture would be taken from what is half made
 
 
 @pytest.mark.parametrize("option", ["affectnet", "parquet", "fer2013"])

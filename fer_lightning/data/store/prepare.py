@@ -138,11 +138,11 @@ def _make(
         within = manifest.links_within
         job = Job(partial, manifest.root, manifest.classes, recipe, not keep_leaks, has_attributes, within)
         reports = _fill(job, manifest, processes, progress)
-        require_unchanged(manifest)
         try:
+            require_unchanged(manifest)
             meta = _meta(job, manifest, recipe, keep_leaks, reports)
         except UserError:
-            shutil.rmtree(partial)  # so that the next run reads repaired pictures again
+            shutil.rmtree(partial)  # so that the next run reads repaired or changed pictures again
             raise
         write_atomic(partial / META, meta.to_json())
     shutil.rmtree(partial / WORK, ignore_errors=True)
