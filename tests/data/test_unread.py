@@ -20,7 +20,7 @@ from fer_lightning.data.unread import in_words, is_too_much, unexpected, unread
 
 READERS = {layout.option: module for layout, module in auto.LAYOUTS.items()}
 TREES = 25
-"""Damaged trees of each layout; there are eight layouts."""
+"""Damaged trees of each of the nine layouts: 225."""
 
 
 def told(manifest):
