@@ -42,8 +42,7 @@ def _picture(index: int, search: Mapping[str, Any]) -> Picture:
     panel.set_xlabel(", ".join(search["keys"]))
     panel.set_ylabel("macro recall, %")
     (told,) = search_summary.of_rows([search])
-    edge = f", {' and '.join(told.edge)} at the edge of what was tried" if told.edge else ""
-    caption = f"{', '.join(told.values)} was chosen{edge}."
+    caption = f"{', '.join(told.values)} was chosen."
     scores_told = ", ".join(f"{label}: {percent(mean / 100)}" for label, mean in zip(labels, means, strict=True))
     description = (
         f"{method}: minival macro recall in percent by {', '.join(search['keys'])}: {scores_told}. {caption}"
