@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -31,6 +31,7 @@ from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import RunSetup, StageSetup
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
+from fer_lightning.training.callbacks.resume import Progress
 from fer_lightning.training.fit import fit_shared_stage, fit_stage
 from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.module import FERModule
@@ -66,6 +67,9 @@ class Training:
         self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
+        self.on_progress: Callable[[], None] = lambda: (
+            None
+        )  # called as each epoch but the first begins, and at ends
 
     def run(self) -> Network:
         """Train all stages; return the network after the last epoch of the last one."""
@@ -120,7 +124,7 @@ class Training:
         freeze(backbone, stage.freeze, stage.batch_norm)
         network = self.network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
         _load_matching(network, self.state)
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [Progress(self.on_progress)]
         if init_centers := getattr(network.head, "init_centers", None):
             init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
         if hasattr(network.head, "epoch_scalars"):
