@@ -9,10 +9,11 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fer_lightning.core.contracts import HeadOutput
+from fer_lightning.evaluation import metrics
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import keep_frozen_in_eval
@@ -22,6 +23,9 @@ from fer_lightning.training.optimizers import Recipe
 
 MONITOR = "minival/macro_recall"
 """The metric by which the best checkpoint is chosen."""
+
+SCORES = ("macro_recall", "accuracy")
+"""Metrics of a confusion matrix that are logged after every epoch."""
 
 
 class FERModule(LightningModule):
@@ -76,12 +80,8 @@ class FERModule(LightningModule):
         self.loss_sums: dict[str, Tensor] = {}
         self.samples = 0
         classes = len(class_weights)
-        scores: dict[str, Metric | MetricCollection] = {
-            "macro_recall": MulticlassRecall(classes, average="macro"),
-            "accuracy": MulticlassAccuracy(classes, average="micro"),
-        }
-        self.minival = MetricCollection(scores, prefix="minival/")
-        self.watched = self.minival.clone(prefix="test/")
+        self.minival = MulticlassConfusionMatrix(classes, validate_args=False)  # to validate waits for the GPU
+        self.watched = MulticlassConfusionMatrix(classes, validate_args=False)
         self.minival_loss = MeanMetric()
         self.train()  # Lightning keeps the modes of submodules: without this, frozen BatchNorm would train
 
@@ -175,13 +175,19 @@ class FERModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the minival and, if there is a second loader, of the test set, over all ranks."""
-        self.log_dict(self.minival.compute(), prog_bar=True)
+        self._log_scores("minival", self.minival)
         self.log("minival/loss", self.minival_loss.compute())
-        self.minival.reset()
         self.minival_loss.reset()
         if len(self.trainer.num_val_batches) > 1:
-            self.log_dict(self.watched.compute())
-            self.watched.reset()
+            self._log_scores("test", self.watched)
+
+    def _log_scores(self, part: str, confusion: MulticlassConfusionMatrix) -> None:
+        """Log the scores of a part's confusion matrix, which are those of a result, and reset it."""
+        counts = confusion.compute().cpu().numpy()
+        for name in SCORES:
+            score = torch.from_numpy(metrics.METRICS[name].of_counts(counts)).to(self.device)
+            self.log(f"{part}/{name}", score, prog_bar=part == "minival")
+        confusion.reset()
 
     def configure_optimizers(self) -> Any:
         """Build one optimizer of all trained parameters but the centers, and its schedule by step."""

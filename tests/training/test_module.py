@@ -22,10 +22,20 @@ W = torch.tensor([0.5, 1.0, 4.0])
 X, Y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 
 
-def module(head: nn.Module | None = None, from_epoch: int = 0, ema_decay: float | None = None) -> FERModule:
+OFF = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def module(
+    head: nn.Module | None = None, from_epoch: int = 0, ema_decay: float | None = None, lr: float = 0.1
+) -> FERModule:
     torch.manual_seed(0)
     network = Network(nn.Identity(), Identity(4), head or SoftmaxHead(4, STATS))
-    recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=ema_decay)
+    recipe = Recipe(partial(sgd, lr=lr, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=ema_decay)
     return FERModule(network, W, recipe, weights_from_epoch=from_epoch)
 
 
@@ -48,13 +58,7 @@ class Watch(Callback):
 def stage(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
     watch = Watch()
     loader = DataLoader(TensorDataset(X, labels), batch_size=len(X))
-    off = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[watch], limit_val_batches=0, **off)
+    trainer = Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[watch], limit_val_batches=0, **OFF)
     trainer.fit(made, loader)
     return watch
 
@@ -126,3 +130,22 @@ def test_the_running_mean_is_in_eval_mode_and_takes_the_norms_statistics() -> No
     assert not made.validated.neck[0].training
     torch.testing.assert_close(made.validated.neck[0].running_var, made.network.neck[0].running_var)
     assert not torch.equal(made.network.neck[0].running_var, torch.ones(4))
+
+
+def validated(made: FERModule, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What an epoch that trains nothing logs of a minival."""
+    loaders = [DataLoader(TensorDataset(X, Y)), DataLoader(TensorDataset(images, labels), batch_size=4)]
+    trainer = Trainer(max_epochs=1, accelerator="cpu", limit_train_batches=1, num_sanity_val_steps=0, **OFF)
+    trainer.fit(made, *loaders)
+    return dict(trainer.callback_metrics)
+
+
+def test_a_class_that_the_minival_lacks_does_not_count_even_where_it_is_predicted() -> None:
+    made = module(lr=1e-12)
+    with torch.no_grad():
+        made.network.head.classifier.weight.copy_(torch.eye(3, 4))
+        made.network.head.classifier.bias.zero_()
+    predicted, labels = torch.tensor([0, 0, 1, 2, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 0, 1, 1])
+    logged = validated(made, 9.0 * torch.eye(4)[predicted], labels)
+    assert float(logged["minival/macro_recall"]) == (1 + 3 / 4) / 2
+    assert float(logged["minival/accuracy"]) == 6 / 7
