@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric
+from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fer_lightning.core.contracts import HeadOutput
@@ -23,6 +23,9 @@ from fer_lightning.training.optimizers import Recipe
 
 MONITOR = "minival/macro_recall"
 """The metric by which the best checkpoint is chosen."""
+
+MINIVAL_LOSS = "minival/loss"
+"""The mean loss of the minival's pictures."""
 
 SCORES = ("macro_recall", "accuracy")
 """Metrics of a confusion matrix that are logged after every epoch."""
@@ -82,7 +85,8 @@ class FERModule(LightningModule):
         classes = len(class_weights)
         self.minival = MulticlassConfusionMatrix(classes, validate_args=False)  # to validate waits for the GPU
         self.watched = MulticlassConfusionMatrix(classes, validate_args=False)
-        self.minival_loss = MeanMetric()
+        # not a MeanMetric: that ignores nan or, with nan_strategy="disable", the sizes of batches
+        self.minival_loss = SumMetric(nan_strategy="disable")
         self.train()  # Lightning keeps the modes of submodules: without this, frozen BatchNorm would train
 
     def train(self, mode: bool = True) -> FERModule:
@@ -171,13 +175,13 @@ class FERModule(LightningModule):
             self.watched.update(probabilities, labels)
             return
         self.minival.update(probabilities, labels)
-        self.minival_loss.update(self._loss(output, labels), len(labels))
+        self.minival_loss.update(self._loss(output, labels) * len(labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the minival and, if there is a second loader, of the test set, over all ranks."""
-        self._log_scores("minival", self.minival)
-        self.log("minival/loss", self.minival_loss.compute())
+        self.log(MINIVAL_LOSS, self.minival_loss.compute() / self.minival.compute().sum())
         self.minival_loss.reset()
+        self._log_scores("minival", self.minival)
         if len(self.trainer.num_val_batches) > 1:
             self._log_scores("test", self.watched)
 

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats, HeadOutput
 from fer_lightning.losses.island import IslandHead
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity
@@ -37,6 +37,24 @@ def module(
     network = Network(nn.Identity(), Identity(4), head or SoftmaxHead(4, STATS))
     recipe = Recipe(partial(sgd, lr=lr, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=ema_decay)
     return FERModule(network, W, recipe, weights_from_epoch=from_epoch)
+
+
+MARK = 7.0
+"""Value of a picture whose loss ``ExtraHead`` raises."""
+
+
+class ExtraHead(SoftmaxHead):
+    """Softmax with something added to the loss of marked pictures."""
+
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, extra: float) -> None:
+        super().__init__(feature_dim, class_stats)
+        self.extra = extra
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> HeadOutput:
+        output = super().forward(embeddings, labels)
+        if output.per_sample is not None:
+            output.per_sample = output.per_sample + torch.where(embeddings[:, 0] == MARK, self.extra, 0.0)
+        return output
 
 
 class Watch(Callback):
@@ -149,3 +167,14 @@ def test_a_class_that_the_minival_lacks_does_not_count_even_where_it_is_predicte
     logged = validated(made, 9.0 * torch.eye(4)[predicted], labels)
     assert float(logged["minival/macro_recall"]) == (1 + 3 / 4) / 2
     assert float(logged["minival/accuracy"]) == 6 / 7
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf")])
+def test_the_minivals_loss_is_the_mean_over_its_pictures_also_where_that_is_no_number(value: float) -> None:
+    made = module(ExtraHead(4, STATS, extra=value), lr=1e-12)
+    images = X[:7].clone()
+    images[-1] = MARK
+    per_sample = made.network.head(images, Y[:7]).per_sample.detach()
+    logged = validated(made, images, Y[:7])  # in batches of four and three
+    expected = float((W[Y[:7]] * per_sample).mean())
+    assert float(logged["minival/loss"]) == pytest.approx(expected, rel=1e-6, nan_ok=True)
