@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import SumMetric
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -72,10 +72,10 @@ class FERModule(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             network.to(memory_format=torch.channels_last)
-        self.averaged: AveragedModel | None = None
+        self.averaged: ModelEmaV3 | None = None
         if recipe.ema_decay is not None:
-            average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-            self.averaged = AveragedModel(network, multi_avg_fn=average)
+            # parameters and buffers, so that the statistics of BatchNorm, and centers, belong to the mean weights
+            self.averaged = ModelEmaV3(network, recipe.ema_decay, use_warmup=True)
             self.averaged.requires_grad_(False)
         # in a list, so that it does not become a submodule
         self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
@@ -204,7 +204,7 @@ class FERModule(LightningModule):
         if after_step := getattr(self.network.head, "after_step", None):
             after_step()
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            self.averaged.update(self.network, step=self.trainer.global_step + 1)  # this step is not counted yet
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the card, which rebuilds the network without the configuration of the run.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from fer_lightning.core.contracts import ClassStats, HeadOutput
+from fer_lightning.losses.center import CenterHead
 from fer_lightning.losses.island import IslandHead
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity
@@ -118,10 +119,19 @@ def test_one_hot_soft_labels_are_hard_labels() -> None:
     assert stage(module(), 2, hot).losses == pytest.approx(stage(module(), 2).losses, rel=1e-5)
 
 
+def averages(values: list[Tensor], decay: float) -> Tensor:
+    """The running mean after the values of each step, from timm's formula: gamma 1, power 2/3."""
+    mean = values[0]
+    for step, value in enumerate(values[1:], 2):
+        d = min(decay, 1 - step ** (-2 / 3))
+        mean = d * mean + (1 - d) * value
+    return mean
+
+
 def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None:
-    made = module(ema_decay=0.75)
+    made = module(ema_decay=0.4)
     first, second, third = stage(made, 3).classifiers
-    expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
+    expected = averages([first, second, third], 0.4)
     torch.testing.assert_close(made.validated.head.classifier.weight, expected)
     torch.testing.assert_close(made(X), (X @ expected.T + made.validated.head.classifier.bias).softmax(1))
     kept: dict[str, Any] = {"state_dict": made.state_dict()}
@@ -138,16 +148,38 @@ def test_the_running_mean_changes_nothing_that_is_trained() -> None:
     assert stage(module(ema_decay=0.75), 3).losses == stage(module(), 3).losses
 
 
-def test_the_running_mean_is_in_eval_mode_and_takes_the_norms_statistics() -> None:
+def test_the_running_mean_is_in_eval_mode_and_its_statistics_are_those_of_its_weights() -> None:
     torch.manual_seed(0)
     neck = nn.Sequential(nn.BatchNorm1d(4))
     recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=0.9)
     made = FERModule(Network(nn.Identity(), neck, SoftmaxHead(4, STATS)), W, recipe)
-    stage(made, 2)
+    means: list[Tensor] = []
+    neck.register_forward_hook(lambda *_: means.append(neck[0].running_mean.clone()))
+    stage(made, 5)
     assert made.train().network.neck[0].training
     assert not made.validated.neck[0].training
-    torch.testing.assert_close(made.validated.neck[0].running_var, made.network.neck[0].running_var)
-    assert not torch.equal(made.network.neck[0].running_var, torch.ones(4))
+    torch.testing.assert_close(made.validated.neck[0].running_mean, averages(means, 0.9))
+    assert made.validated.neck[0].num_batches_tracked == 5
+
+
+def test_centers_that_are_moved_are_averaged_with_the_embeddings() -> None:
+    head = CenterHead(4, STATS)
+    head.init_centers(torch.randn(3, 4))
+    made = module(head, ema_decay=0.999)
+    after_step, seen = head.after_step, []
+    head.after_step = lambda: (after_step(), seen.append(head.centers.clone()))  # type: ignore[assignment]
+    stage(made, 4)
+    torch.testing.assert_close(made.validated.head.centers, averages(seen, 0.999))
+
+
+def test_a_short_fit_validates_weights_that_have_learnt() -> None:
+    """A mean with a constant decay of 0.999 would be within 4 % of where it began after 40 steps."""
+    made = module(ema_decay=0.999, lr=1.0)
+    start = made.network.head.classifier.weight.detach().clone()
+    stage(made, 40)
+    learnt = made.network.head.classifier.weight - start
+    kept = made.validated.head.classifier.weight - start
+    assert float((learnt * kept).sum() / learnt.square().sum()) > 0.7
 
 
 def validated(made: FERModule, images: Tensor, labels: Tensor) -> dict[str, Tensor]:

@@ -91,9 +91,10 @@ class FiniteLoss(Callback):
         """
         loss = float(trainer.callback_metrics[MINIVAL_LOSS])
         if not math.isfinite(loss):
+            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
             raise RunFailed(
-                f"{self.stage}: epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: the loss on the minival "
-                f"is {loss:.4g}; lower optimizer.lr or loss.weight{self._kept(trainer)}"
+                f"{self.stage}: {epoch}: the loss on the minival is {loss:.4g}; "
+                f"lower optimizer.lr or loss.weight{self._kept(trainer)}"
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
