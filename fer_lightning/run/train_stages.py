@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
@@ -193,6 +194,8 @@ class Training:
         setup, choices = self.setup, self.config["choices"]
         head = setup.heads[stage.loss]
         self._notice(notices.picture_notices(setup.backbone, setup.data.side))
+        held_out = np.bincount(setup.data.labels("minival"), minlength=setup.stats.num_classes)
+        self._notice(notices.minival_notices(setup.stats.names, held_out.tolist()))
         if setup.mixing and stage.from_embeddings:
             self._notice([notices.NO_MIXING.format(mixing=choices["mixing"])])
         self._notice(notices.head_notices(setup.neck, head, stage))
