@@ -91,3 +91,15 @@ def test_the_hash_in_the_checkpoint_is_that_of_its_weights(trained: Trained) -> 
     model = load_model(trained.folder / "best.ckpt")
     sealed = torch.load(trained.folder / "best.ckpt", weights_only=True)[SEAL]
     assert sealed == {"version": VERSION, "weights": weights_hash(model.network.state_dict())}
+
+
+def test_without_the_codec_the_numbers_would_be_others(trained: Trained) -> None:
+    model = load_model(trained.folder)
+    model.framing = model.framing.model_copy(update={"codec": "png"})
+    found = model.predict(trained.pictures, trained.boxes)
+    differences = [
+        abs(prediction.probabilities[name] - row[f"p_{name}"])
+        for prediction, row in zip(found, trained.rows, strict=True)
+        for name in model.classes
+    ]
+    assert max(differences) > 1e-4
