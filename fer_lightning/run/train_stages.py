@@ -23,7 +23,7 @@ from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.samplers import shown
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
 from fer_lightning.evaluation.results import StageResult
-from fer_lightning.inference.load_model import read_checkpoint
+from fer_lightning.inference.checkpoint import CARD, read_checkpoint
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import freeze
@@ -64,7 +64,7 @@ class Training:
         self.config = setup.config
         self.directory = directory
         self.watch_test = watch_test
-        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol)
+        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol, setup.data.store.meta)
         self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
@@ -97,7 +97,7 @@ class Training:
         """Refuse to continue another run, and notice if its packages had other versions."""
         if not checkpoint.exists():
             return
-        card = read_checkpoint(checkpoint)["fer_lightning"]
+        card = read_checkpoint(checkpoint)[CARD]
         expected = identity.identity(self.config, self.setup.protocol)
         if identity.identity(card["config"], card["protocol"]) != expected:
             raise UserError(
