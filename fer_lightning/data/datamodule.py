@@ -178,7 +178,7 @@ class FaceDataModule(LightningDataModule):
         counts = self.targets("train", training=True).sum(0) if soft else self.images
         self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in counts))
 
-    def seen_by_a_frozen_backbone(self, views: Views | None) -> FaceDataModule:
+    def shown_in(self, views: Views | None) -> FaceDataModule:
         """Return the same data with the training pictures in these views, or as they are where they are None."""
         other = copy(self)
         other.augment = None if views is None else self.augment

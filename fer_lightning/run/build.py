@@ -45,6 +45,12 @@ def input_side(config: Config) -> int:
     return side
 
 
+def pictures(config: Config) -> Tensor:
+    """Return two random uint8 pictures (2, 3, S, S) of the size that the network is given."""
+    side, generator = input_side(config), torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
 def sampler(config: Config) -> Draw:
     """Build the sampler, and try it on one picture of each class to find mistakes before training.
 
@@ -198,7 +204,7 @@ def recipe(config: Config, stage: Stage) -> Recipe:
 
 
 def views(config: Config, stage: Stage, augment: Augmentation | None) -> Views | None:
-    """Return the augmented views of training pictures for a frozen backbone; None: the pictures as they are.
+    """Return the fixed augmented views of training pictures that a stage shows in turn; None: it has none.
 
     Raises:
         UserError: there is no augmentation.

@@ -109,6 +109,8 @@ class FERModule(LightningModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Convert pictures to the memory format of the kernels."""
         images, labels = batch
+        if images.ndim != 4:  # embeddings, or activations of tokens
+            return images, labels
         return images.contiguous(memory_format=self.memory_format), labels
 
     def _weights(self, labels: Tensor) -> Tensor:
