@@ -125,7 +125,7 @@ def workers_by_default(cores: int, ranks: int) -> int:
 
 
 def workers_beside(training: int, cores: int, ranks: int) -> int:
-    """Return the number of loader processes of a rank for its evaluation, beside those that wait to go on training.
+    """Return the number of loader processes of a rank for its evaluation, beside those that stay for training.
 
     It is what the latter leave of the rank's share of the machine's cores less one, at most 8; with none, the rank
     loads the pictures itself.
