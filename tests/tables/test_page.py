@@ -472,7 +472,7 @@ def test_a_search_over_any_values(values):
     one = {"method": "m", "keys": ["k"], "points": [[v] for v in values], "scores": [[0.5, 0.6]] * len(values)}
     one |= {"chosen": 0, "edge": ["k"], "second": None}
     (picture,) = search.section([one]).pictures
-    told = f"k={search_summary.in_short(values[0])} was chosen, k at the edge of what was tried."
+    told = f"k={search_summary.in_short(values[0])} (at the edge) was chosen."
     assert told in picture.description
     assert f"{values[-1]}: 55.0" in picture.description
 

@@ -48,6 +48,7 @@ def foot(table: Table) -> list[str]:
         gaps=[gap for gap in optimism.values() if not math.isnan(gap)],
         searched=search_summary.of_rows(table.search),
         searched_alike=search_summary.keys_tried_alike(table.search),
+        has_edges=any(search["edge"] for search in table.search),
         trial_counts=sorted({len(search["points"]) for search in table.search}),
         unsearched_stages=search_summary.unsearched_stages(table),
         protocol_hash=content_hash(table.protocol)[:8],

@@ -41,8 +41,7 @@ def are_numbers(points: Sequence[Sequence[Any]]) -> bool:
 def chosen(search: Search) -> str:
     """Return a sentence on what a row's search chose."""
     (told,) = search_summary.of_rows([search])
-    edge = f", {' and '.join(told.edge)} at the edge of what was tried" if told.edge else ""
-    return f"{', '.join(told.values)} was chosen{edge}."
+    return f"{', '.join(told.values)} was chosen."
 
 
 def pictures(searches: Sequence[Search], rows: Sequence[Row]) -> list[Picture]:
