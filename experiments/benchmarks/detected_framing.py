@@ -21,18 +21,24 @@ import numpy as np
 from fer_lightning import load_model
 from fer_lightning.core.files import write_atomic
 from fer_lightning.data import dataset
+from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store.crop import Pixels, decode
 from fer_lightning.inference.detectors import find_faces, load_detector
-from fer_lightning.inference.framing import ASSUMED, fit_framing, to_framing, with_detector
+from fer_lightning.inference.framing import ASSUMED, fit_framing, to_framing, training_faces, with_detector
 from fer_lightning.inference.model import Model
 
 MIN_SCORE = 0.5
 
 
-def pictures_of(run: Path, split: str, number: int) -> tuple[list[Pixels], list[str]]:
-    """Return a sample of a split's pictures, and their labels."""
-    faces = dataset.manifest(json.loads((run / "result.json").read_text())["config"])
-    rows = [row for row in faces.rows.to_pylist() if row["split"] == split]
+def set_of(run: Path) -> Manifest:
+    """Return the set that a run was trained on."""
+    return dataset.manifest(json.loads((run / "result.json").read_text())["config"])
+
+
+def test_pictures(run: Path, number: int) -> tuple[list[Pixels], list[str]]:
+    """Return a sample of the test pictures, and their labels."""
+    faces = set_of(run)
+    rows = [row for row in faces.rows.to_pylist() if row["split"] == "test"]
     if any(row["x"] is not None for row in rows):
         raise SystemExit(f"{run}: was trained on boxes, and not on ready crops")
     chosen = random.Random(0).sample(rows, min(number, len(rows)))
@@ -61,10 +67,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     model, detector = load_model(options.run), load_detector(options.detector)
-    fit = fit_framing(
-        ((picture, None) for picture in pictures_of(options.run, "train", options.fit)[0]), detector, MIN_SCORE
-    )
-    pictures, labels = pictures_of(options.run, "test", options.test)
+    fit = fit_framing(training_faces(set_of(options.run), options.fit), detector, MIN_SCORE)
+    pictures, labels = test_pictures(options.run, options.test)
     shown = [widened(picture) for picture in pictures]
     found = [[face for face in find_faces(detector, one) if face.score >= MIN_SCORE] for one in shown]
     seen = [number for number, faces in enumerate(found) if faces]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.store.crop import Box, Pixels
+from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.store.crop import Box, Pixels, UnusableError, decode
 from fer_lightning.inference.card import Fitted, Framing
 from fer_lightning.inference.detectors import Detector, Found, find_faces
 from fer_lightning.inference.pictures import AnyBox
@@ -32,6 +35,21 @@ class Fit(NamedTuple):
     fitted: Fitted
     pictures: int
     quartiles: dict[str, tuple[float, float]]
+
+
+def training_faces(faces: Manifest, number: int) -> Iterator[tuple[Pixels, Box | None]]:
+    """Yield a sample of a set's training pictures with their boxes, for ``fit_framing``.
+
+    Args:
+        faces: the set.
+        number: number of pictures at most; those that cannot be read are left out.
+    """
+    rows = [row for row in faces.rows.to_pylist() if row["split"] == "train"]
+    chosen = random.Random(0).sample(rows, min(number, len(rows)))
+    for row, picture in zip(chosen, faces.pictures([row["path"] for row in chosen]), strict=True):
+        box = None if row["x"] is None else (row["x"], row["y"], row["width"], row["height"])
+        with suppress(UnusableError):
+            yield decode(picture), box
 
 
 def fit_framing(pictures: Iterable[tuple[Pixels, Box | None]], detector: Detector, min_score: float = 0.5) -> Fit:

@@ -126,16 +126,16 @@ def test_a_crash_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.parametrize("around", [False, True])
-@pytest.mark.parametrize("shape", [(24, 48), (300, 200), (1000, 3000), (2, 2000)])
+@pytest.mark.parametrize("shape", [(24, 48), (300, 200), (480, 640), (1000, 3000), (2, 2000)])
 def test_boxes_are_those_of_the_picture_itself(shape: tuple[int, int], around: bool) -> None:
     detector = WholeDetector()
     (face,) = find_faces(
         detector, np.zeros((*shape, 3), np.uint8), around=around
     )  # the one without a width is none
     ((tall, wide),) = detector.shown
-    assert max(tall, wide) <= 960
-    assert max(tall, wide) >= 192
-    more = 0.25 if around or max(shape) < 192 else 0.0
+    assert max(tall, wide) <= detectors.LARGEST
+    assert max(tall, wide) >= detectors.SMALLEST
+    more = 0.25 if around or max(shape) < detectors.SMALLEST else 0.0
     sides = shape[1] * (1 + 2 * more), shape[0] * (1 + 2 * more)
     tolerance = 1.0 + 0.01 * max(shape)
     assert face[:4] == pytest.approx((-more * shape[1], -more * shape[0], *sides), abs=tolerance)
