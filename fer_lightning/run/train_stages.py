@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from fer_lightning.models.freeze import freeze
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import RunSetup, StageSetup
+from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
 from fer_lightning.training.fit import fit_shared_stage, fit_stage
@@ -123,7 +124,7 @@ class Training:
         _load_matching(network, self.state)
         callbacks: list[Callback] = []
         if init_centers := getattr(network.head, "init_centers", None):
-            init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
+            init_centers(self._class_means(network))
         if hasattr(network.head, "epoch_scalars"):
             callbacks.append(CenterMonitor(setup.stats.names))
         module = self._module(stage_setup, network)
@@ -184,6 +185,19 @@ class Training:
         assert isinstance(network.backbone, Backbone)
         embeddings = through(network.neck, self._embeddings(network.backbone, "train"), self.setup.forward_pass)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
+
+    def _class_means(self, network: Network) -> Tensor:
+        """Return the means (C, D) of ``train_embeddings`` by class; each rank embeds its share of the pictures."""
+        share, data = distributed.share_of_rank(), self.setup.data
+        labels = torch.from_numpy(data.labels("train"))[share]
+        if self.setup.shared_weights is None:
+            data = copy(data)
+            data.train_rows = data.train_rows[share]
+            embeddings = self._embeddings(network.backbone, "train", data)
+        else:  # one rank alone embeds them all for the cache, where later runs find them, too
+            embeddings = self._embeddings(network.backbone, "train")[share]
+        embeddings = through(network.neck, embeddings, self.setup.forward_pass)
+        return class_means(embeddings, labels, self.setup.stats.num_classes, distributed.sum_over_ranks)
 
     def _log_notices(self, stage: Stage) -> None:
         """Log the notices about a stage before it is trained."""

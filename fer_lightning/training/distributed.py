@@ -96,6 +96,13 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
+def share_of_rank() -> slice:
+    """Return every how many-th item this rank takes of work that all ranks divide among them."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return slice(None)
+    return slice(distributed.get_rank(), None, distributed.get_world_size())
+
+
 def agree(value: T) -> T:
     """Return the value of rank 0 on all ranks."""
     if not (distributed.is_available() and distributed.is_initialized()):
