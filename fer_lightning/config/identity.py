@@ -6,7 +6,7 @@ from typing import Any
 
 from fer_lightning.core.files import content_hash
 
-NUMERICS = 1
+NUMERICS = 2
 """Version of the numbers that a run comes to; part of its protocol.
 
 Raise it when the correction of a fault changes numbers: runs from before and after are then different runs, and a
@@ -24,6 +24,9 @@ ADDED_KEYS: dict[str, Any] = {
     "data.table": None,
     "data.columns": None,
     "class_weights.weights": None,
+    "stage.fine_tuning.cached": None,
+    "stage.fine_tuning.views": 0,
+    "stage.fine_tuning.views_seed": 0,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 

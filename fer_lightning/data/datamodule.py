@@ -111,7 +111,7 @@ def as_it_is(batch: Any) -> Any:
 def start_worker(_: int) -> None:
     """Keep OpenCV to one thread in a loader process, as torch keeps itself, and end with the parent."""
     cv2.setNumThreads(1)
-    if (parent := parent_process()) and parent.pid:
+    if parent := parent_process():
         end_with_parent(parent.pid)
 
 
@@ -125,7 +125,7 @@ def workers_by_default(cores: int, ranks: int) -> int:
 
 
 def workers_beside(training: int, cores: int, ranks: int) -> int:
-    """Return the number of loader processes of a rank for evaluation, beside those that wait to go on training.
+    """Return the number of loader processes of a rank for its evaluation, beside those that stay for training.
 
     It is what the latter leave of the rank's share of the machine's cores less one, at most 8; with none, the rank
     loads the pictures itself.
@@ -178,7 +178,7 @@ class FaceDataModule(LightningDataModule):
         counts = self.targets("train", training=True).sum(0) if soft else self.images
         self.class_stats = ClassStats(tuple(store.classes), tuple(round(float(n)) for n in counts))
 
-    def seen_by_a_frozen_backbone(self, views: Views | None) -> FaceDataModule:
+    def shown_in(self, views: Views | None) -> FaceDataModule:
         """Return the same data with the training pictures in these views, or as they are where they are None."""
         other = copy(self)
         other.augment = None if views is None else self.augment

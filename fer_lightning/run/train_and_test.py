@@ -116,8 +116,9 @@ def _finish(training: Training, network: Network, begin: float, trial: bool) -> 
         return
     extra = {"stages": training.results, "notices": training.notices}
     extra |= watch_centers(training, network)
-    best = load_model(directory / results.CHECKPOINT, build.users_classes(setup.config))
-    result = finish(directory, best, setup, begin, extra)
+    checkpoint = directory / results.CHECKPOINT
+    best = load_model(checkpoint, build.users_classes(setup.config))
+    result = finish(directory, best, setup, begin, extra, checkpoint=checkpoint)
     (directory / LAST).unlink()
     training.logger.finish(result)
     numbers = ", ".join(f"{name} {result.metrics[name]:.3f}" for name in ("accuracy", "macro_recall"))

@@ -29,7 +29,7 @@ from fer_lightning.data.store.prepare import prepare
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Image, middle, paper
 from fer_lightning.evaluation.embeddings import backbone_embeddings
-from fer_lightning.inference.load_model import Model
+from fer_lightning.inference.model import Model
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.forward_pass import Pass
@@ -354,9 +354,12 @@ def test_a_loaded_model_gives_the_tested_numbers(
     head = SoftmaxHead(3, ClassStats(CLASSES, (2, 1)), label_smoothing=0.0)
     network = Network(backbone, Identity(3), head)
     nn.init.normal_(head.classifier.weight, std=20.0)
-    protocol = {"flip_averaging": flip_averaging}
+    protocol = {"flip_averaging": flip_averaging, "size": SIZE, "margin": 0.0, "crop": SEEN}
     tested = see(network, EvaluationSetup({}, data, protocol, how, None), "test").logits.softmax(1).float()
-    model = Model(network, {"class_stats": {"names": CLASSES}, "protocol": protocol})
+    head_of_card = {"class": "fer_lightning.losses.softmax.SoftmaxHead", "arguments": {}}
+    stats = {"names": CLASSES, "counts": (2, 1)}
+    card = {"backbone": backbone.spec, "neck": head_of_card, "head": head_of_card, "class_stats": stats}
+    model = Model(network, {**card, "protocol": protocol})
     images = torch.cat([images for images, _ in data.in_order("test")])
     with torch.no_grad():
         assert torch.allclose(model(images), tested, atol=1e-5)

@@ -38,6 +38,12 @@ RUNS = {
         "optimizer=sgd",
         "schedule=step",
     ],
+    "activations": [
+        "stage=fine_tuning",
+        "stage.fine_tuning.cached=true",
+        "stage.fine_tuning.views=2",
+        "loss=center",
+    ],
     "bf16, accumulated": ["stage=fine_tuning", "trainer.precision=bf16-mixed", "trainer.accumulate=2"],
 }
 runs = pytest.mark.parametrize("words", RUNS.values(), ids=RUNS)

@@ -14,7 +14,7 @@ from made_up import answering
 from runs import SMALL, fer, result
 
 from fer_lightning.evaluation.metrics import METRICS, Metric, accuracy
-from fer_lightning.evaluation.posthoc import CORRECTIONS, Corrected, Correction
+from fer_lightning.evaluation.posthoc import CORRECTIONS, Correction
 from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.tables.analysis.comparisons import standing, together
 from fer_lightning.tables.analysis.rows import load
@@ -29,7 +29,7 @@ def error(counts: Any) -> Any:
 def entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """One entry more in each registry."""
     metric = Metric("error", "Top-1 error", "error: share of wrong", lower_is_better=True, of_confusion=error)
-    correction = Correction("negated", "negation", "error", lambda fit_on, z, *_: Corrected({"factor": -1.0}, -z))
+    correction = Correction("negated", "negation", "error", lambda *_: {"factor": -1.0}, lambda z, *_: -z)
     monkeypatch.setitem(METRICS, metric.name, metric)
     monkeypatch.setitem(CORRECTIONS, correction.name, correction)
 

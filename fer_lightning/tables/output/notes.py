@@ -13,6 +13,7 @@ from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, has_marks, standing
 from fer_lightning.tables.analysis.rows import Table
+from fer_lightning.tables.output import search_summary
 from fer_lightning.tables.output.formats import DAGGER, EQUAL, TEMPLATES, heading, percent, published
 
 
@@ -43,7 +44,10 @@ def foot(table: Table) -> list[str]:
         fewer_seeds=[f"{row.method} with {row.planned}" for row in table.rows if row.planned < len(table.seeds)],
         published=[f"{r.method}, {published(r)}: {r.published['source']}" for r in table.rows if r.published],
         gaps=[gap for gap in optimism.values() if not math.isnan(gap)],
-        trial_counts=sorted({len(search["values"]) for search in table.search}),
+        searched=search_summary.of_rows(table.search),
+        searched_alike=search_summary.keys_tried_alike(table.search),
+        trial_counts=sorted({len(search["points"]) for search in table.search}),
+        unsearched_stages=search_summary.unsearched_stages(table),
         protocol_hash=content_hash(table.protocol)[:8],
         provenance={
             "Versions": _counted([provenance.versions for provenance in table.provenance]),
