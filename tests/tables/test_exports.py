@@ -342,12 +342,13 @@ def test_the_search_is_told_at_the_foot(tmp_path):
     assert (
         "Before the table every row had the same search: 3 points of one scrambled Sobol sequence with seeds "
         "7, 8, of which the one with the best macro recall on the minival was chosen. No trial saw the test set. "
-        "All rows tried the same values of optimizer.lr."
+        "All rows tried the same values of optimizer.lr. At the edge is the lowest or the highest value that was "
+        "tried: a better one may lie beyond."
     ) in text
     for told in (
         "softmax; rival: optimizer.lr=0.2; the second best is 2.0 points lower.",
-        "cluster: optimizer.lr=0.3, loss.weight=2e-05 (optimizer.lr and loss.weight at the edge of what was tried)"
-        "; the second best is 0.0 points lower.",
+        "cluster: optimizer.lr=0.3 (at the edge), loss.weight=2e-05 (at the edge); the second best "
+        "is 0.0 points lower.",
     ):
         assert f"- Searched: {told}" in text
     assert "concerns the last stage" not in text

@@ -79,7 +79,8 @@ def test_the_plan_counts_the_trials_and_the_foot_tells_what_was_chosen(
     assert f"All rows tried the same values of {LR}." in foot
     assert "The search concerns the last stage alone: feature_extraction before it is fixed" in foot
     for method, search in searches.items():
-        assert f"Searched: {method}: {LR}={search['points'][search['chosen']][0]:g}" in foot
+        edge = " (at the edge)" if LR in search["edge"] else ""
+        assert f"Searched: {method}: {LR}={search['points'][search['chosen']][0]:g}{edge}" in foot
     assert foot.count("; the second best is ") == 3
 
 

@@ -8,20 +8,20 @@ from typing import Any, NamedTuple
 
 from fer_lightning.tables.analysis.rows import Table
 
+AT_THE_EDGE = " (at the edge)"
+
 
 class SearchedRows(NamedTuple):
     """Rows that share a search, since they share their runs, and what was chosen for them.
 
     Attributes:
         methods: names of the rows.
-        values: chosen values, each as ``key=value``.
-        edge: keys whose chosen value is the lowest or the highest that was tried.
+        values: chosen values, each as ``key=value``, with a mark where that is the lowest or the highest tried.
         second: how far the second best point is below, as a share; None where all points are the same.
     """
 
     methods: list[str]
     values: list[str]
-    edge: list[str]
     second: float | None
 
 
@@ -38,9 +38,9 @@ def of_rows(searches: Sequence[Mapping[str, Any]]) -> list[SearchedRows]:
         if same:
             same.methods.append(search["method"])
             continue
-        point = search["points"][search["chosen"]]
-        values = [f"{key}={in_short(value)}" for key, value in zip(search["keys"], point, strict=True)]
-        shared.append((content, SearchedRows([search["method"]], values, search["edge"], search["second"])))
+        point = zip(search["keys"], search["points"][search["chosen"]], strict=True)
+        values = [f"{key}={in_short(value)}{AT_THE_EDGE * (key in search['edge'])}" for key, value in point]
+        shared.append((content, SearchedRows([search["method"]], values, search["second"])))
     return [rows for _, rows in shared]
 
 
