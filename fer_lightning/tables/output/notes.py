@@ -11,8 +11,9 @@ from fer_lightning.core.progress import duration
 from fer_lightning.core.templates import render
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming
-from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, has_marks, standing
+from fer_lightning.tables.analysis.comparisons import contrasts, has_marks, standing
 from fer_lightning.tables.analysis.rows import Table
+from fer_lightning.tables.analysis.statistics import SEEDS_TO_DECIDE
 from fer_lightning.tables.output import search_summary
 from fer_lightning.tables.output.formats import DAGGER, EQUAL, TEMPLATES, heading, percent, published
 
@@ -36,6 +37,7 @@ def foot(table: Table) -> list[str]:
         ],
         has_corrections=any(naming.parts(metric)[0] for metric in table.metrics),
         has_marks=has_marks(table),
+        declared=len(contrasts(table)),
         level_columns=_level_columns(table),
         seeds_only_columns=[
             heading(name) for name in table.metrics if naming.metric_of(name).of_confusion is None
