@@ -35,7 +35,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def no_stages(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache like the common one, in which no first stage is trained yet. Returns its folder."""
     common, own = Path(os.environ["FER_CACHE"]), tmp_path_factory.mktemp("fer_cache")
-    for kind in ("synthetic", "stores", "weights", "embeddings"):
+    for kind in ("synthetic", "stores", "weights", "embeddings", "activations"):
         (common / kind).mkdir(parents=True, exist_ok=True)
         (own / kind).symlink_to(common / kind)
     monkeypatch.setenv("FER_CACHE", str(own))

@@ -1,4 +1,4 @@
-"""``fer cache``: list and clear prepared faces, weights, embeddings and first stages that later runs reuse."""
+"""``fer cache``: list and clear faces, weights, embeddings, activations and first stages that later runs reuse."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ def _describe_embeddings(entry: Path) -> str:
     return (entry / ABOUT).read_text(encoding="utf-8")
 
 
+def _describe_activations(entry: Path) -> str:
+    (entry / "activations.npy").stat()  # written last, too
+    return (entry / ABOUT).read_text(encoding="utf-8")
+
+
 def _describe_drawn(entry: Path) -> str:
     parameters = json.loads((entry / "parameters.json").read_text(encoding="utf-8"))
     return f"{parameters['rows']} drawn training faces, seed {parameters['seed']}"
@@ -42,6 +47,7 @@ KINDS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "stores": ("prepared faces", _describe_faces),
     "weights": ("pre-trained backbones", lambda entry: entry.stem),
     "embeddings": ("frozen backbones' embeddings", _describe_embeddings),
+    "activations": ("what enters last blocks", _describe_activations),
     "stages": ("first stages", _describe_stage),
 }
 """Folders of the cache, each with what it holds and a function that describes one entry."""

@@ -24,6 +24,9 @@ ADDED_KEYS: dict[str, Any] = {
     "data.table": None,
     "data.columns": None,
     "class_weights.weights": None,
+    "stage.fine_tuning.cached": None,
+    "stage.fine_tuning.views": 0,
+    "stage.fine_tuning.views_seed": 0,
 }
 """Keys that were added to conf/ later, dotted, each with the value under which a run is what it was without it.
 

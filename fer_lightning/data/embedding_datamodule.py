@@ -1,10 +1,9 @@
-"""Batches of a frozen backbone's embeddings instead of pictures."""
+"""Batches of what a frozen backbone, or its frozen part, has computed of the pictures, instead of pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,7 +15,8 @@ class EmbeddingDataset(Dataset[Batch]):
     """Embeddings with their labels; the counterpart of FaceDataset.
 
     Args:
-        embeddings: embeddings (N, D) of each view of the pictures; an item without an epoch gets the first view.
+        embeddings: embeddings (N, D), or activations (N, ...), of each view of the pictures; an item without an
+            epoch gets the first view.
         labels: class indices (N,), or soft labels (N, C).
         views: the choice of each epoch's view; None always takes the first.
     """
@@ -39,12 +39,15 @@ class EmbeddingDataset(Dataset[Batch]):
         if self.views is None:
             return self.embeddings[0][rows], self.labels[rows]
         views = [self.views.of(item).epoch if isinstance(item, Pick) else 0 for item in items]
-        embeddings = [self.embeddings[view][row] for view, row in zip(views, rows, strict=True)]
-        return torch.stack(embeddings), self.labels[rows]
+        batch = self.embeddings[views[0]][rows]
+        for index, (view, row) in enumerate(zip(views, rows, strict=True)):
+            if view != views[0]:  # a picture that this epoch shows again
+                batch[index] = self.embeddings[view][row]
+        return batch, self.labels[rows]
 
 
 class EmbeddingDataModule(FaceDataModule):
-    """The batches of another datamodule, with the backbone's embeddings instead of its pictures.
+    """The batches of another datamodule, with the backbone's embeddings or activations instead of its pictures.
 
     Args:
         faces: the datamodule whose rows, order, views and batches are used.

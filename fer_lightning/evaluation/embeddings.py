@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,22 +34,27 @@ def embeddings_key(
     view: int | None = None,
 ) -> str:
     """Return the hash of all that decides a part's embeddings; arguments as for ``backbone_embeddings``."""
+    pictures = pictures_key(data, part, forward_pass, mirrored=mirrored, view=view)
+    return content_hash({"backbone": [backbone.code, weights], **pictures})
+
+
+def pictures_key(
+    data: FaceDataModule, part: str, forward_pass: Pass, *, mirrored: bool = False, view: int | None = None
+) -> dict[str, Any]:
+    """Return what decides the outputs of any network for a part's pictures, beside the network itself."""
     _, rows = data.rows(part)
     views = data.views
-    return content_hash(
-        {
-            "backbone": [backbone.code, weights],
-            "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
-            "seen": [
-                data.side,
-                mirrored,
-                None if view is None or views is None else [view, views.seed, views.code],
-            ],
-            "how": forward_pass.identity,
-            "versions": versions(),
-            "numerics": NUMERICS,
-        }
-    )
+    return {
+        "faces": [data.store.hash, part, hashlib.sha256(rows.tobytes()).hexdigest()],
+        "seen": [
+            data.side,
+            mirrored,
+            None if view is None or views is None else [view, views.seed, views.code],
+        ],
+        "how": forward_pass.identity,
+        "versions": versions(),
+        "numerics": NUMERICS,
+    }
 
 
 def backbone_embeddings(

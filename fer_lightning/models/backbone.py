@@ -55,8 +55,12 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the embeddings (N, num_features) of uint8 pictures (N, 3, H, W)."""
-        embeddings: Tensor = self.network(images)
+        embeddings: Tensor = self.network(self.prepared(images))
         return embeddings
+
+    def prepared(self, images: Tensor) -> Tensor:
+        """Return what the network is given for uint8 pictures (N, 3, H, W)."""
+        return images
 
     def complete(self) -> None:
         """Do what takes long before the weights are loaded; called once the data has been checked."""
@@ -126,12 +130,12 @@ class TimmBackbone(Backbone):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the embeddings (N, num_features) of pictures 0..255 (N, 3, H, W), which are normalised first."""
+    def prepared(self, images: Tensor) -> Tensor:
+        """Return pictures 0..255 (N, 3, H, W) in the network's size, normalised."""
         pixels, size = images.to(self.mean.dtype), self.spec["input_size"]
         if size and [*pixels.shape[2:]] != size:
             pixels = F.interpolate(pixels, size, mode="bilinear", antialias=True)
-        return super().forward((pixels / 255 - self.mean) / self.std)
+        return (pixels / 255 - self.mean) / self.std
 
     def load(self, path: Path) -> None:
         """Load the weights in a local file.

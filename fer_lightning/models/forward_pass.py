@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -47,6 +47,14 @@ class Pass:
             return compute(images)
 
     @torch.no_grad()
+    def each(self, batches: Iterable[Batch], compute: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """Yield the result of ``compute`` for every batch of pictures or embeddings, on the CPU."""
+        for images, _ in batches:
+            images = images.to(self.device, non_blocking=True)
+            if images.ndim == 4:
+                images = images.contiguous(memory_format=self.memory_format)
+            yield self.run(compute, images).cpu()
+
     def over(self, loader: DataLoader[Batch], compute: Callable[[Tensor], Tensor], description: str) -> Tensor:
         """Call ``compute`` on every batch; return the results on the CPU, concatenated in the loader's order.
 
@@ -55,13 +63,7 @@ class Pass:
             compute: from a batch to a tensor of as many rows.
             description: of the progress bar.
         """
-        results = []
-        for images, _ in track(loader, description):
-            images = images.to(self.device, non_blocking=True)
-            if images.ndim == 4:
-                images = images.contiguous(memory_format=self.memory_format)
-            results.append(self.run(compute, images).to(self.dtype).cpu())
-        return torch.cat(results)
+        return torch.cat([result.to(self.dtype) for result in self.each(track(loader, description), compute)])
 
 
 def state_hash(module: nn.Module) -> str:

@@ -27,8 +27,7 @@ def freeze(backbone: Backbone, blocks: str | int, batch_norm: BatchNorm) -> None
         UserError: there is no such block, or no BatchNorm for ``only``.
     """
     named = backbone.blocks()
-    frozen = _frozen_count(blocks, [*named], backbone.name)
-    trained = {name for block in [*named.values()][frozen:] for name in block}
+    trained = {name for block in trained_blocks(backbone, blocks) for name in named[block]}
     norms = {
         f"{path}.{name}"
         for path, module in backbone.named_modules()
@@ -43,6 +42,12 @@ def freeze(backbone: Backbone, blocks: str | int, batch_norm: BatchNorm) -> None
         trained -= norms
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in trained)
+
+
+def trained_blocks(backbone: Backbone, blocks: str | int) -> list[str]:
+    """Return the names of the blocks that are not frozen; see ``freeze``."""
+    names = [*backbone.blocks()]
+    return names[_frozen_count(blocks, names, backbone.name) :]
 
 
 def _frozen_count(blocks: str | int, names: list[str], backbone: str) -> int:

@@ -15,8 +15,11 @@ from fer_lightning.training.stage import Stage
 NO_OP = 1.1
 """Smallest ratio of the largest to the smallest class weight, or showings of a picture, with an effect."""
 
+WORTH_KEEPING = 50e9
+"""Largest number of bytes of a view of activations that a machine may hold in memory between epochs."""
+
 NO_MIXING = (
-    "mixing={mixing} has no effect in a stage that is trained from the embeddings of a frozen backbone; "
+    "mixing={mixing} has no effect in a stage that is trained from the {kept} of a frozen backbone; "
     "set cached=false for the stage to mix there, too"
 )
 
@@ -50,6 +53,19 @@ def minival_notices(names: Sequence[str], counts: Sequence[int]) -> Iterator[str
         yield (
             f"the minival has no picture of {', '.join(missing)}: epochs are chosen by the recall of the other "
             "classes; pictures of one person or sequence are never divided, so such a class needs a second one"
+        )
+
+
+def activation_notices(size: float) -> Iterator[str]:
+    """Yield a notice if a stage keeps more activations than is worth it.
+
+    Args:
+        size: bytes of a view of the training part.
+    """
+    if size > WORTH_KEEPING:
+        yield (
+            f"cached=true keeps {size / 1e9:.0f} GB of activations a view, which every epoch reads in random "
+            "order: not worth it; set cached=false"
         )
 
 

@@ -23,6 +23,7 @@ from fer_lightning.data.store.store import Store
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.forward_pass import Pass, state_hash
 from fer_lightning.models.freeze import freeze
+from fer_lightning.models.last_block import require_split
 from fer_lightning.run import build, build_loss
 from fer_lightning.run.build_loss import Loss
 from fer_lightning.training import distributed
@@ -67,7 +68,7 @@ class StageSetup:
         name: name of the stage.
         stage: options of the stage.
         recipe: optimizer and schedule.
-        views: augmented views for a frozen backbone; None: the pictures as they are.
+        views: fixed augmented views of the training pictures; None: see Stage.
     """
 
     name: str
@@ -122,6 +123,8 @@ def set_up(config: dict[str, Any], *, to_train: bool = True, prepared: Store | N
     backbone = build.backbone(config, pretrained=any(setup.stage.pretrained for setup in stages))
     for setup in stages:
         freeze(backbone, setup.stage.freeze, setup.stage.batch_norm)
+        if setup.stage.from_activations:
+            require_split(backbone, setup.stage.freeze, build.pictures(config))
     assumed, progress = build_loss.assumed_stats(config), Line("faces")
     users_code = any(is_own(config[group]) for group in ("neck", "loss", "class_weights"))
     if users_code:  # untested code is tried before the data is read
@@ -167,7 +170,7 @@ def _require_soft_labels(
 ) -> None:
     for setup in stages:
         head = heads[setup.stage.loss]
-        if not setup.stage.from_embeddings and not getattr(head, "soft_labels", False):
+        if setup.stage.through_pictures and not getattr(head, "soft_labels", False):
             raise UserError(
                 f"mixing={config['choices']['mixing']}: {type(head).__name__} takes class indices, and mixed "
                 "pictures have soft labels; choose mixing=none, or a loss such as softmax or balanced_softmax"

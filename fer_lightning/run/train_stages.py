@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import copy, deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -21,18 +21,21 @@ from fer_lightning.core.files import content_hash
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.samplers import shown
+from fer_lightning.evaluation.activations import KeptActivations, Shown, activation_bytes
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
 from fer_lightning.evaluation.results import StageResult
-from fer_lightning.inference.load_model import read_checkpoint
+from fer_lightning.inference.checkpoint import CARD, read_checkpoint
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import freeze
+from fer_lightning.models.last_block import Split, TailNetwork, split
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import RunSetup, StageSetup
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
+from fer_lightning.training.callbacks.resume import Progress
 from fer_lightning.training.fit import fit_shared_stage, fit_stage
 from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.module import FERModule
@@ -64,10 +67,13 @@ class Training:
         self.config = setup.config
         self.directory = directory
         self.watch_test = watch_test
-        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol)
+        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol, setup.data.store.meta)
         self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
+        self.on_progress: Callable[[], None] = lambda: (
+            None
+        )  # called as each epoch but the first begins, and at ends
 
     def run(self) -> Network:
         """Train all stages; return the network after the last epoch of the last one."""
@@ -94,7 +100,7 @@ class Training:
         """Refuse to continue another run, and notice if its packages had other versions."""
         if not checkpoint.exists():
             return
-        card = read_checkpoint(checkpoint)["fer_lightning"]
+        card = read_checkpoint(checkpoint)[CARD]
         expected = identity.identity(self.config, self.setup.protocol)
         if identity.identity(card["config"], card["protocol"]) != expected:
             raise UserError(
@@ -109,7 +115,7 @@ class Training:
         config = {key: value for key, value in self.config.items() if key not in ("stage", "choices")}
         if stage_setup.stage.loss == "softmax":
             del config["loss"]
-        if stage_setup.stage.from_embeddings:
+        if not stage_setup.stage.through_pictures:
             del config["mixing"]
         until = self.setup.stages.index(stage_setup) + 1
         stages = [asdict(setup.stage) for setup in self.setup.stages[:until]]
@@ -122,68 +128,83 @@ class Training:
         freeze(backbone, stage.freeze, stage.batch_norm)
         network = self.network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
         _load_matching(network, self.state)
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [Progress(self.on_progress)]
         if init_centers := getattr(network.head, "init_centers", None):
             init_centers(self._class_means(network))
         if hasattr(network.head, "epoch_scalars"):
             callbacks.append(CenterMonitor(setup.stats.names))
-        module = self._module(stage_setup, network)
-        data = self._data(stage_setup, backbone)
+        parts: Split | None = None
+        if stage.from_activations:
+            setup.forward_pass.place(backbone)
+            parts = split(backbone, stage.freeze)
+            each = activation_bytes(parts.front, setup.forward_pass, setup.data.side)
+            self._notice(notices.activation_notices(each * len(setup.data.train_rows)))
+        data = self._data(stage_setup, backbone, parts)
+        module = self._module(stage_setup, network, parts)
         if setup.settings.compile:  # after freezing; in place, so that the keys of the checkpoint do not change
             module.network.backbone.compile()
             module.network.neck.compile()
+            for tail in parts.tails.values() if parts else []:
+                tail.compile()
         logger, on_epoch = self.logger.of(stage_setup.name), partial(self._log, stage)
         trainer = setup.settings.trainer(
             stage, stage_setup.name, directory, logger, callbacks, self.config["seed"], on_epoch
         )
         return fit_stage(stage_setup.name, stage, module, data, trainer, self.config["seed"])
 
-    def _module(self, stage_setup: StageSetup, network: Network) -> FERModule:
-        """Build the module to train: the network or, on embeddings of a frozen backbone, its neck and head."""
+    def _module(self, stage_setup: StageSetup, network: Network, parts: Split | None) -> FERModule:
+        """Build the module to train: the network, or the part of it that follows what is cached."""
         stage, settings = stage_setup.stage, self.setup.settings
         epochs_before = sum(result.epochs for result in self.results)
+        trained = network if parts is None else TailNetwork(network, parts.tails)
         return FERModule(
-            Network(nn.Identity(), network.neck, network.head) if stage.from_embeddings else network,
+            Network(nn.Identity(), network.neck, network.head) if stage.from_embeddings else trained,
             self.setup.class_weights,
             stage_setup.recipe,
             card=self.card,
             frozen_backbone=network.backbone if stage.from_embeddings else None,
             channels_last=settings.channels_last and not stage.from_embeddings,
             weights_from_epoch=self.config["class_weights"]["from_epoch"] - epochs_before,
-            mixing=None if stage.from_embeddings else self.setup.mixing,
+            mixing=self.setup.mixing if stage.through_pictures else None,
         )
 
     def _log(self, stage: Stage, history: list[Epoch]) -> None:
         """Pass all epochs so far to the logger."""
         self.logger.epochs([*map(asdict, self.results), {"epochs": stage.epochs, "history": history}])
 
-    def _data(self, stage_setup: StageSetup, backbone: Backbone) -> FaceDataModule:
-        """Return the datamodule of a stage: augmented pictures, views for a frozen backbone, or its embeddings."""
+    def _data(self, stage_setup: StageSetup, backbone: Backbone, parts: Split | None) -> FaceDataModule:
+        """Return the datamodule of a stage: augmented pictures, views, or what is cached of them."""
         stage, views = stage_setup.stage, stage_setup.views
-        if not stage.frozen:
+        if stage.augments_anew:
             return self.setup.data
-        data = self.setup.data.seen_by_a_frozen_backbone(views)
-        if not stage.cached:
+        data = self.setup.data.shown_in(views)
+        if stage.through_pictures:
             return data
         numbers: list[int | None] = [None] if views is None else [*range(views.count)]
-        training = [self._embeddings(backbone, "train", data, number) for number in numbers]
-        parts = ("minival", "test") if data.watch_test else ("minival",)
-        plain = {part: [self._embeddings(backbone, part)] for part in parts}
-        return EmbeddingDataModule(data, {"train": training, **plain})
+        plain = ("minival", "test") if data.watch_test else ("minival",)
+        wanted = [Shown(data, "train", number) for number in numbers]
+        wanted += [Shown(self.setup.data, part) for part in plain]
+        if parts is None:
+            kept = [self._embeddings(backbone, shown) for shown in wanted]
+        else:
+            kept = KeptActivations(parts.front, backbone, self.setup.forward_pass).of(wanted)
+        training, others = kept[: len(numbers)], kept[len(numbers) :]
+        return EmbeddingDataModule(
+            data, {"train": training, **{part: [one] for part, one in zip(plain, others, strict=True)}}
+        )
 
-    def _embeddings(
-        self, backbone: Backbone, part: str, data: FaceDataModule | None = None, view: int | None = None
-    ) -> Tensor:
+    def _embeddings(self, backbone: Backbone, shown: Shown) -> Tensor:
         setup = self.setup
-        data = data or setup.data
+        weights = setup.shared_weights
         return backbone_embeddings(
-            backbone, data, part, setup.forward_pass, weights=setup.shared_weights, view=view
+            backbone, shown.data, shown.part, setup.forward_pass, weights=weights, view=shown.view
         )
 
     def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
         """Return embeddings (N, D) of the training part under the test transform, and labels (N,)."""
         assert isinstance(network.backbone, Backbone)
-        embeddings = through(network.neck, self._embeddings(network.backbone, "train"), self.setup.forward_pass)
+        shown = Shown(self.setup.data, "train")
+        embeddings = through(network.neck, self._embeddings(network.backbone, shown), self.setup.forward_pass)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
 
     def _class_means(self, network: Network) -> Tensor:
@@ -193,9 +214,9 @@ class Training:
         if self.setup.shared_weights is None:
             data = copy(data)
             data.train_rows = data.train_rows[share]
-            embeddings = self._embeddings(network.backbone, "train", data)
+            embeddings = self._embeddings(network.backbone, Shown(data, "train"))
         else:  # one rank alone embeds them all for the cache, where later runs find them, too
-            embeddings = self._embeddings(network.backbone, "train")[share]
+            embeddings = self._embeddings(network.backbone, Shown(data, "train"))[share]
         embeddings = through(network.neck, embeddings, self.setup.forward_pass)
         return class_means(embeddings, labels, self.setup.stats.num_classes, distributed.sum_over_ranks)
 
@@ -206,8 +227,9 @@ class Training:
         self._notice(notices.picture_notices(setup.backbone, setup.data.side))
         held_out = np.bincount(setup.data.labels("minival"), minlength=setup.stats.num_classes)
         self._notice(notices.minival_notices(setup.stats.names, held_out.tolist()))
-        if setup.mixing and stage.from_embeddings:
-            self._notice([notices.NO_MIXING.format(mixing=choices["mixing"])])
+        if setup.mixing and not stage.through_pictures:
+            kept = "embeddings" if stage.from_embeddings else "activations"
+            self._notice([notices.NO_MIXING.format(mixing=choices["mixing"], kept=kept)])
         self._notice(notices.head_notices(setup.neck, head, stage))
         if stage.loss != "configured":
             return

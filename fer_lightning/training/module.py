@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fer_lightning.core.contracts import HeadOutput
 from fer_lightning.evaluation import metrics
+from fer_lightning.inference.checkpoint import CARD, seal
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import keep_frozen_in_eval
@@ -109,6 +110,8 @@ class FERModule(LightningModule):
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Convert pictures to the memory format of the kernels."""
         images, labels = batch
+        if images.ndim != 4:  # embeddings, or activations of tokens
+            return images, labels
         return images.contiguous(memory_format=self.memory_format), labels
 
     def _weights(self, labels: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class FERModule(LightningModule):
 
         A checkpoint without optimizer states is for inference: it holds the network that was validated.
         """
-        checkpoint["fer_lightning"] = self.card
+        checkpoint[CARD] = self.card
         state = checkpoint["state_dict"]
         if "optimizer_states" not in checkpoint and self.averaged is not None:
             mean = self.averaged.module.state_dict(prefix="network.")
@@ -229,6 +232,8 @@ class FERModule(LightningModule):
         for backbone in self._frozen_backbones:
             state = state | backbone.state_dict(prefix="network.backbone.")
         checkpoint["state_dict"] = state
+        if "optimizer_states" not in checkpoint:
+            seal(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remove the frozen backbone that ``on_save_checkpoint`` added."""

@@ -20,15 +20,13 @@ class Stage:
         batch_norm: training of BatchNorm, see models/freeze.py: ``with_block``, ``only`` or ``never``.
         loss: ``configured``: the loss of the run; ``softmax``: softmax, whatever that is.
         lr_scale: factor of optimizer.lr.
-        cached: for a frozen backbone, whether to compute its embeddings once and keep them, or to run it in every
-            epoch. Both train the same neck and head.
-        views: for a frozen backbone, number of augmented views of each picture, of which each epoch shows one in
-            turn; 0: the picture as it is.
+        cached: whether to compute once, and keep, what the frozen part of the backbone returns: embeddings if all
+            of it is frozen, activations that enter the last block if only that is trained. False: the frozen part
+            runs in every epoch, which trains the same. None: true if all of the backbone is frozen.
+        views: number of augmented views of each picture, of which each epoch shows one in turn; 0: where the
+            backbone is frozen or ``cached``, the picture as it is, else another view in every epoch.
         views_seed: seed of their augmentation. It is not the seed of the run, so that runs of all seeds share
-            embeddings.
-
-    Raises:
-        ValueError: views or cached are given for a stage whose backbone is not frozen.
+            what is kept.
     """
 
     epochs: Count
@@ -37,13 +35,9 @@ class Stage:
     batch_norm: BatchNorm
     loss: Literal["configured", "softmax"]
     lr_scale: Positive
-    cached: bool = True
+    cached: bool | None = None
     views: Natural = 0
     views_seed: Seed = 0
-
-    def __post_init__(self) -> None:
-        if not self.frozen and (self.views or not self.cached):
-            raise ValueError(f"views and cached are for freeze=all, and this stage has freeze={self.freeze}")
 
     @property
     def frozen(self) -> bool:
@@ -53,4 +47,19 @@ class Stage:
     @property
     def from_embeddings(self) -> bool:
         """Return whether the stage is trained on cached embeddings of a frozen backbone."""
-        return self.frozen and self.cached
+        return self.frozen and self.cached is not False
+
+    @property
+    def from_activations(self) -> bool:
+        """Return whether the stage is trained on cached activations that enter the backbone's last block."""
+        return not self.frozen and self.cached is True
+
+    @property
+    def through_pictures(self) -> bool:
+        """Return whether the stage runs the whole backbone in every epoch."""
+        return not (self.from_embeddings or self.from_activations)
+
+    @property
+    def augments_anew(self) -> bool:
+        """Return whether every epoch augments the pictures in another way."""
+        return self.through_pictures and not self.frozen and not self.views

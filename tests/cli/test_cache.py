@@ -22,6 +22,8 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "embeddings/abc/about.txt": "train, FERPlus, mobilenetv1_100, 32 x 1024",
         "embeddings/abc/embeddings.npy": "x" * 2_400_000,
         "embeddings/half/about.txt": "minival",
+        "activations/abd/about.txt": "train, view 1 of 2, FERPlus, mobilenetv1_100, 32 x 7 x 7 x 512, 1.61MB",
+        "activations/abd/activations.npy": "x",
         "stages/def/stage.json": json.dumps(
             {"name": "feature_extraction", "epochs": 8, "minival_macro_recall": 0.6123}
         ),
@@ -49,6 +51,7 @@ def test_everything_is_listed_in_words(kept: Path, capsys: pytest.CaptureFixture
     for words in (
         "32 train faces, 5 test faces",
         "train, FERPlus, mobilenetv1_100, 32 x 1024",
+        "train, view 1 of 2, FERPlus, mobilenetv1_100, 32 x 7 x 7 x 512, 1.61MB",
         "feature_extraction, 8 epochs, minival macro recall 61.2",
         "tiny-12",
         "803 drawn training faces, seed 0",
@@ -87,7 +90,7 @@ def test_all_is_cleared_but_what_somebody_is_making(kept: Path, capsys: pytest.C
 def test_a_kind_that_is_not_there_or_not_said_is_one_line(
     kept: Path, capsys: pytest.CaptureFixture[str], words: list[str]
 ) -> None:
-    assert "synthetic, stores, weights, embeddings, stages" in said(capsys, *words, code=2)
+    assert "synthetic, stores, weights, embeddings, activations, stages" in said(capsys, *words, code=2)
     assert (kept / "embeddings/abc/embeddings.npy").exists()
 
 
@@ -96,4 +99,4 @@ def test_an_empty_cache_is_listed(
 ) -> None:
     monkeypatch.setenv("FER_CACHE", str(tmp_path / "nothing"))
     assert "stages" in said(capsys, "list")
-    assert said(capsys, "clear", "all").count("0 cleared") == 5
+    assert said(capsys, "clear", "all").count("0 cleared") == 6

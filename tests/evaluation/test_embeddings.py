@@ -84,7 +84,7 @@ def test_a_view_is_one_of_the_pictures_augmented_draws() -> None:
     assert views.of(Pick(5, 4, 0)) == Pick(5, 1, 0)
     assert views.of(Pick(5, 4, 2)) == Pick(5, 0, 0)  # shown again in an epoch it is another view
     data = setup().data
-    seen = data.seen_by_a_frozen_backbone(views)
+    seen = data.shown_in(views)
     shown = [seen.dataset("train", training=True)[Pick(3, epoch, 0)][0] for epoch in range(6)]
     assert all(torch.equal(shown[k], shown[k + 3]) for k in range(3))
     assert not torch.equal(shown[0], shown[1])
@@ -159,9 +159,9 @@ def test_any_change_of_an_ingredient_is_another_key(some: RunSetup, monkeypatch:
         "seed": replace(plain, seed=1),
         "transform": replace(plain, code="strong"),
     }.items():
-        seen = some.data.seen_by_a_frozen_backbone(views)
+        seen = some.data.shown_in(views)
         keys[f"view: {name}"] = key(replace(some, data=seen), view=0)
-    keys["other view"] = key(replace(some, data=some.data.seen_by_a_frozen_backbone(plain)), view=1)
+    keys["other view"] = key(replace(some, data=some.data.shown_in(plain)), view=1)
     norm = next(module for module in some.backbone.modules() if isinstance(module, nn.BatchNorm2d))
     norm.running_mean[0] += 1
     keys["buffer"] = key(some)

@@ -147,11 +147,29 @@ def test_a_stage_scales_the_learning_rate(scale: float) -> None:
     assert config["optimizer"]["lr"] == 0.5
 
 
-def test_views_and_running_it_every_epoch_are_for_a_frozen_backbone() -> None:
-    for more in ({"views": 2}, {"cached": False}):
-        Stage(1, pretrained=True, freeze="all", batch_norm="with_block", loss="configured", lr_scale=1.0, **more)
-        with pytest.raises(ValueError, match="are for freeze=all, and this stage has freeze=-1"):
-            Stage(1, pretrained=True, freeze=-1, batch_norm="with_block", loss="configured", lr_scale=1.0, **more)
+@pytest.mark.parametrize(
+    ("freeze", "cached", "trained_from"),
+    [
+        ("all", None, "embeddings"),
+        ("all", True, "embeddings"),
+        ("all", False, "pictures"),
+        (-1, None, "pictures"),
+        (-1, True, "activations"),
+        (-1, False, "pictures"),
+    ],
+)
+def test_what_a_stage_is_trained_from(freeze: str | int, cached: bool | None, trained_from: str) -> None:
+    stage = Stage(
+        *(1, True, freeze, "with_block", "configured", 1.0),
+        cached=cached,
+    )
+    ways = {
+        "embeddings": stage.from_embeddings,
+        "activations": stage.from_activations,
+        "pictures": stage.through_pictures,
+    }
+    assert [name for name, taken in ways.items() if taken] == [trained_from]
+    assert stage.augments_anew == (trained_from == "pictures" and freeze == -1)
 
 
 def test_own_modules_have_one_group_a_part() -> None:
