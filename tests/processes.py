@@ -39,10 +39,25 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = HANGIN
         time.sleep(0.02)
 
 
-def until_gone(pids: Iterable[int]) -> None:
+def until_gone(pids: Iterable[int], seconds: float = HANGING) -> None:
     """Wait until processes have ended."""
     left = set(pids)
-    wait_until(lambda: not any(map(is_there, left)), f"one of {left} is still there")
+    try:
+        wait_until(lambda: not any(map(is_there, left)), "the end of processes", seconds)
+    except TimeoutError as error:
+        alive = {pid: Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ") for pid in left if is_there(pid)}
+        raise TimeoutError(f"still there: {alive}") from error
+
+
+def marked(mark: str) -> list[int]:
+    """The processes that were started with a text such as NAME=value in their environment, or by such ones."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):  # it has ended meanwhile
+                if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append(int(entry.name))
+    return [pid for pid in found if is_there(pid)]
 
 
 def is_there(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""How often a table's 95 % intervals hold the truth, and how often equal methods are told apart.
+"""How often a table's 95 % intervals hold the truth, how often equal methods are told apart, and contradictions.
 
     python experiments/benchmarks/coverage.py --repeats 3000 --out experiments/benchmarks/coverage.json
 
@@ -12,6 +12,9 @@ and nothing of the seeds' effects. ``ours`` is what the tables print
 - images: normal, the images' part alone
 - quadrature: as ours, with the images' whole part, of which the seeds' variance holds some already
 - satterthwaite: two-way analysis of variance, t with Satterthwaite's degrees of freedom, guarded by either part
+
+A contradiction is a difference of a simulated table whose interval, interval as printed, p-value and verdict do
+not agree.
 """
 
 from __future__ import annotations
@@ -27,7 +30,15 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri, stdtrit
 from telling import tell
 
-from fer_lightning.tables.analysis.statistics import FloatArray, IntArray, estimate, holm
+from fer_lightning.tables.analysis.statistics import (
+    ALPHA,
+    SEEDS_TO_DECIDE,
+    Estimate,
+    FloatArray,
+    IntArray,
+    estimate,
+)
+from fer_lightning.tables.output.formats import points
 
 RECALL = np.array([0.83, 0.87, 0.60, 0.80, 0.48, 0.28, 0.61, 0.125])
 """Of the eight classes, as softmax has on FERPlus."""
@@ -127,21 +138,34 @@ def parts(influences: FloatArray, labels: IntArray) -> tuple[float, float, float
     return image, image_df, residual, residual_df
 
 
-def coverage(world: World, seeds: int, repeats: int, *, paired: bool, shift: float = 0.05) -> dict[str, float]:
-    """Share of the intervals that hold the truth, by method; of one row, or of the difference of two."""
+def coverage(
+    world: World, seeds: int, repeats: int, *, paired: bool, shift: float = 0.05
+) -> tuple[dict[str, float], int]:
+    """Share of the intervals that hold the truth, by method, of one row or a difference, and contradictions."""
     truth = world.truth(shift) - world.truth() if paired else world.truth()
     hits: dict[str, int] = {}
+    wrong = 0
     for _ in range(repeats):
         rows = world.methods(seeds, (shift, 0.0) if paired else (0.0,))
         values, influences = rows[0]
         if paired:
             values, influences = values - rows[1].values, influences - rows[1].influences
+            wrong += contradicts(estimate(values, influences, world.labels), 1)
         for name, half in half_widths(values, influences, world.labels).items():
             hits[name] = hits.get(name, 0) + (abs(values.mean() - truth) <= half)
         means = values[world.random.integers(0, seeds, (400, seeds))].mean(1)
         low, high = np.quantile(means, (0.025, 0.975))
         hits["bootstrap"] = hits.get("bootstrap", 0) + bool(low <= truth <= high)
-    return {name: round(count / repeats, 4) for name, count in hits.items()}
+    return {name: round(count / repeats, 4) for name, count in hits.items()}, wrong
+
+
+def contradicts(gap: Estimate, count: int) -> bool:
+    """Whether what is said of one of ``count`` differences does not agree."""
+    low, high = gap.interval(count)
+    printed = [float(points(end).replace("−", "-")) for end in (low, high)]
+    excluded = low > 0 or high < 0
+    agree = (printed[0] > 0 or printed[1] < 0) == excluded == (gap.p_value(count) < ALPHA)
+    return not (agree and gap.is_decided(count) == (excluded and gap.seeds >= SEEDS_TO_DECIDE))
 
 
 def told_apart(world: World, seeds: int, methods: int, repeats: int) -> dict[str, float]:
@@ -149,22 +173,29 @@ def told_apart(world: World, seeds: int, methods: int, repeats: int) -> dict[str
 
     Returns:
         ``contrasts``: the first is told from any other one. ``marks``: the first, which is as good as the best, is
-        shown to be worse than the one with the highest mean.
+        shown to be worse than the one with the highest mean. ``contradictions``: see ``contradicts``.
     """
-    contrasts = marks = 0
+    contrasts = marks = wrong = 0
     for _ in range(repeats):
         rows = world.methods(seeds, (0.0,) * methods)
-        contrasts += min(p_values(rows, 0, world.labels).values()) < 0.05
+        declared = gaps(rows, 0, world.labels)
+        contrasts += any(gap.is_decided(methods - 1) for gap in declared.values())
         best = int(np.argmax([row.values.mean() for row in rows]))
-        marks += best != 0 and p_values(rows, best, world.labels)[0] < 0.05
-    return {"contrasts": round(contrasts / repeats, 4), "marks": round(marks / repeats, 4)}
+        others = gaps(rows, best, world.labels)
+        marks += best != 0 and others[0].is_decided(methods - 1)
+        wrong += sum(contradicts(gap, methods - 1) for gap in (*declared.values(), *others.values()))
+    shares = {"contrasts": round(contrasts / repeats, 4), "marks": round(marks / repeats, 4)}
+    return {**shares, "contradictions": wrong}
 
 
-def p_values(rows: list[Told], first: int, labels: IntArray) -> dict[int, float]:
-    """Of the comparisons of one row with all others, after Holm, by the other's place."""
-    one, others = rows[first], [place for place in range(len(rows)) if place != first]
-    gaps = [(one.values - rows[k].values, one.influences - rows[k].influences) for k in others]
-    return dict(zip(others, holm([estimate(*gap, labels).p for gap in gaps]), strict=True))
+def gaps(rows: list[Told], first: int, labels: IntArray) -> dict[int, Estimate]:
+    """Of the comparisons of one row with all others, by the other's place."""
+    one = rows[first]
+    return {
+        k: estimate(one.values - other.values, one.influences - other.influences, labels)
+        for k, other in enumerate(rows)
+        if k != first
+    }
 
 
 def main() -> None:
@@ -173,9 +204,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     options = parser.parse_args()
     random = np.random.default_rng(0)
-    cases = []
+    cases, contradictions = [], 0
     for paired, (name, sizes), seeds, spread in itertools.product((False, True), SIZES.items(), SEEDS, SPREADS):
-        found = coverage(World(sizes, spread, random), seeds, options.repeats, paired=paired)
+        found, wrong = coverage(World(sizes, spread, random), seeds, options.repeats, paired=paired)
+        contradictions += wrong
         what = "difference of two rows" if paired else "one row"
         cases.append({"what": what, "images": name, "seeds": seeds, "spread": spread, "coverage": found})
         print(what, name, seeds, spread, found, flush=True)
@@ -192,7 +224,9 @@ def main() -> None:
         | told_apart(World(sizes, spread, random), 5, 5, options.repeats)
         for (name, sizes), spread in itertools.product(SIZES.items(), SPREADS)
     ]
-    tell({"repeats": options.repeats, "coverage": ranges, "equal_methods": equal, "cases": cases}, options.out)
+    contradictions += sum(int(case["contradictions"]) for case in equal)
+    told = {"repeats": options.repeats, "contradictions": contradictions, "coverage": ranges}
+    tell({**told, "equal_methods": equal, "cases": cases}, options.out)
 
 
 if __name__ == "__main__":

@@ -24,4 +24,4 @@ def prepare(words: Sequence[str]) -> int:
     refuse(of_hydra, lambda _: True, "fer prepare", "data.store=FOLDER")
     compose(overrides, options.config_dir)
     config_dir = ["--config-dir", options.config_dir] if options.config_dir else []
-    return launch.wait(lambda: launch.child(["--faces", *config_dir, *overrides]))
+    return launch.code_of(lambda: launch.child(["--faces", *config_dir, *overrides]))

@@ -184,17 +184,15 @@ def _require_folder(directory: Path) -> None:
 
 def _print_cost(plan: TablePlan, overrides: Sequence[str], planner: Planner, base: Path, jobs: int) -> None:
     """Print how many runs of each row are missing, and an estimate of their disk space and time."""
-    from fer_lightning.tables import tune
-
     rows = [*{tuple(row.overrides): row for row in reversed(plan.rows)}.values()][::-1]  # rows may share runs
-    trial_counts = [len(tune.options(plan, row)) * len(plan.tune.seeds if plan.tune else ()) for row in rows]
+    trials = plan.tune.trials * len(plan.tune.seeds) if plan.tune else 0
     seeds, runs = ", ".join(map(str, plan.seeds)), sum(len(plan.seeds_of(row)) for row in rows)
     print(f"{plan.title}\n{runs} runs in {base}: {len(rows)} rows, seeds {seeds}")
-    if sum(trial_counts):
-        print(f"{sum(trial_counts)} trials before them, {trial_counts[0]} a row; the runs depend on their results")
+    if trials:
+        print(f"{trials * len(rows)} trials before them, {trials} a row; the runs depend on their results")
     hours, disk, activations = 0.0, 0.0, 0
     notices: dict[str, None] = {}  # each once
-    for row, trials in zip(rows, trial_counts, strict=True):
+    for row in rows:
         words = [*plan.overrides, *row.overrides, *overrides]
         cost = planner.measure(words)
         runs_of_row = ([*words, f"seed={seed}"] for seed in plan.seeds_of(row))

@@ -15,7 +15,7 @@ from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import user_path
 from fer_lightning.core.parser import Parser
-from fer_lightning.run import launch
+from fer_lightning.run import claim, launch
 from fer_lightning.sweeps import hydra_launchers
 
 HYDRA_OPTIONS = {"--hydra-help", "--cfg", "-c", "--info", "-i", "--version", "--resolve", "--package", "-p"}
@@ -53,7 +53,8 @@ def train(words: Sequence[str]) -> int:
     directory = hydra_launchers.run_folder(overrides, of_hydra, config_dir)
     arguments = ["--directory", str(directory)] if directory else []
     arguments += ["--config-dir", config_dir] if config_dir else []
-    return launch.wait(lambda: launch.child([*arguments, *overrides]))
+    with claim.failure_noted(directory):
+        return launch.code_of(lambda: launch.child([*arguments, *overrides]))
 
 
 def _sweep(

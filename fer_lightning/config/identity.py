@@ -6,7 +6,7 @@ from typing import Any
 
 from fer_lightning.core.files import content_hash
 
-NUMERICS = 1
+NUMERICS = 2
 """Version of the numbers that a run comes to; part of its protocol.
 
 Raise it when the correction of a fault changes numbers: runs from before and after are then different runs, and a

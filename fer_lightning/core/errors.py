@@ -39,6 +39,10 @@ class Stopped(UserError):  # noqa: N818  (an outcome of a run)
     code = 74
 
 
+class NoSpace(Stopped):
+    """Run that a full disk stopped."""
+
+
 class Busy(UserError):  # noqa: N818  (an outcome of a run)
     """Run that another process is training now."""
 
@@ -75,17 +79,17 @@ def report() -> Iterator[Outcome]:
 
 @contextmanager
 def stopped_by_a_full_disk() -> Iterator[None]:
-    """Raise Stopped, with what to do about it, if there is no space left to write to.
+    """Raise NoSpace, with what to do about it, if there is no space left to write to.
 
     Raises:
-        Stopped: a write failed for lack of space.
+        NoSpace: a write failed for lack of space.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in _NO_SPACE:
             raise
-        raise Stopped(f"{error}; free some space and run the same again") from error
+        raise NoSpace(f"{error}; free some space and run the same again") from error
 
 
 def in_words(error: BaseException) -> str:

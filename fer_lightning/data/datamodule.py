@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import copy
+from multiprocessing import parent_process
 from typing import Any
 
 import cv2
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.processes import end_with_parent
 from fer_lightning.data.options import BatchOptions
 from fer_lightning.data.samplers import Draw, GlobalBatches, Pick, Views
 from fer_lightning.data.split import minival as carve_minival
@@ -23,6 +25,8 @@ from fer_lightning.data.store.workers import cores
 from fer_lightning.data.transforms import Augmentation, middle
 
 Batch = tuple[Tensor, Tensor]
+
+_MOST_WORKERS = 8
 
 
 class FaceDataset(Dataset[Batch]):
@@ -105,16 +109,28 @@ def as_it_is(batch: Any) -> Any:
 
 
 def start_worker(_: int) -> None:
-    """Keep OpenCV to one thread in a loader process, as torch keeps itself."""
+    """Keep OpenCV to one thread in a loader process, as torch keeps itself, and end with the parent."""
     cv2.setNumThreads(1)
+    if (parent := parent_process()) and parent.pid:
+        end_with_parent(parent.pid)
 
 
 def workers_by_default(cores: int, ranks: int) -> int:
     """Return the number of loader processes of a rank.
 
-    It is the rank's share of the machine's cores less one, at most 8, and none on two cores.
+    It is the rank's share of the machine's cores less one, at most 8, and none on two cores. They are kept from
+    epoch to epoch.
     """
-    return 0 if cores <= 2 else min(max(cores // ranks - 1, 0), 8)
+    return 0 if cores <= 2 else min(max(cores // ranks - 1, 0), _MOST_WORKERS)
+
+
+def workers_beside(training: int, cores: int, ranks: int) -> int:
+    """Return the number of loader processes of a rank for its evaluation, beside those that stay for training.
+
+    It is what the latter leave of the rank's share of the machine's cores less one, at most 8; with none, the rank
+    loads the pictures itself.
+    """
+    return min(max(cores // ranks - 1 - training, 0), _MOST_WORKERS)
 
 
 class FaceDataModule(LightningDataModule):
@@ -173,27 +189,47 @@ class FaceDataModule(LightningDataModule):
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
-    def _loader(self, dataset: Dataset[Batch], *, ranks: int, pinned: bool, **order: Any) -> DataLoader[Batch]:
+    def _loader(
+        self,
+        dataset: Dataset[Batch],
+        *,
+        ranks: int,
+        pinned: bool,
+        kept: bool = False,
+        beside: int = 0,
+        **order: Any,
+    ) -> DataLoader[Batch]:
+        """Return a loader whose processes end with each pass, unless they are ``kept``."""
         cv2.setNumThreads(1)  # a process that is forked while OpenCV has threads waits for them for ever
-        workers = self.options.workers
-        if workers is None:
-            workers = workers_by_default(cores(), ranks)
+        workers = self._workers(ranks)
+        if beside and self.options.workers is None:
+            workers = workers_beside(beside, cores(), ranks)
         return DataLoader(
             dataset,
             collate_fn=as_it_is,
             num_workers=workers,
-            persistent_workers=workers > 0,
+            persistent_workers=kept and workers > 0,
             worker_init_fn=start_worker,
             pin_memory=pinned,
             **order,
         )
 
-    def _in_training(self, dataset: Dataset[Batch], **order: Any) -> DataLoader[Batch]:
-        """Return a loader for the Trainer, beside those of this machine's other ranks."""
-        if self.trainer is None:
-            return self._loader(dataset, ranks=1, pinned=False, **order)
-        on_gpu = self.trainer.strategy.root_device.type == "cuda"
-        return self._loader(dataset, ranks=self.trainer.num_devices, pinned=on_gpu, **order)
+    def _workers(self, ranks: int) -> int:
+        workers = self.options.workers
+        return workers_by_default(cores(), ranks) if workers is None else workers
+
+    def _in_training(self, dataset: Dataset[Batch], *, kept: bool, **order: Any) -> DataLoader[Batch]:
+        """Return a loader for the Trainer, beside those of this machine's other ranks.
+
+        Args:
+            dataset: The pictures.
+            kept: Whether it is the loader of the training part, whose processes stay; the others run beside them.
+            order: Further arguments of the loader.
+        """
+        ranks = self.trainer.num_devices if self.trainer else 1
+        on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        beside = 0 if kept else self._workers(ranks)
+        return self._loader(dataset, ranks=ranks, pinned=on_gpu, kept=kept, beside=beside, **order)
 
     def dataset(self, part: str, *, training: bool = False) -> Dataset[Batch]:
         """Return all pictures of ``train`` (without the minival), ``minival`` or ``test``, in order.
@@ -247,7 +283,7 @@ class FaceDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of the training part: augmented, in ``batches``."""
-        return self._in_training(self.dataset("train", training=True), batch_sampler=self.batches())
+        return self._in_training(self.dataset("train", training=True), kept=True, batch_sampler=self.batches())
 
     def val_dataloader(self) -> list[DataLoader[Batch]]:
         """Return loaders of the minival and, where it is watched, of the test set.
@@ -258,9 +294,8 @@ class FaceDataModule(LightningDataModule):
         loaders = []
         for part in ("minival", "test") if self.watch_test else ("minival",):
             indices = range(rank, len(self.rows(part)[1]), ranks)
-            loaders.append(
-                self._in_training(Subset(self.dataset(part), indices), batch_size=self.options.batch_size)
-            )
+            dataset = Subset(self.dataset(part), indices)
+            loaders.append(self._in_training(dataset, kept=False, batch_size=self.options.batch_size))
         return loaders
 
     def in_order(self, part: str, *, view: int | None = None, pinned: bool = False) -> DataLoader[Batch]:

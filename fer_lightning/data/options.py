@@ -34,7 +34,7 @@ class BatchOptions(Keys):
         batch_size: pictures in a training step over all ranks; evaluation takes as many at once.
         minival: share of the training pictures that is held out to choose checkpoints by.
         split_seed: seed of that choice, independent of the run's seed and equal for all runs of a table.
-        workers: loader processes of a rank; None: see ``fer_lightning.data.datamodule.workers_by_default``.
+        workers: processes of each loader of a rank; None: see ``workers_by_default`` of the datamodule.
         crop: side in pixels of the square in the pictures' middle that the network sees; None: the whole picture.
         soft_labels: whether training pictures are labelled with the shares of their annotators' votes.
         flip_averaging: whether a test's logits are the mean over each picture and its mirror image.

@@ -24,7 +24,7 @@ Counts = Any
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of a result; one of the two functions must be given.
+    """A metric of a result; one of the two functions must be given, and the first one is used if both are.
 
     Args:
         name: key in result.json and in a table's file.
@@ -34,8 +34,8 @@ class Metric:
         lower_is_better: whether its best value is the lowest.
         of_confusion: function of confusion matrices (..., C, C) that is analytic in the counts. With it a mean's
             interval includes the draw of the test images; without it the interval is over the seeds only.
-        of_probabilities: function of probabilities (N, C) in float64 and labels (N,); preferred for the recorded
-            value where both are given.
+        of_probabilities: function of probabilities (N, C) in float64 and labels (N,), for what is no function of a
+            confusion matrix.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Metric:
 
     def value(self, probabilities: Tensor, labels: Tensor, confusion: Counts) -> float:
         """Return the recorded value; see ``evaluate``."""
-        if self.of_probabilities:
+        if self.of_probabilities and not self.of_confusion:
             return float(self.of_probabilities(probabilities, labels))
         return float(self.of_counts(confusion))
 
@@ -74,7 +74,7 @@ def accuracy(counts: Counts) -> Counts:
 
 
 def macro_recall(counts: Counts) -> Counts:
-    """Return the mean recall of the classes that have images."""
+    """Return the mean recall of the classes that have images; the score that epochs, too, are chosen by."""
     return _mean_of_present(_diagonal(counts), counts.sum(-1), counts)
 
 
@@ -116,13 +116,6 @@ def _mean_of_present(numerators: Counts, denominators: Counts, counts: Counts) -
     return shares.sum(-1) / present.sum(-1)
 
 
-def _recorded_macro_recall(probabilities: Tensor, labels: Tensor) -> float:
-    """Return macro recall summed by torch, to whose last digit the recorded results are."""
-    confusion = _confusion(probabilities, labels)
-    recall = confusion.diag().double() / confusion.sum(1)
-    return float(recall[confusion.sum(1) > 0].mean())
-
-
 def _confusion(probabilities: Tensor, labels: Tensor) -> Tensor:
     from torchmetrics.functional.classification import multiclass_confusion_matrix
 
@@ -161,22 +154,9 @@ _METRICS = (
         "= unweighted average recall = balanced accuracy",
         percent=True,
         of_confusion=macro_recall,
-        of_probabilities=_recorded_macro_recall,
     ),
-    Metric(
-        "macro_f1",
-        "Macro F1",
-        percent=True,
-        of_confusion=macro_f1,
-        of_probabilities=_by_torchmetrics("multiclass_f1_score", average="none"),
-    ),
-    Metric(
-        "cohen_kappa",
-        "Kappa",
-        "kappa: Cohen's",
-        of_confusion=cohen_kappa,
-        of_probabilities=_by_torchmetrics("multiclass_cohen_kappa"),
-    ),
+    Metric("macro_f1", "Macro F1", percent=True, of_confusion=macro_f1),
+    Metric("cohen_kappa", "Kappa", "kappa: Cohen's", of_confusion=cohen_kappa),
     Metric("krippendorff_alpha", "Alpha", "alpha: Krippendorff's, nominal", of_confusion=krippendorff_alpha),
     Metric(
         "auroc",

@@ -8,9 +8,9 @@ tables. Reading the registry needs no torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, cast
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,15 +39,17 @@ class Correction:
         name: key in result.json and in a table's file.
         heading: its name in column headings.
         metric: metric that it is meant to improve, shown for it in a table's Markdown.
-        correct: takes logits and labels of the minival, the test set's logits (N, C), the classes with their
-            training images and the head; returns the corrected logits, or None where the head does not allow it.
-            Raises ValueError where a class has no image.
+        fit: takes logits and labels of the minival, the classes with their training images and the head; returns
+            the fitted number by its name, or None where the head does not allow it. Raises ValueError where a
+            class has no image.
+        apply: takes logits (N, C), what ``fit`` returned, the classes and the head; returns corrected logits.
     """
 
     name: str
     heading: str
     metric: str
-    correct: Callable[[Labelled, Tensor, ClassStats, nn.Module], Corrected | None]
+    fit: Callable[[Labelled, ClassStats, nn.Module], dict[str, float] | None]
+    apply: Callable[[Tensor, Mapping[str, float], ClassStats, nn.Module], Tensor]
 
 
 def _class_counts(logits: Tensor, labels: Tensor) -> Tensor:
@@ -199,30 +201,39 @@ def linear_classifier(head: nn.Module) -> nn.Linear | None:
         return None
 
 
-def _logit_adjustment(fit_on: Labelled, logits: Tensor, stats: ClassStats, head: nn.Module) -> Corrected:
-    tau = fit_logit_adjustment(*fit_on, stats.counts)
-    return Corrected({"tau": tau}, apply_logit_adjustment(logits, stats.counts, tau))
+def _fit_logit_adjustment(fit_on: Labelled, stats: ClassStats, _: nn.Module) -> dict[str, float]:
+    return {"tau": fit_logit_adjustment(*fit_on, stats.counts)}
 
 
-def _tau_norm(fit_on: Labelled, logits: Tensor, stats: ClassStats, head: nn.Module) -> Corrected | None:
+def _logit_adjustment(logits: Tensor, fitted: Mapping[str, float], stats: ClassStats, _: nn.Module) -> Tensor:
+    return apply_logit_adjustment(logits, stats.counts, fitted["tau"])
+
+
+def _fit_tau_norm(fit_on: Labelled, _: ClassStats, head: nn.Module) -> dict[str, float] | None:
     classifier = linear_classifier(head)
-    if classifier is None:
-        return None
-    tau = fit_tau_norm(*fit_on, classifier)
-    return Corrected({"tau": tau}, apply_tau_norm(logits, classifier, tau))
+    return None if classifier is None else {"tau": fit_tau_norm(*fit_on, classifier)}
 
 
-def _temperature(fit_on: Labelled, logits: Tensor, stats: ClassStats, head: nn.Module) -> Corrected:
-    temperature = fit_temperature(*fit_on)
-    return Corrected({"temperature": temperature}, apply_temperature(logits, temperature))
+def _tau_norm(logits: Tensor, fitted: Mapping[str, float], _: ClassStats, head: nn.Module) -> Tensor:
+    return apply_tau_norm(logits, cast("nn.Linear", linear_classifier(head)), fitted["tau"])
+
+
+def _fit_temperature(fit_on: Labelled, _: ClassStats, __: nn.Module) -> dict[str, float]:
+    return {"temperature": fit_temperature(*fit_on)}
+
+
+def _temperature(logits: Tensor, fitted: Mapping[str, float], _: ClassStats, __: nn.Module) -> Tensor:
+    return apply_temperature(logits, fitted["temperature"])
 
 
 CORRECTIONS: dict[str, Correction] = {
     correction.name: correction
     for correction in (
-        Correction("logit_adjustment", "logit adjustment", "macro_recall", _logit_adjustment),
-        Correction("tau_norm", "tau-norm", "macro_recall", _tau_norm),
-        Correction("temperature", "temperature", "ece", _temperature),
+        Correction(
+            "logit_adjustment", "logit adjustment", "macro_recall", _fit_logit_adjustment, _logit_adjustment
+        ),
+        Correction("tau_norm", "tau-norm", "macro_recall", _fit_tau_norm, _tau_norm),
+        Correction("temperature", "temperature", "ece", _fit_temperature, _temperature),
     )
 }
 """The corrections of a result by name, in the order in which they are shown."""
@@ -240,5 +251,9 @@ def corrected(fit_on: Labelled, logits: Tensor, stats: ClassStats, head: nn.Modu
     Raises:
         ValueError: a class has no image in the minival, or none in training.
     """
-    results = {name: correction.correct(fit_on, logits, stats, head) for name, correction in CORRECTIONS.items()}
-    return {name: result for name, result in results.items() if result is not None}
+    found = {name: correction.fit(fit_on, stats, head) for name, correction in CORRECTIONS.items()}
+    return {
+        name: Corrected(fitted, CORRECTIONS[name].apply(logits, fitted, stats, head))
+        for name, fitted in found.items()
+        if fitted is not None
+    }

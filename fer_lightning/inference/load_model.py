@@ -1,155 +1,101 @@
-"""Loads a trained model from a checkpoint alone, without Hydra and Lightning."""
+"""Loads a trained model from its file alone, without Hydra and Lightning."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import pickle
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fer_lightning import losses
-from fer_lightning.core.contracts import ClassStats
-from fer_lightning.core.errors import UserError, in_one_line
-from fer_lightning.core.files import require_checkpoint
-from fer_lightning.losses.softmax import SoftmaxHead, at_least_float32
-from fer_lightning.models import neck as necks
-from fer_lightning.models.backbone import Backbone, OwnBackbone, TimmBackbone
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import user_path
+from fer_lightning.evaluation.results import CHECKPOINT
+from fer_lightning.inference.build_network import NONE, Own, build_network
+from fer_lightning.inference.card import framing_of, require_corrections
+from fer_lightning.inference.checkpoint import CARD, Stored, one_line, read_checkpoint, read_model
+from fer_lightning.inference.exported import CONFIG, WEIGHTS, read_exported
+from fer_lightning.inference.model import Model
 from fer_lightning.models.network import Network
 
-Own: TypeAlias = Mapping[str, Callable[..., nn.Module]]
-"""A user's own classes and functions by their names in a checkpoint, such as ``mine.MineHead``."""
 
-_NONE: Own = MappingProxyType({})
-
-
-class Model(nn.Module):
-    """Trained network from face crops to class probabilities.
-
-    Attributes:
-        classes: C names, in the order of the probabilities.
-        card: the description in the checkpoint: classes, protocol and config.
-    """
-
-    def __init__(self, network: Network, card: dict[str, Any]) -> None:
-        super().__init__()
-        self.network = network
-        self.card = card
-        self.classes = tuple(card["class_stats"]["names"])
-        self.flip_averaging = bool(card["protocol"].get("flip_averaging"))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return class probabilities (N, C) of face crops.
-
-        With flip averaging in the protocol, the logits of a crop and its mirror image are averaged.
-
-        Args:
-            images: uint8 RGB face crops (N, 3, H, W), whose side is ``crop`` in the card's protocol.
-        """
-        logits = self._logits(images)
-        if self.flip_averaging:
-            logits = (logits + self._logits(images.flip(3))) / 2
-        return logits.softmax(1)
-
-    def _logits(self, images: Tensor) -> Tensor:
-        return at_least_float32(self.network(images).logits)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the content of a checkpoint; no code in the file is run.
+def read_card(path: Path) -> dict[str, Any]:
+    """Return the card in a checkpoint, whose types are checked.
 
     Raises:
-        UserError: the file does not exist, names code, or was not written by this project.
+        UserError: see ``load_model``.
     """
-    require_checkpoint(path)
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"checkpoint {path}: refused: it holds more than tensors and plain values, loading it could run code"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise UserError(f"checkpoint {path}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(checkpoint, dict) or "fer_lightning" not in checkpoint:
-        raise UserError(f"checkpoint {path}: was not written by fer; give the path of a run's best.ckpt")
-    return checkpoint
+    card = read_checkpoint(path)[CARD]
+    framing_of(card, f"checkpoint {path}")
+    return dict(card)
 
 
-def head_class(name: str) -> type[SoftmaxHead] | None:
-    """Return a head's class by its full name; None if it is not in fer_lightning.losses."""
-    package, _, rest = name.rpartition(".")[0].rpartition(".")
-    if package == losses.__name__ and rest in {module.name for module in pkgutil.iter_modules(losses.__path__)}:
-        head = getattr(importlib.import_module(f"{package}.{rest}"), name.rpartition(".")[2], None)
-        if isinstance(head, type) and issubclass(head, SoftmaxHead):
-            return head
-    return None
-
-
-def neck_class(name: str) -> type[nn.Module] | None:
-    """Return a neck's class by its full name; None if it is not in fer_lightning.models.neck."""
-    ours: list[type[nn.Module]] = [necks.Identity, necks.LinearPReLU]
-    return {f"{necks.__name__}.{neck.__name__}": neck for neck in ours}.get(name)
-
-
-def build_network(card: dict[str, Any], own: Own = _NONE) -> Network:
-    """Return the network that a checkpoint's card describes, with random weights.
+def load_model(path: str | Path, own: Own = NONE) -> Model:
+    """Return the model in a file, in eval mode on the CPU.
 
     Args:
-        card: names the parts of the network; a name outside fer_lightning is never imported.
-        own: the parts of the user's own.
-
-    Raises:
-        UserError: a part is neither ours nor given, or cannot be built.
-    """
-
-    def part(kind: str, ours: Callable[..., nn.Module] | None, *positional: Any, **optional: Any) -> Any:
-        name = card[kind]["class"]
-        function = ours or own.get(name)
-        if function is None:
-            raise UserError(
-                f"the checkpoint's {kind} is {name}, which is not in fer_lightning: give it to load_model as "
-                f"own={{{name!r}: {name.rpartition('.')[2]}}}, or --config-dir to fer evaluate"
-            )
-        accepted = {key: value for key, value in optional.items() if key in inspect.signature(function).parameters}
-        with in_one_line(f"the checkpoint's {kind}: {name}", own=ours is None):
-            return function(*positional, **accepted, **card[kind]["arguments"])
-
-    spec = card["backbone"]
-    backbone: Backbone
-    if "class" in spec:
-        backbone = OwnBackbone(part("backbone", None, pretrained=False), spec)
-    else:
-        backbone = TimmBackbone(**spec)
-    neck = part("neck", neck_class(card["neck"]["class"]), backbone.num_features)
-    stats = ClassStats(tuple(card["class_stats"]["names"]), tuple(card["class_stats"]["counts"]))
-    return Network(backbone, neck, part("head", head_class(card["head"]["class"]), neck.num_features, stats))
-
-
-def load_model(path: str | Path, own: Own = _NONE) -> Model:
-    """Return the model in a checkpoint, in eval mode on the CPU.
-
-    Args:
-        path: path of a run's best.ckpt.
+        path: path of a run's best.ckpt or of its folder, of an exported folder, or of its model.safetensors, which
+            needs config.json beside it.
         own: your own classes that the model needs, by name: ``{"mine.MineHead": MineHead}``. Names of a checkpoint
             outside fer_lightning are never imported.
 
     Raises:
-        UserError: the file is missing, names code, is not ours, needs a class that is not given, or its weights do
-            not fit the network that it describes.
+        UserError: the file is missing, damaged, altered, newer than this package, names code, is not ours, needs a
+            class that is not given, or its weights do not fit the network that it describes.
     """
-    checkpoint = read_checkpoint(Path(path))
-    card = checkpoint["fer_lightning"]
-    network = build_network(card, own)
-    prefix = "network."
-    state = {key.removeprefix(prefix): v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    file = _file(user_path(path))
+    exported = file.suffix == ".safetensors"
+    stored = read_exported(file) if exported else read_model(file)
+    label = f"model {file}" if exported else f"checkpoint {file}"
+    framing_of(stored.card, label)
+    require_corrections(stored.corrections, label)
+    return Model(_network(stored, own, label), stored.card, stored.corrections)
+
+
+def _file(path: Path) -> Path:
+    """Return the file of the weights that a path leads to.
+
+    Raises:
+        UserError: a folder holds no model, or two.
+    """
+    if path.name == CONFIG:
+        return path.with_name(WEIGHTS)
+    if not path.is_dir():
+        return path
+    found = [path / name for name in (CHECKPOINT, WEIGHTS) if (path / name).is_file()]
+    if len(found) > 1:
+        raise UserError(f"folder {path}: holds {CHECKPOINT} and {WEIGHTS}; give the path of one of them")
+    if not found:
+        raise UserError(
+            f"folder {path}: holds no model: neither {CHECKPOINT} of a run nor an exported {WEIGHTS} with {CONFIG}"
+        )
+    return found[0]
+
+
+def _network(stored: Stored, own: Own, label: str) -> Network:
+    """Return the network of a card with its weights.
+
+    Raises:
+        UserError: the card describes a network that cannot be built, or that the weights do not fit.
+    """
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"checkpoint {path}: its weights do not fit the network it describes: {error}") from error
-    return Model(network, card).eval()
+        network = build_network(stored.card, own)
+    except UserError as error:
+        raise UserError(f"{label}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # arguments that its classes do not take, in ways of their own
+        raise UserError(f"{label}: the network of its card cannot be built: {one_line(error)}") from error
+    _require_fit(network, stored.weights, label)
+    return network
+
+
+def _require_fit(network: Network, weights: Mapping[str, Tensor], label: str) -> None:
+    """Load the weights into a network that they must fit in names and shapes.
+
+    Raises:
+        UserError: they do not.
+    """
+    try:
+        network.load_state_dict(weights)
+    except Exception as error:  # a user's own class may load its weights in a way of its own
+        said = one_line(error).partition(": ")[2] or one_line(error)
+        raise UserError(f"{label}: its weights do not fit the network it describes: {said}") from error

@@ -7,9 +7,15 @@ import signal
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback on Ctrl-C while PyTorch is imported
 
+import os
+
+from fer_lightning.core.processes import ENDS_WITH_PARENT, end_with_parent
+
+if ENDS_WITH_PARENT in os.environ:  # not later, since it takes seconds to import PyTorch
+    end_with_parent(int(os.environ.pop(ENDS_WITH_PARENT)))
+
 import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,7 +27,6 @@ from fer_lightning.config.compose import compose
 from fer_lightning.core.errors import UserError, report, stopped_by_a_full_disk
 from fer_lightning.core.files import write_atomic
 from fer_lightning.core.parser import Parser
-from fer_lightning.core.processes import ENDS_WITH_PARENT, end_with_parent
 from fer_lightning.core.progress import Line
 from fer_lightning.data import dataset
 from fer_lightning.run import build, claim, start_ranks
@@ -46,8 +51,6 @@ def main(words: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if the run failed; 2 for a mistake of the user; 74 if something else ended the run; 75
         if another process trains it. Ctrl-C ends the process with 130, SIGTERM with 143.
     """
-    if os.environ.pop(ENDS_WITH_PARENT, None):
-        end_with_parent()
     with _exit_on_signals(), report() as outcome:
         options = _parser().parse_args(words)
         with claim.failure_noted(options.directory):

@@ -21,8 +21,10 @@ from fer_lightning.core.files import content_hash
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.data.options import BatchOptions, select
 from fer_lightning.data.samplers import Draw, Views, shuffle
+from fer_lightning.data.store.meta import StoreMeta
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Augmentation
+from fer_lightning.inference.card import FRAMING, framing
 from fer_lightning.models.backbone import Backbone, OwnBackbone
 from fer_lightning.models.forward_pass import fixed_hash
 from fer_lightning.run.build_loss import Loss, head
@@ -233,15 +235,26 @@ def stages(config: Config) -> dict[str, Stage]:
     return {name: make(f"stage.{name}", node) for name, node in nodes.items()}
 
 
-def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config) -> Config:
-    """Return the description of a network for its checkpoint: plain values that it can be rebuilt from."""
+def card(config: Config, base: Backbone, stats: ClassStats, protocol: Config, faces: StoreMeta) -> Config:
+    """Return the description of a network for its checkpoint: plain values that it can be rebuilt from.
+
+    Args:
+        config: config of the run.
+        base: its backbone.
+        stats: classes of the training part.
+        protocol: its protocol.
+        faces: what is known of the prepared faces.
+    """
     neck, head = config["neck"], config["loss"]
+    total = sum(sum(counts.values()) for counts in faces.counts.values())
+    boxed = None if faces.boxed is None else 2 * faces.boxed > total
     return {
         "backbone": base.spec,
         "neck": {"class": neck["_target_"], "arguments": arguments(neck)},
         "head": {"class": head["_target_"], "arguments": arguments(head)},
         "class_stats": {"names": list(stats.names), "counts": list(stats.counts)},
         "protocol": protocol,
+        FRAMING: framing(protocol, codec=faces.codec, boxed=boxed),
         "versions": versions.versions(),
         "config": config,
     }

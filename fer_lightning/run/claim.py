@@ -17,6 +17,8 @@ FAILURE = "failed.json"
 """File with the message of a run that failed."""
 
 _LOCK = ".lock"
+_SECONDS = ".seconds"
+"""File with the seconds that the processes of an interrupted run have taken."""
 
 
 @contextmanager
@@ -63,10 +65,30 @@ def failure_noted(directory: Path | None) -> Iterator[None]:
         raise
     except Exception as error:
         if directory is not None:
-            directory.mkdir(parents=True, exist_ok=True)
-            message = str(error) if isinstance(error, UserError) else in_words(error)
-            write_atomic(directory / FAILURE, json.dumps({"said": message, "when": time.time()}) + "\n")
+            note_failure(directory, str(error) if isinstance(error, UserError) else in_words(error))
         raise
+
+
+def note_failure(directory: Path, message: str) -> None:
+    """Write why a run failed to its folder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_atomic(directory / FAILURE, json.dumps({"said": message, "when": time.time()}) + "\n")
+
+
+def seconds_before(directory: Path) -> float:
+    """Return the seconds that earlier processes of an interrupted run have taken."""
+    try:
+        return float((directory / _SECONDS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return 0.0
+
+
+def keep_seconds(directory: Path, seconds: float | None) -> None:
+    """Keep the seconds that a run has taken so far, for the next process; None: it is complete."""
+    if seconds is None:
+        (directory / _SECONDS).unlink(missing_ok=True)
+    else:
+        write_atomic(directory / _SECONDS, f"{seconds:.3f}\n")
 
 
 def read_failure(directory: Path) -> str | None:

@@ -21,7 +21,9 @@ from fer_lightning.data import dataset
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.split import ALL
 from fer_lightning.evaluation import results
-from fer_lightning.inference.load_model import Model, Own, load_model, read_checkpoint
+from fer_lightning.inference.build_network import Own
+from fer_lightning.inference.load_model import load_model, read_card
+from fer_lightning.inference.model import Model
 from fer_lightning.models.forward_pass import Pass
 from fer_lightning.run import build
 from fer_lightning.run.check_config import check
@@ -158,7 +160,7 @@ def evaluate(
 
 
 def _tests(path: Path, sets: Sequence[Sequence[str]], config_dir: str | None) -> Iterator[PlannedTest]:
-    card = read_checkpoint(path)["fer_lightning"]
+    card = read_card(path)
     model = load_model(path, _own(card, config_dir))
     for overrides in sets:
         config = merged(card, overrides, config_dir)

@@ -19,7 +19,8 @@ from fer_lightning.core import versions
 from fer_lightning.core.files import atomic_path
 from fer_lightning.evaluation import metrics, posthoc, results
 from fer_lightning.evaluation.embeddings import apply, backbone_embeddings, through
-from fer_lightning.inference.load_model import Model
+from fer_lightning.inference.checkpoint import keep_corrections
+from fer_lightning.inference.model import Model
 from fer_lightning.losses.center_statistics import class_means, class_sums
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.forward_pass import Pass
@@ -99,6 +100,7 @@ def finish(
     begin: float,
     extra: dict[str, Any],
     kept: Sequence[int] | None = None,
+    checkpoint: Path | None = None,
 ) -> results.Result:
     """Test a model, and write the predictions and result.json of the run.
 
@@ -110,6 +112,7 @@ def finish(
         extra: further keys of the result.
         kept: ascending indices (K,) of the model's classes that the result has, among them all labels of the test;
             the probabilities are renormalised over them. None: all classes.
+        checkpoint: checkpoint of the model, to which the fitted corrections are added; None: none is changed.
     """
     embeddings, tested = see(model.network, setup, "test")
     columns, notices = corrected(model, setup, tested)
@@ -150,6 +153,8 @@ def finish(
     for attribute, groups in result.by_group.items():
         recalls = (f"{value} {scores.macro_recall:.3f} ({scores.images})" for value, scores in groups.items())
         log.info("macro recall by %s (images): %s", attribute, ", ".join(recalls))
+    if checkpoint is not None:  # before the result, with which the run is complete
+        keep_corrections(checkpoint, {name: column.fitted for name, column in columns.items()})
     persons = faces.identity.to_pylist()
     results.write(directory, result, faces.ids, labels, probabilities.numpy(), predictions, persons)
     return result

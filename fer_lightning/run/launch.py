@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing import forkserver
+from multiprocessing import forkserver, parent_process
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import IO
 
-from fer_lightning.core.processes import ENDS_WITH_PARENT, signals_held_back
+from fer_lightning.core.errors import RunFailed, Stopped
+from fer_lightning.core.processes import ENDS_WITH_PARENT, crash, end_with_parent, signal_name, signals_held_back
 
 _RANK_VARIABLES = (
     "RANK",
@@ -57,14 +58,15 @@ def child(words: Sequence[str], output: IO[str] | None = None, **variables: str)
         variables: further variables of its environment.
     """
     command = [sys.executable, "-m", _RUN, *words]
-    return subprocess.Popen(command, env=_environment(variables), stdout=output, stderr=output, text=True)
+    environment = {**_environment(variables), ENDS_WITH_PARENT: str(os.getpid())}
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, text=True)
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in _RANK_VARIABLES}
     # waiting threads must not keep cores busy, since several runs share them
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    return {**environment, ENDS_WITH_PARENT: "1", **variables}
+    return {**environment, **variables}
 
 
 def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
@@ -80,7 +82,8 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
             return child(words, output, **variables)
     forkserver.set_forkserver_preload([f"{_RUN}.__main__", "pandas"])  # pyarrow imports pandas if it is installed
     before = dict(os.environ)
-    os.environ.update(_ONE_THREAD)  # a process with threads must not be forked; runs set their own number
+    # a process with threads must not be forked; runs set their own number
+    os.environ.update({**_ONE_THREAD, ENDS_WITH_PARENT: str(os.getpid())})
     try:
         forkserver.ensure_running()
     finally:
@@ -92,6 +95,10 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
 
 
 def _run_forked(words: list[str], log: str, environment: dict[str, str]) -> None:
+    end_with_parent(os.getppid())  # the server, which ends with the process that asked for this run
+    requester = parent_process()
+    if requester is None or not requester.is_alive():
+        os.kill(os.getpid(), signal.SIGKILL)  # both have ended before this process could notice
     from fer_lightning.run.__main__ import main
 
     os.environ.clear()
@@ -122,6 +129,21 @@ def wait(start: Callable[[], Child]) -> int:
         except BaseException:
             end(process)
             raise
+
+
+def code_of(start: Callable[[], Child]) -> int:
+    """Wait for a child like ``wait``, and return its exit code.
+
+    Raises:
+        RunFailed: it crashed.
+        Stopped: another signal ended it.
+    """
+    code = wait(start)
+    if name := crash(code):
+        raise RunFailed(f"ended by {name}")
+    if code < 0:
+        raise Stopped(f"ended by {signal_name(code)}; the same command goes on with it")
+    return code
 
 
 def end(process: Child) -> None:

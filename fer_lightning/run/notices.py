@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -40,6 +40,20 @@ def picture_notices(backbone: Backbone, side: int) -> Iterator[str]:
         f"the backbone resizes pictures of {side} x {side} pixels to {height} x {width}: about {cost:.2g} times "
         f"the computation; backbone.input_size={side} takes them as they are, where the network can"
     )
+
+
+def minival_notices(names: Sequence[str], counts: Sequence[int]) -> Iterator[str]:
+    """Yield a notice of the classes that no epoch is chosen by.
+
+    Args:
+        names: names of the classes (C,).
+        counts: number of pictures of each in the minival (C,).
+    """
+    if missing := [name for name, count in zip(names, counts, strict=True) if not count]:
+        yield (
+            f"the minival has no picture of {', '.join(missing)}: epochs are chosen by the recall of the other "
+            "classes; pictures of one person or sequence are never divided, so such a class needs a second one"
+        )
 
 
 def activation_notices(size: float) -> Iterator[str]:

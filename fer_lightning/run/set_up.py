@@ -139,6 +139,11 @@ def set_up(config: dict[str, Any], *, to_train: bool = True, prepared: Store | N
         data.batches()  # refuses an epoch without a batch
     except ValueError as error:
         raise UserError(str(error)) from error
+    if not len(data.minival_rows):
+        raise UserError(
+            f"data.minival={data.options.minival}: no picture can be held out to choose epochs by: all training "
+            "pictures are of one person or sequence, which is never divided; add others, or change data.group"
+        )
     neck, heads, weights = _trained_parts(config, stages, backbone, data.class_stats)
     backbone.complete()
     protocol = build.protocol(config, prepared, minival_hash(data), backbone)

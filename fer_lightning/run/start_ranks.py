@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 
 from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
-from fer_lightning.core.processes import GRACE, end_with_parent
+from fer_lightning.core.processes import GRACE, crash, end_with_parent, signal_name
 from fer_lightning.training.distributed import RENDEZVOUS
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -56,7 +57,7 @@ def start(work: Callable[[], object], number: int) -> None:
         number: number of ranks.
 
     Raises:
-        RunFailed: a rank failed; the message is that of the first one.
+        RunFailed: a rank failed or crashed; the message is that of the first one.
         Stopped: a rank was killed or asked to end.
         UserError: a rank raised it.
     """
@@ -70,7 +71,6 @@ def start(work: Callable[[], object], number: int) -> None:
         try:
             for rank in ranks:
                 rank.start()
-            end_with_parent()
             codes = _wait(ranks)
         finally:
             _end(ranks)
@@ -119,13 +119,23 @@ def _end(ranks: Sequence[BaseProcess]) -> None:
 
 
 def _raise_failure(codes: Sequence[int | None], folder: Path) -> None:
-    """Raise the failure of the ranks: the first one, unless it is the consequence of another one."""
+    """Raise the failure of the ranks: the first one, unless it is the consequence of another one.
+
+    A rank that loses another one raises Stopped or aborts. So a crash comes after a rank that was killed and after
+    any other error, and an abort after any other crash.
+    """
     for rank, code in enumerate(codes):
-        if code is not None and (code < 0 or code in INTERRUPTED):
-            name = signal.Signals(-code if code < 0 else code - 128).name
-            raise Stopped(f"rank {rank} was ended by {name}")
-    failures = [pickle.loads(path.read_bytes()) for path in folder.glob("failure-*")]
-    if failures:
-        raise min(failures, key=lambda failure: (isinstance(failure[1], Stopped), failure[0]))[1]
+        if code in INTERRUPTED or (code is not None and code < 0 and not crash(code)):
+            raise Stopped(f"rank {rank} was ended by {signal_name(code)}")
+    failures = sorted((pickle.loads(path.read_bytes()) for path in folder.glob("failure-*")), key=itemgetter(0))
+    lost = [error for _, error in failures if type(error) is Stopped]
+    causes = [error for _, error in failures if type(error) is not Stopped]
+    if causes:
+        raise causes[0]
+    if crashes := [(name == "SIGABRT", rank, name) for rank, code in enumerate(codes) if (name := crash(code))]:
+        _, rank, name = min(crashes)
+        raise RunFailed(f"rank {rank} was ended by {name}")
+    if lost:
+        raise lost[0]
     if any(codes):
         raise RunFailed(f"a rank ended with exit code {next(filter(None, codes))}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,16 +53,38 @@ def train(
         with distributed.process_group(setup.settings.device, setup.settings.timeout):
             if distributed.is_first():
                 stack.enter_context(claim.claimed(directory))
+                begin -= claim.seconds_before(directory)
             if distributed.agree(_is_complete(directory, setup, trial)):
                 log.info("complete: %s has a result, nothing to do", directory)
                 return directory
             log_data(setup.data)
+            stack.enter_context(_seconds_kept(directory, begin))
             logger = build.logger(config, setup.protocol, directory, trial=trial)
             training = Training(setup, directory, logger, watch_test=config["optimism"] and not trial)
+            training.on_progress = partial(_keep_seconds, directory, begin)
             network = training.run()
         if distributed.is_first():
             _finish(training, network, begin, trial)
     return directory
+
+
+def _keep_seconds(directory: Path, begin: float) -> None:
+    if distributed.is_first():
+        claim.keep_seconds(directory, time.monotonic() - begin)
+
+
+@contextmanager
+def _seconds_kept(directory: Path, begin: float) -> Iterator[None]:
+    """Keep the seconds of a run that is interrupted, so that its result has those of all its processes."""
+    try:
+        yield
+    except OSError:  # such as a full disk
+        raise
+    except BaseException:
+        _keep_seconds(directory, begin)
+        raise
+    if distributed.is_first():
+        claim.keep_seconds(directory, None)
 
 
 def _is_complete(directory: Path, setup: RunSetup, trial: bool) -> bool:
@@ -71,6 +95,7 @@ def _is_complete(directory: Path, setup: RunSetup, trial: bool) -> bool:
     if identity.identity(result.config, protocol) != identity.identity(setup.config, setup.protocol):
         raise UserError(f"{directory} holds the result of another run; choose another folder or delete it")
     (directory / LAST).unlink(missing_ok=True)
+    claim.keep_seconds(directory, None)
     return True
 
 
@@ -91,8 +116,9 @@ def _finish(training: Training, network: Network, begin: float, trial: bool) -> 
         return
     extra = {"stages": training.results, "notices": training.notices}
     extra |= watch_centers(training, network)
-    best = load_model(directory / results.CHECKPOINT, build.users_classes(setup.config))
-    result = finish(directory, best, setup, begin, extra)
+    checkpoint = directory / results.CHECKPOINT
+    best = load_model(checkpoint, build.users_classes(setup.config))
+    result = finish(directory, best, setup, begin, extra, checkpoint=checkpoint)
     (directory / LAST).unlink()
     training.logger.finish(result)
     numbers = ", ".join(f"{name} {result.metrics[name]:.3f}" for name in ("accuracy", "macro_recall"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from copy import deepcopy
+from collections.abc import Callable, Iterable
+from copy import copy, deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from fer_lightning.data.samplers import shown
 from fer_lightning.evaluation.activations import KeptActivations, Shown, activation_bytes
 from fer_lightning.evaluation.embeddings import backbone_embeddings, through
 from fer_lightning.evaluation.results import StageResult
-from fer_lightning.inference.load_model import read_checkpoint
+from fer_lightning.inference.checkpoint import CARD, read_checkpoint
 from fer_lightning.losses.center_statistics import class_means
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import freeze
@@ -31,8 +32,10 @@ from fer_lightning.models.last_block import Split, TailNetwork, split
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import RunSetup, StageSetup
+from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
+from fer_lightning.training.callbacks.resume import Progress
 from fer_lightning.training.fit import fit_shared_stage, fit_stage
 from fer_lightning.training.loggers.run_logger import RunLogger
 from fer_lightning.training.module import FERModule
@@ -64,10 +67,13 @@ class Training:
         self.config = setup.config
         self.directory = directory
         self.watch_test = watch_test
-        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol)
+        self.card = build.card(setup.config, setup.backbone, setup.stats, setup.protocol, setup.data.store.meta)
         self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
+        self.on_progress: Callable[[], None] = lambda: (
+            None
+        )  # called as each epoch but the first begins, and at ends
 
     def run(self) -> Network:
         """Train all stages; return the network after the last epoch of the last one."""
@@ -94,7 +100,7 @@ class Training:
         """Refuse to continue another run, and notice if its packages had other versions."""
         if not checkpoint.exists():
             return
-        card = read_checkpoint(checkpoint)["fer_lightning"]
+        card = read_checkpoint(checkpoint)[CARD]
         expected = identity.identity(self.config, self.setup.protocol)
         if identity.identity(card["config"], card["protocol"]) != expected:
             raise UserError(
@@ -122,9 +128,9 @@ class Training:
         freeze(backbone, stage.freeze, stage.batch_norm)
         network = self.network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
         _load_matching(network, self.state)
-        callbacks: list[Callback] = []
+        callbacks: list[Callback] = [Progress(self.on_progress)]
         if init_centers := getattr(network.head, "init_centers", None):
-            init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
+            init_centers(self._class_means(network))
         if hasattr(network.head, "epoch_scalars"):
             callbacks.append(CenterMonitor(setup.stats.names))
         parts: Split | None = None
@@ -201,11 +207,26 @@ class Training:
         embeddings = through(network.neck, self._embeddings(network.backbone, shown), self.setup.forward_pass)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
 
+    def _class_means(self, network: Network) -> Tensor:
+        """Return the means (C, D) of ``train_embeddings`` by class; each rank embeds its share of the pictures."""
+        share, data = distributed.share_of_rank(), self.setup.data
+        labels = torch.from_numpy(data.labels("train"))[share]
+        if self.setup.shared_weights is None:
+            data = copy(data)
+            data.train_rows = data.train_rows[share]
+            embeddings = self._embeddings(network.backbone, Shown(data, "train"))
+        else:  # one rank alone embeds them all for the cache, where later runs find them, too
+            embeddings = self._embeddings(network.backbone, Shown(data, "train"))[share]
+        embeddings = through(network.neck, embeddings, self.setup.forward_pass)
+        return class_means(embeddings, labels, self.setup.stats.num_classes, distributed.sum_over_ranks)
+
     def _log_notices(self, stage: Stage) -> None:
         """Log the notices about a stage before it is trained."""
         setup, choices = self.setup, self.config["choices"]
         head = setup.heads[stage.loss]
         self._notice(notices.picture_notices(setup.backbone, setup.data.side))
+        held_out = np.bincount(setup.data.labels("minival"), minlength=setup.stats.num_classes)
+        self._notice(notices.minival_notices(setup.stats.names, held_out.tolist()))
         if setup.mixing and not stage.through_pictures:
             kept = "embeddings" if stage.from_embeddings else "activations"
             self._notice([notices.NO_MIXING.format(mixing=choices["mixing"], kept=kept)])

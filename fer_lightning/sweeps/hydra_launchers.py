@@ -26,6 +26,7 @@ from fer_lightning.config.overrides import parse, readable, search_path
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import user_path
+from fer_lightning.core.processes import ProcessId, end_with
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,10 @@ def launch(
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=task, config=config
         )
+    if hasattr(
+        launcher, "joblib"
+    ):  # arguments of Parallel, whose workers would wait for a killed process for minutes
+        launcher.joblib.update(initializer=end_with, initargs=(ProcessId.own(),))
     try:
         returns = launcher.launch([list(job) for job in jobs], initial_job_idx=0)
     except Exception as error:

@@ -110,7 +110,7 @@ class Planner:
     def _ask(self, option: str, overrides: Sequence[str]) -> dict[str, Any]:
         """Return what ``python -m fer_lightning.run`` writes for an option, asked once for each setup."""
         config = self.compose(overrides)
-        key = json.dumps([option, *(config[group] for group in _SETUP_GROUPS)], sort_keys=True)
+        key = json.dumps([option, *(_without_rates(config[group]) for group in _SETUP_GROUPS)], sort_keys=True)
         if key not in self._answers:
             with tempfile.TemporaryDirectory() as folder:
                 answer, log_file = Path(folder) / "answer.json", Path(folder) / "log.txt"
@@ -123,3 +123,12 @@ class Planner:
                     )
                 self._answers[key] = json.loads(answer.read_text(encoding="utf-8"))
         return self._answers[key]
+
+
+def _without_rates(group: dict[str, Any]) -> dict[str, Any]:
+    """Return a group without the learning rates of stages, which a search varies and no answer depends on."""
+    return {
+        key: _without_rates(value) if isinstance(value, dict) else value
+        for key, value in group.items()
+        if key != "lr_scale"
+    }

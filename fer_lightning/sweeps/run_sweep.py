@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from fer_lightning.config.overrides import quoted
 from fer_lightning.core.errors import Busy
-from fer_lightning.core.processes import end_with_parent
+from fer_lightning.core.processes import ProcessId, crash, end_with
 from fer_lightning.evaluation import results
 from fer_lightning.run import claim, launch
 from fer_lightning.sweeps import gpu_leases, hydra_launchers, planned_run
@@ -33,27 +33,32 @@ class Task:
     Attributes:
         runs: the run of each job, by the job's number.
         options: options of the child's command line.
-        sweep: process id of the sweep.
+        sweep: process of the sweep.
     """
 
     runs: Sequence[PlannedRun]
     options: Sequence[str]
-    sweep: int
+    sweep: ProcessId
 
     def __call__(self, _: DictConfig) -> int:
         """Train the run of the current job in a child process; return the child's exit code."""
-        if os.getppid() == self.sweep:  # this is one of joblib's workers, whose start method a forked run lacks
-            end_with_parent()
+        if os.getppid() == self.sweep.number:  # this is one of joblib's workers, whose start method a run lacks
             set_start_method("forkserver", force=True)
+        if self.sweep.number != os.getpid() and "SLURM_JOB_ID" not in os.environ:  # jobs of SLURM stay
+            end_with(self.sweep)
         run = self.runs[HydraConfig.get().job.num]
-        if int(os.environ.get("SLURM_NTASKS", "1")) == 1 and claim.is_claimed(run.directory):
-            return Busy.code  # with several SLURM tasks, the first rank of this very run may hold the claim
+        several_ranks = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # one of which may hold the claim, or abort
+        if not several_ranks and claim.is_claimed(run.directory):
+            return Busy.code
         run.directory.mkdir(parents=True, exist_ok=True)
         trial = ["--trial"] if run.trial else []
         prepared = ["--prepared", *run.prepared] if run.prepared else []
         words = ["--directory", str(run.directory.resolve()), *trial, *prepared, *self.options, *run.words]
         with gpu_leases.leased(run.gpus) as environment:
-            return launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
+            code = launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
+        if (name := crash(code)) and not run.is_done() and not (several_ranks and name == "SIGABRT"):
+            claim.note_failure(run.directory, f"ended by {name}, see {results.LOG}")
+        return code
 
 
 @dataclass
@@ -124,7 +129,7 @@ class Sweep:
     def _train_once(self, to_do: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Launch the runs; return those that another sweep was training and then left incomplete."""
         options = ["--config-dir", self.config_dir] if self.config_dir else []
-        task = Task(to_do, options, os.getpid())
+        task = Task(to_do, options, ProcessId.own())
         words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
         codes = hydra_launchers.launch(task, [run.words for run in to_do], words, self.config_dir)
         busy = [run for run, code in zip(to_do, codes, strict=False) if code == Busy.code]

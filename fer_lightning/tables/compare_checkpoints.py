@@ -11,7 +11,7 @@ from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.predictions import AS_TRAINED, Answers, read
 from fer_lightning.tables.analysis.read_runs import FinishedRun, describe_difference
 from fer_lightning.tables.analysis.statistics import mcnemar
-from fer_lightning.tables.output.formats import percent
+from fer_lightning.tables.output.formats import p_value, percent
 
 
 def compare(first: Path, second: Path) -> str:
@@ -36,7 +36,7 @@ def compare(first: Path, second: Path) -> str:
             *lines,
             f"Of {len(right[0]):,} test pictures {test.both:,} are right in both, {test.first:,} in the first "
             f"only, {test.second:,} in the second only, {test.neither:,} in neither.",
-            f"McNemar's exact test, two-sided: p = {test.p:.3g}.",
+            f"McNemar's exact test, two-sided: {p_value(test.p)}.",
             "This compares two checkpoints, not methods: two seeds of one method may differ as much. Methods are "
             "compared over seeds, by a table's contrasts.",
         ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ValidationError, field_validator
 
 from fer_lightning.config.compose import read_yaml
 from fer_lightning.config.shipped import shipped, tables
@@ -20,9 +20,7 @@ from fer_lightning.evaluation.posthoc import CORRECTIONS
 from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.planner import Planner
 from fer_lightning.tables.analysis import naming
-
-Space = dict[str, list[float]]
-"""Key of a number and the values to try: the ends of a range, or as many values as there are trials."""
+from fer_lightning.tables.search_space import SearchPlan, Space
 
 
 def _one_of(kind: str, registry: Mapping[str, object]) -> AfterValidator:
@@ -34,20 +32,6 @@ def _one_of(kind: str, registry: Mapping[str, object]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
-
-
-class SearchPlan(BaseModel, frozen=True, extra="forbid"):
-    """The search before a table, see tables/tune.py.
-
-    Attributes:
-        trials: number of values that every row tries.
-        seeds: seeds of the trials, none of which is one of the table's.
-        space: values to try by loss; ``others``: for all other losses.
-    """
-
-    trials: int = Field(ge=2)
-    seeds: list[int] = Field(min_length=1)
-    space: dict[str, Space]
 
 
 class Published(BaseModel, frozen=True, extra="forbid"):
@@ -81,7 +65,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
         overrides: overrides that distinguish it.
         abstract: whether the paper's abstract compares it.
         posthoc: correction after training whose numbers it shows; the runs are those of its overrides.
-        tune: values to try for it; empty: those that the table's search names for its loss.
+        tune: its further dimensions in the search before the table; None: those of its loss.
         seeds: the table's seeds that it is run with; empty: all of them.
         published: number of others, shown in a separate column.
     """
@@ -90,7 +74,7 @@ class RowPlan(BaseModel, frozen=True, extra="forbid"):
     overrides: list[str]
     abstract: bool = False
     posthoc: Annotated[str, _one_of("correction", CORRECTIONS)] | None = None
-    tune: Space = {}
+    tune: Space | None = None
     seeds: list[int] = []
     published: Published | None = None
 
@@ -138,13 +122,13 @@ class RowRun:
     row: RowPlan
     seed: int
     run: PlannedRun
-    option: str | None = None
-    """Override that a trial tries; None for a run of the table."""
+    point: int | None = None
+    """Number of the point that a trial tries; None for a run of the table."""
 
 
-def label(row: RowPlan, seed: int, option: str | None = None) -> str:
-    """Return the label of a run for progress lines and messages."""
-    return ", ".join(filter(None, (row.method, option, f"seed {seed}")))
+def label(row: RowPlan, seed: int, tried: Sequence[str] = ()) -> str:
+    """Return the label of a run, or of a trial with what it tries, for progress lines and messages."""
+    return ", ".join((row.method, *tried, f"seed {seed}"))
 
 
 def load(name: str) -> TablePlan:
@@ -161,7 +145,7 @@ def load(name: str) -> TablePlan:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"table {path}: {where}: {first['msg']}") from error
+        raise UserError(f"table {path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
     naming.refuse_unknown_metrics(f"table {path}", plan.metrics)
     methods = {row.method for row in plan.rows}
     if strange := [row.method for row in plan.rows if set(row.seeds) - set(plan.seeds)]:

@@ -71,11 +71,11 @@ class Run:
     def run(self) -> int:
         """Run what is missing and write the table's files. Returns 1 where a run is not complete."""
         record: dict[str, Any] = {"command": self._command()}
-        if self.plan.tune:
-            tried = tune.trials(self.plan, self.overrides, self.planner, self.base)
+        if search := self.plan.tune:
+            tried = tune.trials(self.plan, search, self.overrides, self.planner, self.base)
             self._do(tried, self.base / TRIALS, "trials")
-            self.plan, record["search"] = tune.chosen(self.plan, tried)
-            record["search_seeds"] = self.plan.tune.seeds if self.plan.tune else []
+            self.plan, record["search"] = tune.chosen(self.plan, search, tried)
+            record["search_seeds"] = search.seeds
         same = planning.twins(self.plan, self.overrides, self.planner)
         for twin in same:
             log.warning("notice: %s", twin)

@@ -6,22 +6,31 @@ from typing import Any, cast
 
 import torch
 from pytorch_lightning import LightningModule
+from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
+from torchmetrics import SumMetric
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from fer_lightning.core.contracts import HeadOutput
+from fer_lightning.evaluation import metrics
+from fer_lightning.inference.checkpoint import CARD, seal
 from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import keep_frozen_in_eval
 from fer_lightning.models.network import Network
+from fer_lightning.training.distributed import broadcast_buffers
 from fer_lightning.training.mixing import Mixing
 from fer_lightning.training.optimizers import Recipe
 
 MONITOR = "minival/macro_recall"
 """The metric by which the best checkpoint is chosen."""
+
+MINIVAL_LOSS = "minival/loss"
+"""The mean loss of the minival's pictures."""
+
+SCORES = ("macro_recall", "accuracy")
+"""Metrics of a confusion matrix that are logged after every epoch."""
 
 
 class FERModule(LightningModule):
@@ -65,10 +74,10 @@ class FERModule(LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             network.to(memory_format=torch.channels_last)
-        self.averaged: AveragedModel | None = None
+        self.averaged: ModelEmaV3 | None = None
         if recipe.ema_decay is not None:
-            average = get_ema_multi_avg_fn(recipe.ema_decay)  # type: ignore[no-untyped-call]
-            self.averaged = AveragedModel(network, multi_avg_fn=average)
+            # parameters and buffers, so that the statistics of BatchNorm, and centers, belong to the mean weights
+            self.averaged = ModelEmaV3(network, recipe.ema_decay, use_warmup=True)
             self.averaged.requires_grad_(False)
         # in a list, so that it does not become a submodule
         self._frozen_backbones: list[Backbone] = [] if frozen_backbone is None else [frozen_backbone]
@@ -76,13 +85,10 @@ class FERModule(LightningModule):
         self.loss_sums: dict[str, Tensor] = {}
         self.samples = 0
         classes = len(class_weights)
-        scores: dict[str, Metric | MetricCollection] = {
-            "macro_recall": MulticlassRecall(classes, average="macro"),
-            "accuracy": MulticlassAccuracy(classes, average="micro"),
-        }
-        self.minival = MetricCollection(scores, prefix="minival/")
-        self.watched = self.minival.clone(prefix="test/")
-        self.minival_loss = MeanMetric()
+        self.minival = MulticlassConfusionMatrix(classes, validate_args=False)  # to validate waits for the GPU
+        self.watched = MulticlassConfusionMatrix(classes, validate_args=False)
+        # not a MeanMetric: that ignores nan or, with nan_strategy="disable", the sizes of batches
+        self.minival_loss = SumMetric(nan_strategy="disable")
         self.train()  # Lightning keeps the modes of submodules: without this, frozen BatchNorm would train
 
     def train(self, mode: bool = True) -> FERModule:
@@ -164,6 +170,15 @@ class FERModule(LightningModule):
             self.log(f"train/{name}", value / self.samples, sync_dist=True)
         self.loss_sums, self.samples = {}, 0
 
+    def on_validation_start(self) -> None:
+        """Let all ranks validate the network of rank 0, which is kept.
+
+        Since the last step began, BatchNorm has seen other pictures on each rank. DistributedDataParallel keeps
+        rank 0's buffers at each step, so that a mean over the ranks would differ by their last steps alone; and
+        there are buffers that have no mean.
+        """
+        broadcast_buffers(self)
+
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
         """Update the metrics with a batch of the minival or, from the second loader, of the test set."""
         images, labels = batch
@@ -173,17 +188,23 @@ class FERModule(LightningModule):
             self.watched.update(probabilities, labels)
             return
         self.minival.update(probabilities, labels)
-        self.minival_loss.update(self._loss(output, labels), len(labels))
+        self.minival_loss.update(self._loss(output, labels) * len(labels))
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics of the minival and, if there is a second loader, of the test set, over all ranks."""
-        self.log_dict(self.minival.compute(), prog_bar=True)
-        self.log("minival/loss", self.minival_loss.compute())
-        self.minival.reset()
+        self.log(MINIVAL_LOSS, self.minival_loss.compute() / self.minival.compute().sum())
         self.minival_loss.reset()
+        self._log_scores("minival", self.minival)
         if len(self.trainer.num_val_batches) > 1:
-            self.log_dict(self.watched.compute())
-            self.watched.reset()
+            self._log_scores("test", self.watched)
+
+    def _log_scores(self, part: str, confusion: MulticlassConfusionMatrix) -> None:
+        """Log the scores of a part's confusion matrix, which are those of a result, and reset it."""
+        counts = confusion.compute().cpu().numpy()
+        for name in SCORES:
+            score = torch.from_numpy(metrics.METRICS[name].of_counts(counts)).to(self.device)
+            self.log(f"{part}/{name}", score, prog_bar=part == "minival")
+        confusion.reset()
 
     def configure_optimizers(self) -> Any:
         """Build one optimizer of all trained parameters but the centers, and its schedule by step."""
@@ -196,14 +217,14 @@ class FERModule(LightningModule):
         if after_step := getattr(self.network.head, "after_step", None):
             after_step()
         if self.averaged is not None:
-            self.averaged.update_parameters(self.network)
+            self.averaged.update(self.network, step=self.trainer.global_step + 1)  # this step is not counted yet
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the card, which rebuilds the network without the configuration of the run.
 
         A checkpoint without optimizer states is for inference: it holds the network that was validated.
         """
-        checkpoint["fer_lightning"] = self.card
+        checkpoint[CARD] = self.card
         state = checkpoint["state_dict"]
         if "optimizer_states" not in checkpoint and self.averaged is not None:
             mean = self.averaged.module.state_dict(prefix="network.")
@@ -211,6 +232,8 @@ class FERModule(LightningModule):
         for backbone in self._frozen_backbones:
             state = state | backbone.state_dict(prefix="network.backbone.")
         checkpoint["state_dict"] = state
+        if "optimizer_states" not in checkpoint:
+            seal(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remove the frozen backbone that ``on_save_checkpoint`` added."""

@@ -33,8 +33,9 @@ class Recipe:
         part_lr: factors of the learning rate for backbone, neck and head.
         layer_decay: factor of the learning rate from each block of the backbone to the block below, beginning with
             the last block (layer-wise learning-rate decay, as in ELECTRA, Clark et al., ICLR 2020, and BEiT).
-        ema_decay: decay of an exponential running mean of the weights, which is validated and kept in place of the
-            last weights; None: no averaging.
+        ema_decay: highest decay d of an exponential running mean of weights and buffers, which is validated and
+            kept in place of the last ones; None: no averaging. The decay after step t is min(d, 1 - t^(-2/3)), the
+            warm-up of timm's ModelEmaV3, so that a short stage does not keep the weights of its start.
 
     Raises:
         ValueError: a number is out of range.

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from fer_lightning.core.files import write_atomic
 from fer_lightning.core.ranges import Count, Positive
+from fer_lightning.inference.checkpoint import write_checkpoint
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import Epoch, EpochLine, GroupMonitor, History, SpeedMonitor
 from fer_lightning.training.callbacks.finite_loss import FiniteLoss
@@ -132,7 +130,5 @@ class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoint writer whose files are either complete or absent, even after a kill or on a full disk."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint by way of memory, since torch's error on a full disk is like any other."""
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomic(Path(path), buffer.getbuffer())
+        """Write a checkpoint."""
+        write_checkpoint(checkpoint, Path(path))

@@ -188,7 +188,7 @@ def test_the_checkpoint_is_readable_without_running_code_in_it(single: Path) -> 
     checkpoint = torch.load(single / "best.ckpt", weights_only=True)
     assert checkpoint["fer_lightning"]["head"]["class"] == "fer_lightning.losses.cluster.ClusterHead"
     model = load_model(single / "best.ckpt")
-    probabilities = model(torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8))
+    probabilities = model(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8))
     assert model.classes == EMOTIONS
     assert torch.allclose(probabilities.sum(1), torch.ones(2))
 

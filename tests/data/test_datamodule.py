@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from fer_lightning.config.compose import compose
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
-from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_by_default
+from fer_lightning.data.datamodule import Draws, FaceDataModule, as_it_is, workers_beside, workers_by_default
 from fer_lightning.data.embedding_datamodule import EmbeddingDataModule
 from fer_lightning.data.manifest import Manifest, make_rows
 from fer_lightning.data.options import BatchOptions, select
@@ -29,7 +29,7 @@ from fer_lightning.data.store.prepare import prepare
 from fer_lightning.data.store.store import Store
 from fer_lightning.data.transforms import Image, middle, paper
 from fer_lightning.evaluation.embeddings import backbone_embeddings
-from fer_lightning.inference.load_model import Model
+from fer_lightning.inference.model import Model
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.backbone import OwnBackbone
 from fer_lightning.models.forward_pass import Pass
@@ -232,7 +232,7 @@ def test_a_crop_that_does_not_fit_is_refused(store: Store, crop: int) -> None:
 )
 def test_workers_follow_from_cores_and_ranks(cores: int, ranks: int, workers: int) -> None:
     assert workers_by_default(cores, ranks) == workers
-    assert ranks * (workers + 1) <= max(cores, ranks)
+    assert ranks * (workers + 1 + workers_beside(workers, cores, ranks)) <= max(cores, ranks)
 
 
 def fake_trainer(device: str, ranks: int, rank: int = 0) -> Any:
@@ -248,13 +248,29 @@ def test_only_pictures_that_go_to_a_gpu_are_pinned(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(12), raising=False)
     data = module(store, workers=None)
     data.trainer = fake_trainer(device, ranks=2)
-    for loader in (data.train_dataloader(), *data.val_dataloader()):
-        assert loader.pin_memory == pinned
-        assert (loader.num_workers, loader.persistent_workers) == (5, True)
+    data.watch_test = True
+    train, minival, test = loaders = data.train_dataloader(), *data.val_dataloader()
+    assert all(loader.pin_memory == pinned for loader in loaders)
+    assert (train.num_workers, train.persistent_workers) == (5, True)
+    assert (minival.num_workers, test.num_workers) == (0, 0), "no core is left beside the training's processes"
     assert not data.in_order("test").pin_memory
     assert data.in_order("test", pinned=True).pin_memory
     assert data.in_order("test").num_workers == 8  # the other ranks do nothing then
     assert module(store, workers=0).train_dataloader().persistent_workers is False
+
+
+@pytest.mark.parametrize(("cores", "evaluation"), [(24, 3), (64, 8)])
+def test_all_loaders_of_all_ranks_stay_within_the_cores(
+    store: Store, cores: int, evaluation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    data = module(store, workers=None)
+    data.watch_test = True
+    data.trainer = fake_trainer("cpu", ranks=2)
+    train, *evaluated = data.train_dataloader(), *data.val_dataloader()
+    assert (train.num_workers, train.persistent_workers) == (8, True)
+    for loader in evaluated:  # they take turns, since their processes end with each pass
+        assert (loader.num_workers, loader.persistent_workers) == (evaluation, False)
 
 
 class Threads:
@@ -338,9 +354,12 @@ def test_a_loaded_model_gives_the_tested_numbers(
     head = SoftmaxHead(3, ClassStats(CLASSES, (2, 1)), label_smoothing=0.0)
     network = Network(backbone, Identity(3), head)
     nn.init.normal_(head.classifier.weight, std=20.0)
-    protocol = {"flip_averaging": flip_averaging}
+    protocol = {"flip_averaging": flip_averaging, "size": SIZE, "margin": 0.0, "crop": SEEN}
     tested = see(network, EvaluationSetup({}, data, protocol, how, None), "test").logits.softmax(1).float()
-    model = Model(network, {"class_stats": {"names": CLASSES}, "protocol": protocol})
+    head_of_card = {"class": "fer_lightning.losses.softmax.SoftmaxHead", "arguments": {}}
+    stats = {"names": CLASSES, "counts": (2, 1)}
+    card = {"backbone": backbone.spec, "neck": head_of_card, "head": head_of_card, "class_stats": stats}
+    model = Model(network, {**card, "protocol": protocol})
     images = torch.cat([images for images, _ in data.in_order("test")])
     with torch.no_grad():
         assert torch.allclose(model(images), tested, atol=1e-5)

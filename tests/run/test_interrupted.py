@@ -21,7 +21,7 @@ from fer_lightning.evaluation import results
 from fer_lightning.run import train_and_test
 from fer_lightning.run.__main__ import main as run_main
 from fer_lightning.run.check_config import check
-from fer_lightning.training.callbacks.epoch_log import EpochLine
+from fer_lightning.training.callbacks.epoch_log import EpochLine, SpeedMonitor
 from fer_lightning.training.trainer import LAST
 
 EPOCHS = 2
@@ -53,7 +53,7 @@ class CutError(Exception):
     """What stops a run in these tests."""
 
 
-def cut(*_: Any) -> None:
+def cut(*_: Any, **__: Any) -> None:
     raise CutError
 
 
@@ -171,6 +171,39 @@ def test_cut_between_training_and_test_it_is_only_tested(
     train(RUNS["fine-tuning"], tmp_path)
     assert not trained
     assert digits(tmp_path) == digits(alone)
+
+
+def test_the_seconds_of_a_run_are_those_of_all_its_processes(
+    no_stages: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]  # an hour passes as an epoch begins, a minute as a run ends or is cut
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    begin_epoch = SpeedMonitor.on_train_epoch_start
+
+    def hour(self: SpeedMonitor, trainer: Trainer, pl_module: LightningModule) -> None:
+        begin_epoch(self, trainer, pl_module)
+        now[0] += 3600
+
+    monkeypatch.setattr(SpeedMonitor, "on_train_epoch_start", hour)
+    runs = train_in_pieces(RUNS["two stages"], tmp_path)
+    assert runs == 2 * EPOCHS + 1
+    told = result(tmp_path)
+    assert [stage["seconds"] for stage in told["stages"]] == [EPOCHS * 3600.0] * 2
+    assert told["seconds"] == 2 * EPOCHS * 3600.0
+
+    other = tmp_path / "other"  # which shares the first stage, and has not trained it
+    train([*RUNS["two stages"], "loss.weight=0.3"], other)
+    assert [stage["seconds"] for stage in result(other)["stages"]] == [EPOCHS * 3600.0] * 2
+    assert result(other)["seconds"] == EPOCHS * 3600.0
+
+
+def test_the_seconds_of_a_killed_run_are_kept_with_each_epoch(tmp_path: Path) -> None:
+    train_until("finish", tmp_path)
+    (kept,) = tmp_path.glob(".seconds")
+    kept.write_text("86400.0\n")
+    train(RUNS["fine-tuning"], tmp_path)
+    assert 86400 < result(tmp_path)["seconds"] < 2 * 86400
+    assert not kept.exists()
 
 
 def test_a_trial_cut_before_its_score_is_written_keeps_what_it_goes_on_from(tmp_path: Path, alone: Path) -> None:

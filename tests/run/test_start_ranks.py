@@ -1,6 +1,7 @@
 """Ranks as processes: what the end of each means for the run."""
 
 import os
+import pickle
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 from processes import tree
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from fer_lightning.core.errors import RunFailed, Stopped, UserError
+from fer_lightning.core.errors import NoSpace, RunFailed, Stopped, UserError
 from fer_lightning.run import start_ranks
 from fer_lightning.training import distributed
 
@@ -20,9 +21,8 @@ Work = Callable[[int], None]
 
 
 @pytest.fixture(autouse=True)
-def none_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def none_left() -> Iterator[None]:
     """Whatever happens, no rank outlives it."""
-    monkeypatch.setattr(start_ranks, "end_with_parent", lambda *_: None)  # the parent here is pytest, for long
     before = set(tree(os.getpid()))
     yield
     assert not set(tree(os.getpid())) - before
@@ -125,6 +125,44 @@ def test_a_rank_that_was_ended_has_not_failed(sign: signal.Signals, others: Work
 
     with pytest.raises(Stopped, match=f"rank 1 was ended by {sign.name}"):
         start(work, grace=GRACES[others])
+
+
+CRASHES = [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE]
+
+
+@pytest.mark.parametrize("sign", CRASHES)
+@pytest.mark.parametrize("others", [nothing, wait, echo])
+def test_a_rank_that_crashes_has_failed(sign: signal.Signals, others: Work) -> None:
+    def work(rank: int) -> None:
+        if rank == 1:
+            os.kill(os.getpid(), sign)
+        others(rank)
+
+    with pytest.raises(RunFailed, match=f"rank 1 was ended by {sign.name}"):
+        start(work, grace=GRACES[others])
+
+
+@pytest.mark.parametrize(
+    ("codes", "errors", "raised"),
+    [
+        ([-signal.SIGABRT, -signal.SIGKILL], [], Stopped("rank 1 was ended by SIGKILL")),
+        ([-signal.SIGSEGV, 143], [], Stopped("rank 1 was ended by SIGTERM")),
+        ([-signal.SIGABRT, -signal.SIGHUP], [], Stopped("rank 1 was ended by SIGHUP")),
+        ([-signal.SIGABRT, -signal.SIGSEGV], [], RunFailed("rank 1 was ended by SIGSEGV")),
+        ([-signal.SIGABRT, 1], [RunFailed("nan in step 3")], RunFailed("nan in step 3")),
+        ([-signal.SIGABRT, 74], [NoSpace("no space left")], NoSpace("no space left")),
+        ([-signal.SIGABRT, 74], [Stopped("lost another rank")], RunFailed("rank 0 was ended by SIGABRT")),
+        ([None, -signal.SIGABRT], [], RunFailed("rank 1 was ended by SIGABRT")),
+    ],
+)
+def test_a_crash_that_follows_from_another_end_is_not_the_failure(
+    tmp_path: Path, codes: list[int | None], errors: list[UserError], raised: UserError
+) -> None:
+    for rank, error in enumerate(errors):
+        (tmp_path / f"failure-{rank}").write_bytes(pickle.dumps((0.0, error)))
+    with pytest.raises(UserError, match=str(raised)) as found:
+        start_ranks._raise_failure(codes, tmp_path)
+    assert type(found.value) is type(raised)
 
 
 def test_a_lost_rank_and_a_silent_one_are_told_apart(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def all_ended_by(sign: signal.Signals, sweep: Sweep, there: list[int]) -> None:
     """See that a sweep ends with the code of a signal, and all its processes with it."""
     expected = 128 + sign if sign != signal.SIGKILL else -sign
     assert sweep.wait(HANGING) in (expected, -sign), sign
-    until_gone(there)
+    until_gone(there, 10 if sign == signal.SIGKILL else HANGING)  # which is promised of SIGKILL
 
 
 def log_of(folder: Path, loss: str) -> str:

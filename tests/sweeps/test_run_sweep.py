@@ -16,6 +16,7 @@ from joblib.externals.loky import get_reusable_executor
 from processes import HANGING, wait_until
 from runs import SMALL, Outcome, fer, result, scores, weights
 
+from fer_lightning.config.shipped import shipped
 from fer_lightning.evaluation import results
 from fer_lightning.run import claim
 from fer_lightning.run.__main__ import main as run_main
@@ -215,6 +216,69 @@ def test_an_exception_on_one_rank_alone_fails_that_run_alone(
     assert "to do" not in said, "what failed by itself is not tried again unasked"
     for line in failed:
         assert re.search(line, said)
+
+
+# a head that crashes where it is told to, as code that was compiled wrongly does
+CRASHING = """
+import os
+import signal
+
+from fer_lightning.losses.softmax import SoftmaxHead
+
+
+class CrashingHead(SoftmaxHead):
+    steps = 0
+
+    def forward(self, embeddings, labels=None):
+        self.steps += self.training
+        if self.steps > 4 and "SIGNAL" in os.environ:  # before, the command tries it out itself
+            os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+        return super().forward(embeddings, labels)
+"""
+
+
+def crashing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words of a run with such a head."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # to which the folder of the user's own code is added
+    (folder / "conf/loss").mkdir(parents=True)
+    (folder / "crashing.py").write_text(CRASHING)
+    text = (shipped("conf") / "loss/softmax.yaml").read_text()
+    own = re.sub(r"^_target_: .*", "_target_: crashing.CrashingHead", text, flags=re.MULTILINE)
+    (folder / "conf/loss/crashing.yaml").write_text(own)
+    return [*WORDS, "--config-dir", str(folder / "conf"), "loss=crashing"]
+
+
+def test_a_run_that_crashes_has_failed_and_one_that_is_killed_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["train", "-m", *crashing(tmp_path, monkeypatch), f"hydra.sweep.dir={tmp_path / 'runs'}"]
+    monkeypatch.setenv("SIGNAL", "SIGKILL")
+    code, said, _ = fer(*words)
+    assert code == 1
+    assert "not complete: " in said
+    assert "1 stopped" in fer("sweep", "status", str(tmp_path / "runs")).out
+    monkeypatch.setenv("SIGNAL", "SIGSEGV")
+    code, said, _ = fer(*words)
+    assert code == 1
+    assert re.search(r"failed: .*: ended by SIGSEGV, see log.txt \(.*; --retry-failed trains it anew\)", said)
+    monkeypatch.delenv("SIGNAL")
+    code, said, _ = fer(*words)
+    assert code == 1
+    assert "to do" not in said
+    code, said, _ = fer(*words, "--retry-failed")
+    assert code == 0, said
+
+
+def test_a_single_run_that_crashes_says_so_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["train", *crashing(tmp_path, monkeypatch), f"hydra.run.dir={tmp_path / 'run'}"]
+    for name, code, said in (
+        ("SIGKILL", 74, "fer: ended by SIGKILL; the same command goes on with it\n"),
+        ("SIGABRT", 1, "fer: ended by SIGABRT\n"),
+    ):
+        monkeypatch.setenv("SIGNAL", name)
+        outcome = fer(*words)
+        assert (outcome.code, outcome.err) == (code, said)
+    assert claim.read_failure(tmp_path / "run") == "ended by SIGABRT"
 
 
 def test_what_failed_is_tried_anew_when_asked(basic: Path, tmp_path: Path) -> None:

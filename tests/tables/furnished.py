@@ -159,15 +159,16 @@ def furnished(folder: Path, rows: list[tuple[str, str, str]] = EIGHT, seeds: int
                 0.55 + 0.2 * k / len(rows),
                 images,
             )
-    values = [0.001, 0.01, 0.1]
+    rates = [0.001, 0.01, 0.1]
     search = [
         {
             "method": name,
-            "key": "loss.weight" if loss in WITH_CENTERS else "optimizer.lr",
-            "values": values,
+            "keys": ["optimizer.lr", "loss.weight"] if loss in WITH_CENTERS else ["optimizer.lr"],
+            "points": [[rate, rate / 2] if loss in WITH_CENTERS else [rate] for rate in rates],
             "scores": [[0.5 + 0.02 * k, 0.51 + 0.02 * k] for k in range(3)],
-            "chosen": 0.1,
-            "edge": True,
+            "chosen": 2,
+            "edge": ["optimizer.lr", "loss.weight"] if loss in WITH_CENTERS else ["optimizer.lr"],
+            "second": 0.02,
         }
         for name, loss, _ in rows
     ]

@@ -37,7 +37,7 @@ def test_without_predictions_it_is_the_paired_t_test(tmp_path):
     expected = scipy_stats.ttest_rel(first, second)
     gap = difference(table.rows[1], table.rows[0])
     assert (gap.low, gap.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
-    assert gap.p == pytest.approx(expected.pvalue)
+    assert gap.p_value() == pytest.approx(expected.pvalue)
 
 
 def test_a_difference_pairs_equal_seeds_only(tmp_path):
@@ -111,7 +111,7 @@ def test_a_row_without_predictions_is_compared_over_the_seeds_only(tmp_path):
     table = load(tmp_path)
     cluster, plain = table.rows[-1], table.rows[0]
     expected = scipy_stats.ttest_rel(cluster.values["macro_recall"], plain.values["macro_recall"])
-    assert difference(cluster, plain).p == pytest.approx(expected.pvalue)
+    assert difference(cluster, plain).p_value() == pytest.approx(expected.pvalue)
     assert own(cluster).image > 0 == own(plain).image
 
 
@@ -122,10 +122,12 @@ def test_contrasts_are_corrected_together(three):
         ("center", "softmax"),
         ("cluster", "center"),
     ]
-    expected = multipletests([one.gap.p for one in found], method="holm")[1]
+    expected = multipletests([one.gap.p_value() for one in found], method="bonferroni")[1]
     assert [one.p for one in found] == pytest.approx(expected)
     assert [one.decided for one in found] == [True, False, True]
-    assert all(one.level == pytest.approx(1 - 0.05 / 3) for one in found)
+    for one in found:
+        half = one.gap.half_width(1 - 0.05 / 3)
+        assert one.interval == pytest.approx((one.gap.mean - half, one.gap.mean + half))
 
 
 def test_contrasts_in_words(three):

@@ -312,17 +312,79 @@ def test_what_choosing_by_the_test_set_would_add_is_told(tmp_path):
     assert [run["optimism_gap"][:4] for run in runs] == ["0.05", "0.02", ""]
 
 
+LR = "optimizer.lr"
+ONE = {"keys": [LR], "points": [[0.1], [0.2], [0.3]], "scores": [[0.5], [0.54], [0.52]], "chosen": 1, "edge": []}
+TWO = {**ONE, "keys": [LR, "loss.weight"], "points": [[0.1, 1.0], [0.2, 9.0], [0.3, 2e-05]]}
+SEARCHES = [
+    {"method": "softmax", **ONE, "second": 0.02},
+    {"method": "rival", **ONE, "second": 0.02},
+    {"method": "cluster", **TWO, "chosen": 2, "edge": [LR, "loss.weight"], "second": 0.0004},
+]
+
+
+def foot_of(folder, *searches, stage=None):
+    """The notes of a table with a search."""
+    stages = {"stage": stage} if stage else {}
+    for seed in range(3):
+        put(folder, f"a{seed}", result(0.6, config(*PLAIN, seed, **stages)))
+        put(folder, f"b{seed}", result(0.6, config(*CLUSTER, seed, **stages)))
+    rows = [("softmax", *PLAIN), ("rival", *PLAIN), ("cluster", *CLUSTER)]
+    declare(folder, rows, search=searches, search_seeds=[7, 8])
+    told = json.loads((folder / "table.json").read_text())
+    for row, (_, *choices) in zip(told["rows"], rows, strict=True):
+        row["settings"] = [identity.setting(config(*choices, **stages), PROTOCOL)]
+    (folder / "table.json").write_text(json.dumps(told))
+    return exports.to_markdown(load(folder))
+
+
 def test_the_search_is_told_at_the_foot(tmp_path):
-    fill(tmp_path, {PLAIN: [0.6, 0.61, 0.62], CLUSTER: [0.6, 0.61, 0.62]})
-    one = {"key": "optimizer.lr", "values": [0.1, 0.2, 0.3], "scores": [[0.5]] * 3, "chosen": 0.2, "edge": False}
-    other = {**one, "method": "cluster", "key": "loss.weight", "chosen": 0.3, "edge": True}
-    search = [{"method": "softmax", **one}, other]
-    declare(tmp_path, [("softmax", *PLAIN), ("cluster", *CLUSTER)], search=search, search_seeds=[7, 8])
-    told = (
-        "The search tried 3 values for each row with seeds 7, 8 and chose by the minival's macro recall; no trial "
-        "saw the test set. Chosen: softmax: optimizer.lr=0.2; cluster: loss.weight=0.3, at the edge of its range."
+    text = foot_of(tmp_path, *SEARCHES)
+    assert (
+        "Before the table every row had the same search: 3 points of one scrambled Sobol sequence with seeds "
+        "7, 8, of which the one with the best macro recall on the minival was chosen. No trial saw the test set. "
+        "All rows tried the same values of optimizer.lr. At the edge is the lowest or the highest value that was "
+        "tried: a better one may lie beyond."
+    ) in text
+    for told in (
+        "softmax; rival: optimizer.lr=0.2; the second best is 2.0 points lower.",
+        "cluster: optimizer.lr=0.3 (at the edge), loss.weight=2e-05 (at the edge); the second best "
+        "is 0.0 points lower.",
+    ):
+        assert f"- Searched: {told}" in text
+    assert "concerns the last stage" not in text
+
+
+@pytest.mark.parametrize(
+    ("key", "loss", "told"),
+    [
+        ("stage.fine_tuning.lr_scale", "softmax", True),
+        ("stage.fine_tuning.lr_scale", "configured", False),  # lambda has a part in the first stage
+        ("optimizer.lr", "softmax", False),
+        ("stage.feature_extraction.lr_scale", "softmax", False),
+        ("stage.epochs", "softmax", False),
+    ],
+)
+def test_a_search_of_the_last_stage_alone_is_told(tmp_path, key, loss, told):
+    searches = [{**search, "keys": [key, *search["keys"][1:]]} for search in SEARCHES]
+    stage = {"epochs": 3, "feature_extraction": {"loss": loss}, "fine_tuning": {"loss": "configured"}}
+    text = foot_of(tmp_path, *searches, stage=stage)
+    sentence = (
+        "The search concerns the last stage alone: feature_extraction before it is fixed, and all trials of a row "
+        "with one seed start from the same one."
     )
-    assert told in exports.to_markdown(load(tmp_path))
+    assert (sentence in text) == told
+
+
+def test_points_that_are_all_the_same_have_no_second(tmp_path):
+    search = {"method": "softmax", **ONE, "points": [["a"], ["a"]], "scores": [[0.5], [0.5]], "second": None}
+    text = foot_of(tmp_path, search)
+    assert "Searched: softmax: optimizer.lr=a; all points were the same." in text
+
+
+def test_the_search_of_another_version_is_refused_in_one_line(tmp_path):
+    old = {"method": "softmax", "key": LR, "values": [0.1], "scores": [[0.5]], "chosen": 0.1, "edge": True}
+    with pytest.raises(UserError, match=r"table.json: its search was recorded by another version; run the table"):
+        foot_of(tmp_path, old)
 
 
 def test_a_correction_may_be_a_column(tmp_path):

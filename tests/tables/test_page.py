@@ -25,6 +25,7 @@ from fer_lightning.data.store.prepare import prepare
 from fer_lightning.evaluation import results
 from fer_lightning.tables.analysis.read_runs import FinishedRun
 from fer_lightning.tables.analysis.rows import load
+from fer_lightning.tables.output import search_summary
 from fer_lightning.tables.output.page import (
     calibration,
     centers,
@@ -171,9 +172,9 @@ def test_the_page_has_all_sections_and_a_figure_for_what_was_trained(made):
     assert [one["href"][1:] for one in reading.all("a")] == names
     figures = made[1].split("<section ")
     count = {name: part.count("<svg ") for name, part in zip(names, figures[1:], strict=True)}
-    # eight rows, of which two share their runs; five heads have centers
+    # eight rows, of which two share their runs; five heads have centers, and panels of one figure of the search
     assert {name: n for name, n in count.items() if n} == {
-        "recall": 1, "training": 7, "embeddings": 7, "spread": 1, "centers": 5, "calibration": 7, "search": 8
+        "recall": 1, "training": 7, "embeddings": 7, "spread": 1, "centers": 5, "calibration": 7, "search": 4
     }  # fmt: skip
     text = "".join(reading.text)
     assert "The highest mean macro recall" in text
@@ -227,7 +228,7 @@ def test_names_stay_text(few):
         told["rows"][0]["method"] = ODD
         told["rows"][1]["method"] = "very long " * 30
         told["command"] = ODD
-        told["search"][0] |= {"method": ODD, "key": ODD}
+        told["search"][0] |= {"method": ODD, "keys": [ODD]}
 
     told = json.loads((few / "table.json").read_text())
     odd(told)
@@ -466,12 +467,13 @@ def test_names_are_moved_apart_and_stay_inside():
     np.testing.assert_allclose(figure_style.spaced(np.zeros(3), 0.9, 0.0, 1.0), [0, 0.5, 1])
 
 
-@pytest.mark.parametrize("values", [[0.0, 0.1], [0.001, 0.1], [0.1]])
+@pytest.mark.parametrize("values", [[0.0, 0.1], [0.1, 0.001], [0.1], ["b", "a"], [True, False]])
 def test_a_search_over_any_values(values):
-    one = {"method": "m", "key": "k", "values": values, "scores": [[0.5, 0.6]] * len(values)}
-    one |= {"chosen": values[0], "edge": True}
+    one = {"method": "m", "keys": ["k"], "points": [[v] for v in values], "scores": [[0.5, 0.6]] * len(values)}
+    one |= {"chosen": 0, "edge": ["k"], "second": None}
     (picture,) = search.section([one]).pictures
-    assert f"k = {values[0]:g} was chosen, at the edge of the values that were tried." in picture.description
+    told = f"k={search_summary.in_short(values[0])} (at the edge) was chosen."
+    assert told in picture.description
     assert f"{values[-1]}: 55.0" in picture.description
 
 

@@ -1,4 +1,4 @@
-"""What a table consists of: rows that are one experiment, rows of one run, and the search before it."""
+"""What a table consists of: rows that are one experiment, and rows of one run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from fer_lightning.config.compose import Composer
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash
-from fer_lightning.evaluation.results import TRIAL, TrialResult, write_trial
 from fer_lightning.sweeps.planned_run import PlannedRun
 from fer_lightning.sweeps.same_experiment import Objective, objective
 from fer_lightning.tables import plan as planning
-from fer_lightning.tables import tune
-from fer_lightning.tables.plan import RowRun, TablePlan
+from fer_lightning.tables.plan import TablePlan
 
 COMPOSE = Composer()
 STATS = ClassStats(("a", "b"), (30, 10))
@@ -87,112 +85,6 @@ def test_a_row_after_training_shares_its_runs_and_is_no_twin(tmp_path: Path) -> 
     runs = planning.runs(table(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
     folders = {(run.row.method, run.seed): run.run.directory for run in runs}
     assert folders["rival", 1] == folders["softmax", 1] != folders["focal", 1]
-
-
-SEARCHED = {
-    "rows": [*ROWS[:2], ROWS[2]],
-    "tune": {
-        "trials": 3,
-        "seeds": [7, 8],
-        "space": {"focal": {"loss.gamma": [1.0, 4.0]}, "others": {"optimizer.lr": [0.1, 0.2, 0.3]}},
-    },
-}
-
-
-def searched(**said: Any) -> TablePlan:
-    """The table with its search, some of it said otherwise."""
-    rows = said.pop("rows", SEARCHED["rows"])
-    return table(rows=rows, tune={**SEARCHED["tune"], **said})
-
-
-def tried(plan: TablePlan, folder: Path, scores: dict[str, tuple[float, float]]) -> list[RowRun]:
-    """The trials of a plan, complete, with a score by option and seed."""
-    runs = tune.trials(plan, [], Knowing(), folder)  # type: ignore[arg-type]
-    for run in runs:
-        assert run.option is not None
-        run.run.directory.mkdir(parents=True, exist_ok=True)
-        score = scores[run.option][run.seed - 7]
-        trial = TrialResult(minival_macro_recall=score, stages=[], config={}, seconds=1.0)
-        write_trial(run.run.directory, trial)
-    return runs
-
-
-SCORES = {
-    "optimizer.lr=0.1": (0.5, 0.5),
-    "optimizer.lr=0.2": (0.9, 0.3),  # the best of one seed, and the best on average
-    "optimizer.lr=0.3": (0.4, 0.7),
-    "loss.gamma=1": (0.2, 0.2),
-    "loss.gamma=2": (0.3, 0.2),
-    "loss.gamma=4": (0.3, 0.3),
-}
-
-
-def test_each_row_keeps_its_best_value_by_the_mean_over_the_seeds(tmp_path: Path) -> None:
-    plan = searched()
-    after, found = tune.chosen(plan, tried(plan, tmp_path, SCORES))
-    assert [row.overrides[-1] for row in after.rows] == ["optimizer.lr=0.2", "optimizer.lr=0.2", "loss.gamma=4"]
-    assert found[0] == {
-        "method": "softmax",
-        "key": "optimizer.lr",
-        "values": [0.1, 0.2, 0.3],
-        "scores": [[0.5, 0.5], [0.9, 0.3], [0.4, 0.7]],
-        "chosen": 0.2,
-        "edge": False,
-    }
-    assert (found[2]["method"], found[2]["chosen"], found[2]["edge"]) == ("focal", 4.0, True)
-
-
-def test_a_range_is_spaced_by_its_logarithm() -> None:
-    plan = searched(
-        trials=4, space={"focal": {"loss.gamma": [10.0, 0.01]}, "others": {"optimizer.lr": [1e-4, 0.1]}}
-    )
-    assert tune.options(plan, plan.rows[2]) == [f"loss.gamma={n}" for n in ("0.01", "0.1", "1", "10")]
-    assert tune.options(plan, plan.rows[0]) == [f"optimizer.lr={n}" for n in ("0.0001", "0.001", "0.01", "0.1")]
-
-
-def test_a_row_may_say_what_it_tries() -> None:
-    row = {**ROWS[2], "tune": {"loss.label_smoothing": [0.1, 0.2, 0.3]}}
-    plan = searched(rows=[row])
-    assert tune.options(plan, plan.rows[0])[0] == "loss.label_smoothing=0.1"
-
-
-def test_trials_lie_apart_and_have_seeds_of_their_own(tmp_path: Path) -> None:
-    runs = tune.trials(searched(), [], Knowing(), tmp_path)  # type: ignore[arg-type]
-    assert {run.seed for run in runs} == {7, 8}
-    assert {run.run.directory.parent for run in runs} == {tmp_path / "trials"}
-    assert all(run.run.trial for run in runs)
-    assert len({run.run.directory for run in runs}) == 12  # the rival's are softmax's
-
-
-def test_a_trial_that_failed_stops_the_table(tmp_path: Path) -> None:
-    plan = searched()
-    runs = tried(plan, tmp_path, SCORES)
-    (runs[-1].run.directory / TRIAL).unlink()
-    with pytest.raises(UserError, match=r"a trial failed.*focal, loss.gamma=4, seed 8"):
-        tune.chosen(plan, runs)
-
-
-OTHERS = {"others": {"optimizer.lr": [0.1, 0.3]}}
-
-
-@pytest.mark.parametrize(
-    ("said", "message"),
-    [
-        ({"space": {"others": {"optimizer.lr": [0.1, 0.2, 0.3, 0.4]}}}, "every row tries 3 values.* got 4"),
-        ({"space": {"focal": {"loss.gamma": [1.0, 2.0]}}}, "softmax: say under space what softmax or others try"),
-        ({"space": {"others": {"optimizer.lr": [1, 2], "loss.gamma": [1, 2]}}}, "one number a row"),
-        ({"space": {"others": {"optimizer.lr": [0.0, 0.1]}}}, "two positive ends, got 0 and 0.1"),
-        ({"space": {**OTHERS, "centre": {"loss.weight": [0.1, 1.0]}}}, "no row has loss=centre"),
-        ({"seeds": [1]}, "tune.seeds: 1 is one of the seeds"),
-    ],
-)
-def test_an_unfair_search_is_refused(said: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        tune.check(searched(**said), [], Knowing())  # type: ignore[arg-type]
-
-
-def test_a_table_without_search_is_fine() -> None:
-    tune.check(table(), [], Knowing())  # type: ignore[arg-type]
 
 
 def test_a_row_may_be_run_with_some_of_the_seeds(tmp_path: Path) -> None:

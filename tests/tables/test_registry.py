@@ -14,9 +14,9 @@ from made_up import answering
 from runs import SMALL, fer, result
 
 from fer_lightning.evaluation.metrics import METRICS, Metric, accuracy
-from fer_lightning.evaluation.posthoc import CORRECTIONS, Corrected, Correction
+from fer_lightning.evaluation.posthoc import CORRECTIONS, Correction
 from fer_lightning.run.__main__ import main as run_main
-from fer_lightning.tables.analysis.comparisons import standing, together
+from fer_lightning.tables.analysis.comparisons import compare, standing
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.upload import _numbers
 
@@ -29,7 +29,7 @@ def error(counts: Any) -> Any:
 def entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """One entry more in each registry."""
     metric = Metric("error", "Top-1 error", "error: share of wrong", lower_is_better=True, of_confusion=error)
-    correction = Correction("negated", "negation", "error", lambda fit_on, z, *_: Corrected({"factor": -1.0}, -z))
+    correction = Correction("negated", "negation", "error", lambda *_: {"factor": -1.0}, lambda z, *_: -z)
     monkeypatch.setitem(METRICS, metric.name, metric)
     monkeypatch.setitem(CORRECTIONS, correction.name, correction)
 
@@ -55,7 +55,7 @@ def test_one_entry_is_in_the_result_of_a_run_and_in_every_file_of_a_table(tmp_pa
 def test_rows_are_compared_in_a_metric_over_seeds_and_images_and_the_lowest_is_best(tmp_path: Path) -> None:
     answering(tmp_path, {("softmax", "none"): 0.6, ("focal", "none"): 0.7})
     table = load(tmp_path)
-    ((compared,), (expected,)) = (together([table.rows], metric) for metric in ("error", "accuracy"))
+    compared, expected = (compare(table, *table.rows, metric) for metric in ("error", "accuracy"))
     assert compared.gap.mean == pytest.approx(-expected.gap.mean) != 0
     assert compared.gap.image == pytest.approx(expected.gap.image) != 0
     best = {metric: standing(table, metric) for metric in ("error", "accuracy")}

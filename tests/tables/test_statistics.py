@@ -13,7 +13,6 @@ from fer_lightning.evaluation.metrics import METRICS, macro_recall
 from fer_lightning.tables.analysis.statistics import (
     Estimate,
     estimate,
-    holm,
     mcnemar,
     percentile_interval,
     resampled_confusions,
@@ -30,12 +29,12 @@ def test_without_images_it_is_the_t_interval(level):
     low, high = test.confidence_interval(level)
     found = estimate(VALUES)
     assert (found.mean, found.half_width(level)) == pytest.approx(((low + high) / 2, (high - low) / 2))
-    assert estimate(np.subtract(VALUES, 0.6)).p == pytest.approx(test.pvalue)
+    assert estimate(np.subtract(VALUES, 0.6)).p_value() == pytest.approx(test.pvalue)
 
 
 def test_one_seed_says_nothing():
     for found in (estimate([0.6]), estimate([])):
-        assert all(map(math.isnan, (found.half_width(), found.low, found.p)))
+        assert all(map(math.isnan, (found.half_width(), found.low, found.p_value())))
     assert estimate([0.6]).mean == 0.6
 
 
@@ -94,9 +93,9 @@ def test_an_interval_is_made_of_two_parts():
 
 def test_p_is_where_the_interval_ends_at_zero():
     found = Estimate(0.05, 5, between=0.0009, image=0.0002)
-    assert found.half_width(1 - found.p) == pytest.approx(0.05)
-    assert Estimate(0.0, 5, between=0.0).p == 1
-    assert Estimate(0.1, 5, between=0.0).p < 1e-9
+    assert found.half_width(1 - found.p_value()) == pytest.approx(0.05)
+    assert Estimate(0.0, 5, between=0.0).p_value() == 1
+    assert Estimate(0.1, 5, between=0.0).p_value() < 1e-9
 
 
 @pytest.mark.parametrize("mean", [0.004, 0.01, 0.03])
@@ -116,12 +115,12 @@ def test_no_number_of_seeds_settles_what_the_images_hide():
     assert Estimate(0.0, 5, between=0.0001).seeds_to_settle() is None
 
 
-def test_holm_is_that_of_statsmodels():
+def test_p_values_of_a_family_are_bonferronis():
     random = np.random.default_rng(0)
     for count in (1, 2, 7):
-        p_values = random.random(count) ** 3
-        assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
-    assert holm([]) == []
+        gaps = [estimate(random.normal(0.5, 1, 5)) for _ in range(count)]
+        expected = multipletests([gap.p_value() for gap in gaps], method="bonferroni")[1]
+        assert [gap.p_value(count) for gap in gaps] == pytest.approx(expected)
     assert simultaneous(4) == pytest.approx(0.9875)
 
 
@@ -187,7 +186,7 @@ def test_equal_methods_are_seldom_told_apart():
     for _ in range(repeats):
         (one, *rest), _ = simulated(random, 5, 5, 0.1)
         gaps = [estimate(one[0] - other[0], one[1] - other[1], PICTURES) for other in rest]
-        wrong += min(holm([gap.p for gap in gaps])) < 0.05
+        wrong += any(gap.is_decided(len(gaps)) for gap in gaps)
     assert wrong / repeats <= 0.05
 
 

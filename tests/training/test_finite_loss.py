@@ -60,10 +60,11 @@ class Head(nn.Module):
 
     shown = []  # the greys of every batch it was trained with
 
-    def __init__(self, feature_dim, class_stats, *, start, spoilt, value):
+    def __init__(self, feature_dim, class_stats, *, start, spoilt, spoilt_minival, value):
         super().__init__()
         self.classifier = nn.Linear(feature_dim - 1, class_stats.num_classes)
         self.start, self.spoilt, self.value = start, spoilt, float(value)
+        self.spoilt_minival = spoilt_minival
 
     def forward(self, embeddings, labels=None):
         logits = self.classifier(embeddings[:, 1:])
@@ -72,6 +73,8 @@ class Head(nn.Module):
         greys = embeddings[:, 0].round().int()
         cross_entropy = F.cross_entropy(logits, labels, reduction="none")
         extra, penalty = torch.zeros_like(cross_entropy), 0.0
+        if not self.training and len(self.shown) >= self.start:
+            extra[torch.isin(greys, torch.tensor(self.spoilt_minival, dtype=torch.int))] = self.value
         if self.training:
             self.shown.append(greys.tolist())
             if len(self.shown) > self.start:
@@ -99,7 +102,7 @@ def twice(labels, generator, progress):
 OPTIONS = {
     "backbone": "_target_: unsound.Grey\n",
     "sampler": "_target_: unsound.twice\n",
-    "loss": "_target_: unsound.Head\nstart: 0\nspoilt: []\nvalue: nan\n",
+    "loss": "_target_: unsound.Head\nstart: 0\nspoilt: []\nspoilt_minival: []\nvalue: nan\n",
     "data": """
 defaults: [_defaults, _self_]
 test_split: test
@@ -275,6 +278,20 @@ def test_an_epochs_last_step_is_looked_at_before_anything_is_validated(
 def test_a_stages_last_step_is_looked_at_also_in_the_middle_of_an_epoch(fail: Fail, tmp_path: Path) -> None:
     line = fail("stage=fine_tuning", f"trainer.max_steps={STEPS + 2}", start=STEPS + 1, spoilt=ALL, late=1)
     assert f": step 2 of {STEPS} in epoch 2 of 3: " in line
+    check_kept(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_single_loss_of_the_minival_that_is_not_finite_ends_the_run(
+    fail: Fail, tmp_path: Path, value: str
+) -> None:
+    """Where every training loss was finite: no score of such a network is compared with others."""
+    words = ["stage=fine_tuning", f"loss.value={value}", f"loss.spoilt_minival={SOME}"]
+    line = fail(*words, start=2 * STEPS, spoilt=[])
+    assert line == (
+        f"fer: fine_tuning: epoch 2 of 3: the loss on the minival is {value}; lower optimizer.lr or loss.weight"
+        f"; the state after epoch 1 is kept: {tmp_path / LAST}"
+    )
     check_kept(tmp_path)
 
 

@@ -9,7 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from fer_lightning.core.contracts import ClassStats
+from fer_lightning.core.contracts import ClassStats, HeadOutput
+from fer_lightning.losses.center import CenterHead
 from fer_lightning.losses.island import IslandHead
 from fer_lightning.losses.softmax import SoftmaxHead
 from fer_lightning.models.neck import Identity
@@ -22,11 +23,39 @@ W = torch.tensor([0.5, 1.0, 4.0])
 X, Y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 
 
-def module(head: nn.Module | None = None, from_epoch: int = 0, ema_decay: float | None = None) -> FERModule:
+OFF = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def module(
+    head: nn.Module | None = None, from_epoch: int = 0, ema_decay: float | None = None, lr: float = 0.1
+) -> FERModule:
     torch.manual_seed(0)
     network = Network(nn.Identity(), Identity(4), head or SoftmaxHead(4, STATS))
-    recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=ema_decay)
+    recipe = Recipe(partial(sgd, lr=lr, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=ema_decay)
     return FERModule(network, W, recipe, weights_from_epoch=from_epoch)
+
+
+MARK = 7.0
+"""Value of a picture whose loss ``ExtraHead`` raises."""
+
+
+class ExtraHead(SoftmaxHead):
+    """Softmax with something added to the loss of marked pictures."""
+
+    def __init__(self, feature_dim: int, class_stats: ClassStats, *, extra: float) -> None:
+        super().__init__(feature_dim, class_stats)
+        self.extra = extra
+
+    def forward(self, embeddings: Tensor, labels: Tensor | None = None) -> HeadOutput:
+        output = super().forward(embeddings, labels)
+        if output.per_sample is not None:
+            output.per_sample = output.per_sample + torch.where(embeddings[:, 0] == MARK, self.extra, 0.0)
+        return output
 
 
 class Watch(Callback):
@@ -48,13 +77,7 @@ class Watch(Callback):
 def stage(made: FERModule, epochs: int, labels: Tensor = Y) -> Watch:
     watch = Watch()
     loader = DataLoader(TensorDataset(X, labels), batch_size=len(X))
-    off = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[watch], limit_val_batches=0, **off)
+    trainer = Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[watch], limit_val_batches=0, **OFF)
     trainer.fit(made, loader)
     return watch
 
@@ -96,10 +119,19 @@ def test_one_hot_soft_labels_are_hard_labels() -> None:
     assert stage(module(), 2, hot).losses == pytest.approx(stage(module(), 2).losses, rel=1e-5)
 
 
+def averages(values: list[Tensor], decay: float) -> Tensor:
+    """The running mean after the values of each step, from timm's formula: gamma 1, power 2/3."""
+    mean = values[0]
+    for step, value in enumerate(values[1:], 2):
+        d = min(decay, 1 - step ** (-2 / 3))
+        mean = d * mean + (1 - d) * value
+    return mean
+
+
 def test_the_running_mean_of_the_weights_is_what_is_validated_and_kept() -> None:
-    made = module(ema_decay=0.75)
+    made = module(ema_decay=0.4)
     first, second, third = stage(made, 3).classifiers
-    expected = 0.75 * (0.75 * first + 0.25 * second) + 0.25 * third
+    expected = averages([first, second, third], 0.4)
     torch.testing.assert_close(made.validated.head.classifier.weight, expected)
     torch.testing.assert_close(made(X), (X @ expected.T + made.validated.head.classifier.bias).softmax(1))
     kept: dict[str, Any] = {"state_dict": made.state_dict()}
@@ -116,13 +148,65 @@ def test_the_running_mean_changes_nothing_that_is_trained() -> None:
     assert stage(module(ema_decay=0.75), 3).losses == stage(module(), 3).losses
 
 
-def test_the_running_mean_is_in_eval_mode_and_takes_the_norms_statistics() -> None:
+def test_the_running_mean_is_in_eval_mode_and_its_statistics_are_those_of_its_weights() -> None:
     torch.manual_seed(0)
     neck = nn.Sequential(nn.BatchNorm1d(4))
     recipe = Recipe(partial(sgd, lr=0.1, momentum=0.0, weight_decay=0.0, fused=False), ema_decay=0.9)
     made = FERModule(Network(nn.Identity(), neck, SoftmaxHead(4, STATS)), W, recipe)
-    stage(made, 2)
+    means: list[Tensor] = []
+    neck.register_forward_hook(lambda *_: means.append(neck[0].running_mean.clone()))
+    stage(made, 5)
     assert made.train().network.neck[0].training
     assert not made.validated.neck[0].training
-    torch.testing.assert_close(made.validated.neck[0].running_var, made.network.neck[0].running_var)
-    assert not torch.equal(made.network.neck[0].running_var, torch.ones(4))
+    torch.testing.assert_close(made.validated.neck[0].running_mean, averages(means, 0.9))
+    assert made.validated.neck[0].num_batches_tracked == 5
+
+
+def test_centers_that_are_moved_are_averaged_with_the_embeddings() -> None:
+    head = CenterHead(4, STATS)
+    head.init_centers(torch.randn(3, 4))
+    made = module(head, ema_decay=0.999)
+    after_step, seen = head.after_step, []
+    head.after_step = lambda: (after_step(), seen.append(head.centers.clone()))  # type: ignore[assignment]
+    stage(made, 4)
+    torch.testing.assert_close(made.validated.head.centers, averages(seen, 0.999))
+
+
+def test_a_short_fit_validates_weights_that_have_learnt() -> None:
+    """A mean with a constant decay of 0.999 would be within 4 % of where it began after 40 steps."""
+    made = module(ema_decay=0.999, lr=1.0)
+    start = made.network.head.classifier.weight.detach().clone()
+    stage(made, 40)
+    learnt = made.network.head.classifier.weight - start
+    kept = made.validated.head.classifier.weight - start
+    assert float((learnt * kept).sum() / learnt.square().sum()) > 0.7
+
+
+def validated(made: FERModule, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What an epoch that trains nothing logs of a minival."""
+    loaders = [DataLoader(TensorDataset(X, Y)), DataLoader(TensorDataset(images, labels), batch_size=4)]
+    trainer = Trainer(max_epochs=1, accelerator="cpu", limit_train_batches=1, num_sanity_val_steps=0, **OFF)
+    trainer.fit(made, *loaders)
+    return dict(trainer.callback_metrics)
+
+
+def test_a_class_that_the_minival_lacks_does_not_count_even_where_it_is_predicted() -> None:
+    made = module(lr=1e-12)
+    with torch.no_grad():
+        made.network.head.classifier.weight.copy_(torch.eye(3, 4))
+        made.network.head.classifier.bias.zero_()
+    predicted, labels = torch.tensor([0, 0, 1, 2, 0, 1, 1]), torch.tensor([0, 0, 1, 1, 0, 1, 1])
+    logged = validated(made, 9.0 * torch.eye(4)[predicted], labels)
+    assert float(logged["minival/macro_recall"]) == (1 + 3 / 4) / 2
+    assert float(logged["minival/accuracy"]) == 6 / 7
+
+
+@pytest.mark.parametrize("value", [1.5, float("nan"), float("inf")])
+def test_the_minivals_loss_is_the_mean_over_its_pictures_also_where_that_is_no_number(value: float) -> None:
+    made = module(ExtraHead(4, STATS, extra=value), lr=1e-12)
+    images = X[:7].clone()
+    images[-1] = MARK
+    per_sample = made.network.head(images, Y[:7]).per_sample.detach()
+    logged = validated(made, images, Y[:7])  # in batches of four and three
+    expected = float((W[Y[:7]] * per_sample).mean())
+    assert float(logged["minival/loss"]) == pytest.approx(expected, rel=1e-6, nan_ok=True)

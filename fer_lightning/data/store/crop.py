@@ -18,8 +18,7 @@ import pydantic.dataclasses
 from numpy.typing import NDArray
 
 from fer_lightning.core.ranges import Margin, Side
-from fer_lightning.data import MAX_PIXELS, near_copies
-from fer_lightning.data.manifest import LINK_OUT, inside
+from fer_lightning.data import MAX_PIXELS
 
 MAX_BYTES = 8 * MAX_PIXELS  # that many pixels in the largest format, with 16 bits per channel
 
@@ -104,6 +103,8 @@ def crop(picture: Path | bytes, root: Path | None, box: Box | None, recipe: Reci
     Raises:
         UnusableError: "outside_root", "missing", "zero_byte", "too_large", "unreadable" or "box_outside".
     """
+    from fer_lightning.data import near_copies  # who only cuts faces out needs no SciPy
+
     require_inside(root, picture)
     face = cut_out(decode(picture), box, recipe.margin)
     image = encode(resize(central_square(face), recipe.size), recipe.codec)
@@ -116,6 +117,8 @@ def require_inside(root: Path | None, picture: Path | bytes) -> None:
     Raises:
         UnusableError: "outside_root".
     """
+    from fer_lightning.data.manifest import LINK_OUT, inside  # who only cuts faces out needs no Arrow
+
     if root and isinstance(picture, Path) and "\0" not in str(picture) and not inside(root, picture):
         raise UnusableError("outside_root", LINK_OUT)
 

@@ -49,6 +49,8 @@ class StoreMeta:
         tested_on: split of the data set that is the test set, or the share held out.
         near_copies: number of training faces that look like an earlier one, where nobody says who is pictured.
         redistributable: whether its pictures may be shown in a report or uploaded.
+        boxed: number of annotated faces with a box, out of which they are cut; None in stores from before it was
+            counted.
         unread: sentence on the files in the data set's folder that were not read; empty if there are none.
     """
 
@@ -75,6 +77,7 @@ class StoreMeta:
     near_copies: int
     redistributable: bool
     unread: str = ""
+    boxed: int | None = None
 
     def to_json(self) -> str:
         """Return the text of store.json."""

@@ -276,4 +276,5 @@ def _meta(
         near_copies=_group(job, reports["train"]),
         redistributable=manifest.redistributable,
         unread=in_words(unread(manifest)),
+        boxed=manifest.rows.num_rows - manifest.rows["x"].null_count,
     )

@@ -1,4 +1,8 @@
-"""Comparisons of rows: paired over seeds and test images, corrected for their number."""
+"""Comparisons of rows: paired over seeds and test images, by one procedure that corrects for their number.
+
+The comparisons that a table's file declares are tested together, and so are all others of the best row, or of the
+baseline, with the other rows. A pair has one interval, one p-value and one verdict, wherever the table shows it.
+"""
 
 from __future__ import annotations
 
@@ -10,33 +14,41 @@ import numpy as np
 
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.rows import Row, Table
-from fer_lightning.tables.analysis.statistics import LEVEL, Estimate, estimate, holm, simultaneous
+from fer_lightning.tables.analysis.statistics import SEEDS_TO_DECIDE, Estimate, estimate
 
-SEEDS_TO_DECIDE = 5
-"""With fewer seeds there are intervals, but no marks, and no difference is called decided."""
+DECLARED = "macro_recall"
+"""Metric of the comparisons that a table's file declares."""
 
 
 class Comparison(NamedTuple):
-    """A pair of rows, one of several pairs that are compared together.
+    """A pair of rows, one of several pairs that are tested together.
 
     Attributes:
         row: first row.
         other: row that it is compared with.
         gap: ``row`` minus ``other``.
-        p: p-value, corrected for the number of comparisons.
-        level: level of the gap's interval; all intervals together hold with 95 %.
+        together: number of pairs that are tested together; all their intervals together hold with 95 %.
     """
 
     row: Row
     other: Row
     gap: Estimate
-    p: float
-    level: float
+    together: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Return the ends of the gap's interval."""
+        return self.gap.interval(self.together)
+
+    @property
+    def p(self) -> float:
+        """Return the p-value, corrected for the number of comparisons."""
+        return self.gap.p_value(self.together)
 
     @property
     def decided(self) -> bool:
-        """Return whether the rows differ, which takes enough seeds to say."""
-        return self.gap.seeds >= SEEDS_TO_DECIDE and self.p < 1 - LEVEL
+        """Return whether the rows differ: the interval excludes 0, and there are enough seeds to say so."""
+        return self.gap.is_decided(self.together)
 
 
 def own(row: Row, metric: str = "macro_recall") -> Estimate:
@@ -64,18 +76,24 @@ def difference(row: Row, other: Row, metric: str = "macro_recall") -> Estimate:
     return estimate(values, None if first is None or second is None else first - second, row.pictures.labels)
 
 
-def together(pairs: list[tuple[Row, Row]], metric: str = "macro_recall") -> list[Comparison]:
-    """Compare pairs of rows as one family: p-values after Holm, intervals after Bonferroni."""
-    gaps = [difference(row, other, metric) for row, other in pairs]
-    corrected = holm(np.nan_to_num([gap.p for gap in gaps], nan=1.0))
-    level = simultaneous(len(pairs))
-    return [Comparison(*pair, gap, p, level) for pair, gap, p in zip(pairs, gaps, corrected, strict=True)]
+def compare(table: Table, row: Row, other: Row, metric: str = DECLARED) -> Comparison:
+    """Compare two rows of a table: a declared pair, or the best row or the baseline with another one."""
+    declared = [{pair.row, pair.other} for pair in contrasts(table)] if metric == DECLARED else []
+    together = len(declared) if {row, other} in declared else len(_known(table, metric)) - 1
+    return Comparison(row, other, difference(row, other, metric), together)
 
 
-def contrasts(table: Table) -> list[Comparison]:
+@lru_cache(maxsize=64)
+def contrasts(table: Table) -> tuple[Comparison, ...]:
     """Return the comparisons that the table was made for, of rows that have a result."""
     rows = {row.method: row for row in table.present}
-    return together([(rows[a], rows[b]) for a, b in table.contrasts if a in rows and b in rows])
+    pairs = [(rows[a], rows[b]) for a, b in table.contrasts if a in rows and b in rows]
+    return tuple(Comparison(*pair, difference(*pair), len(pairs)) for pair in pairs)
+
+
+def _known(table: Table, metric: str) -> list[Row]:
+    """Return the rows that have a value in a column."""
+    return [row for row in table.present if not np.isnan(row.mean(metric))]
 
 
 def has_marks(table: Table) -> bool:
@@ -86,8 +104,9 @@ def has_marks(table: Table) -> bool:
 class Standing(NamedTuple):
     """The row with the best mean of a column, and the rows that are not shown to be worse.
 
-    The truly best row is among them with a probability of 95 %: if it is not, one of the comparisons wrongly
-    decided against it, for which the correction allows 5 % (Hsu 1984, comparisons with the best).
+    The truly best row is among them with a probability of 95 %: if it is not, one of its comparisons wrongly
+    decided against it, for which the correction allows 5 % (Hsu 1984, comparisons with the best). The declared
+    comparisons are another family, which allows as much again.
     """
 
     best: Row
@@ -98,9 +117,10 @@ class Standing(NamedTuple):
 def standing(table: Table, metric: str) -> Standing | None:
     """Return the standing of a column; None where there are too few seeds, or there is no second row."""
     sign = -1 if naming.metric_of(metric).lower_is_better else 1
-    rows = [row for row in table.present if not np.isnan(row.mean(metric))]
+    rows = _known(table, metric)
     if len(rows) < 2 or not has_marks(table):
         return None
     best = max(rows, key=lambda row: sign * row.mean(metric))
-    comparisons = together([(best, row) for row in rows if row is not best], metric)
-    return Standing(best, frozenset(pair.other for pair in comparisons if not pair.decided))
+    pairs = [compare(table, best, row, metric) for row in rows if row is not best]
+    worse = {pair.other for pair in pairs if pair.decided and sign * pair.gap.mean > 0}
+    return Standing(best, frozenset(row for row in rows if row is not best and row not in worse))

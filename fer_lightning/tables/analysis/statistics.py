@@ -1,7 +1,10 @@
-"""The statistics of a table: means over seeds and test images with intervals, corrected p-values, McNemar's test.
+"""The statistics of a table: means over seeds and test images, their intervals and tests, McNemar's test.
 
 A table's test images are crossed with its seeds: every seed answers the same images. Both are samples, so the
 variance of a mean has three parts (two-way random effects): between seeds, between images, and what is left.
+
+Differences that are tested together are tested by Bonferroni's procedure alone: each of m differences has the
+interval at the level 1 - 0.05 / m and m times its p-value, and is decided where the interval leaves out 0.
 
 Quantiles are from scipy.special, which scipy.stats has them from: it is imported half a second sooner.
 """
@@ -19,8 +22,12 @@ from scipy import special
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-LEVEL = 0.95
+ALPHA = 0.05
+LEVEL = 1 - ALPHA
 RESAMPLES = 2000
+
+SEEDS_TO_DECIDE = 5
+"""With fewer seeds there are intervals, but no marks, and no difference is called decided."""
 
 
 class Estimate(NamedTuple):
@@ -74,15 +81,32 @@ class Estimate(NamedTuple):
             float(special.ndtri(quantile)) * math.sqrt(self.image),
         )
 
-    @property
-    def p(self) -> float:
-        """Return the two-sided p-value, 1 - the level whose interval ends at 0; NaN for fewer than two seeds."""
+    def interval(self, count: int = 1) -> tuple[float, float]:
+        """Return the ends of the interval of one of ``count`` differences that are tested together."""
+        half = self.half_width(simultaneous(count))
+        return self.mean - half, self.mean + half
+
+    def excludes_zero(self, count: int = 1) -> bool:
+        """Return whether the interval of one of ``count`` differences leaves out 0."""
+        return self.half_width(simultaneous(count)) < abs(self.mean)
+
+    def is_decided(self, count: int = 1) -> bool:
+        """Return whether one of ``count`` differences is decided: enough seeds, and an interval without 0."""
+        return self.seeds >= SEEDS_TO_DECIDE and self.excludes_zero(count)
+
+    def p_value(self, count: int = 1) -> float:
+        """Return the two-sided p-value, times ``count`` and at most 1; NaN for fewer than two seeds.
+
+        It is the chance of an error in the whole family at which the interval would end at 0. The search for it
+        begins with the interval itself, so that it is below ALPHA exactly where that excludes 0.
+        """
         if self.seeds < 2:
             return math.nan
-        below, above = 0.0, 1.0
+        below, above = (0.0, math.nextafter(ALPHA, 0)) if self.excludes_zero(count) else (ALPHA, 1.0)
         for _ in range(60):
             middle = (below + above) / 2
-            below, above = (below, middle) if self.half_width(1 - middle) < abs(self.mean) else (middle, above)
+            excluded = self.half_width(simultaneous(count, middle)) < abs(self.mean)
+            below, above = (below, middle) if excluded else (middle, above)
         return above
 
     def seeds_to_settle(self, level: float = LEVEL, least: int = 2) -> int | None:
@@ -135,18 +159,9 @@ def estimate(
     return Estimate(mean, seeds, between, max(float(sizes @ (by_image - by_residual / seeds)), 0.0))
 
 
-def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
-    """Return the p-values of a family, corrected to bound the chance of any false rejection (Holm 1979)."""
-    order = np.argsort(p_values)
-    stepwise = np.asarray(p_values, dtype=np.float64)[order] * np.arange(len(order), 0, -1)
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(stepwise), 1)
-    return corrected.tolist()
-
-
-def simultaneous(count: int) -> float:
-    """Return the level of each of ``count`` intervals that together hold with 95 % (Bonferroni)."""
-    return 1 - (1 - LEVEL) / max(count, 1)
+def simultaneous(count: int, alpha: float = ALPHA) -> float:
+    """Return the level of each of ``count`` intervals that together hold with 1 - ``alpha`` (Bonferroni)."""
+    return 1 - alpha / max(count, 1)
 
 
 class McNemar(NamedTuple):

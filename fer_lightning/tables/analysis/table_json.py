@@ -15,6 +15,9 @@ from fer_lightning.tables.analysis.read_runs import FinishedRun
 
 TABLE = "table.json"
 
+SEARCH_KEYS = {"method", "keys", "points", "scores", "chosen", "edge", "second"}
+"""What is known about the search of a row, see ``tune.chosen``."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -36,7 +39,7 @@ def outline(directory: Path, by_setting: dict[str, list[FinishedRun]]) -> Outlin
     """Return the outline of a folder of runs, which are given by their settings.
 
     Raises:
-        UserError: its table.json is broken, or names an unknown metric.
+        UserError: its table.json is broken or of another version, or names an unknown metric.
     """
     return _declared(directory / TABLE) or _suggested(directory, by_setting)
 
@@ -53,6 +56,11 @@ def _declared(path: Path) -> Outline | None:
             f"{path}: not a table.json of fer: {error}; delete it to show the results as they are"
         ) from error
     naming.refuse_unknown_metrics(str(path), recorded.metrics)
+    if any(search.keys() != SEARCH_KEYS for search in recorded.search):
+        raise UserError(
+            f"{path}: its search was recorded by another version; run the table again, or delete the file to show "
+            "the results as they are"
+        )
     return recorded
 
 

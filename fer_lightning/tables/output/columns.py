@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
-from fer_lightning.tables.analysis.comparisons import difference, own, standing
+from fer_lightning.tables.analysis.comparisons import Comparison, compare, own, standing
 from fer_lightning.tables.analysis.rows import Row, Table
 from fer_lightning.tables.output.formats import (
     MISSING,
     entry,
     heading,
     interval,
+    interval_kind,
     method,
-    percent,
+    points,
     published,
     seeds,
 )
@@ -50,7 +51,7 @@ def columns(table: Table) -> list[Column]:
     if any(len(row.seeds) > 1 for row in table.rows):
         shown.append(Column("Macro recall, 95 % interval", [_interval(row) for row in table.rows]))
     if base and len(table.present) > 1:
-        shown.append(Column("Over baseline [95 %]", [_over(row, base) for row in table.rows]))
+        shown.append(_over_baseline(table, base))
     if any(row.published for row in table.rows):
         shown.append(Column("Published", [_published(row) for row in table.rows]))
     shown.append(Column("Seeds", [Entry(seeds(row), len(row.seeds)) for row in table.rows]))
@@ -77,20 +78,24 @@ def marked(table: Table, metric: str) -> list[Entry]:
 
 
 def _interval(row: Row) -> Entry:
-    text = interval(own(row))
+    text = interval(own(row).interval())
     return Entry(text, row.mean("macro_recall"), "missing" if text == MISSING else "")
 
 
-def _over(row: Row, base: Row) -> Entry:
-    """Return the paired difference from the baseline in points, with its interval where there is one."""
-    if row is base:
-        return Entry("baseline", 0.0)
-    if not row.seeds:
+def _over_baseline(table: Table, base: Row) -> Column:
+    """Return the paired differences from the baseline in points, with the intervals of ``comparisons.compare``."""
+    pairs = {row: compare(table, row, base) for row in table.present if row is not base}
+    kind = interval_kind(max(pair.together for pair in pairs.values()))
+    entries = [Entry("baseline", 0.0) if row is base else _over(pairs.get(row)) for row in table.rows]
+    return Column(f"Over baseline [{kind}]", entries)
+
+
+def _over(pair: Comparison | None) -> Entry:
+    if pair is None:
         return Entry(MISSING, mark="missing")
-    gap = difference(row, base)
-    bounds = interval(gap, sign=True)
-    text = percent(gap.mean, sign=True) + ("" if bounds == MISSING else f" {bounds}")
-    return Entry(text, gap.mean)
+    bounds = interval(pair.interval, sign=True)
+    text = points(pair.gap.mean, sign=True) + ("" if bounds == MISSING else f" {bounds}")
+    return Entry(text, pair.gap.mean)
 
 
 def _published(row: Row) -> Entry:

@@ -10,8 +10,8 @@ from pathlib import Path
 from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation.metrics import OF_CONFUSION
 from fer_lightning.tables.analysis.folds import Method
-from fer_lightning.tables.analysis.statistics import percentile_interval
-from fer_lightning.tables.output.formats import aligned, heading, number, percent
+from fer_lightning.tables.analysis.statistics import percentile_interval, simultaneous
+from fer_lightning.tables.output.formats import aligned, heading, interval, interval_kind, number, points
 
 TEXT_METRICS = ("accuracy", "macro_recall")
 FILE = "folds.csv"
@@ -75,14 +75,23 @@ def _notes(methods: Sequence[Method]) -> Iterator[str]:
         )
     for method in methods[1:]:
         for metric in TEXT_METRICS:
-            yield _difference(metric, method, methods[0])
+            yield _difference(metric, method, methods[0], len(methods) - 1)
+    if len(methods) > 2:
+        yield f"The intervals of the {len(methods) - 1} differences of a metric hold all at once (Bonferroni)."
 
 
-def _difference(metric: str, method: Method, first: Method) -> str:
-    """Return a sentence on two methods, whose difference is taken over the same resampled persons."""
-    low, high = percentile_interval(method.resampled(metric) - first.resampled(metric))
-    difference = percent(method.pooled(metric) - first.pooled(metric), sign=True)
-    ends = f"[{percent(low, sign=True)}, {percent(high, sign=True)}]"
+def _difference(metric: str, method: Method, first: Method, count: int) -> str:
+    """Return a sentence on two methods, whose difference is taken over the same resampled persons.
+
+    Args:
+        metric: name of the metric.
+        method: a method.
+        first: method that it is compared with.
+        count: number of differences whose intervals hold all at once.
+    """
+    ends = percentile_interval(method.resampled(metric) - first.resampled(metric), simultaneous(count))
+    difference = points(method.pooled(metric) - first.pooled(metric), sign=True)
     return (
-        f"{method.name} less {first.name}: {difference} points of {heading(metric).lower()}, 95 % interval {ends}"
+        f"{method.name} less {first.name}: {difference} points of {heading(metric).lower()}, "
+        f"{interval_kind(count)} {interval(ends, sign=True)}"
     )

@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.evaluation.posthoc import CORRECTIONS
 from fer_lightning.tables.analysis import naming
 from fer_lightning.tables.analysis.rows import Row
-from fer_lightning.tables.analysis.statistics import LEVEL, Estimate
+from fer_lightning.tables.analysis.statistics import ALPHA
 
 TEMPLATES = Path(__file__).with_name("templates")
 DAGGER = "†"
@@ -22,6 +24,27 @@ EQUAL = "⁼"
 def percent(value: float, *, sign: bool = False) -> str:
     """Return a share in percent with one decimal; a dash for NaN."""
     return MISSING if math.isnan(value) else _signed(f"{100 * value:.1f}", sign)
+
+
+def points(value: float, *, sign: bool = False) -> str:
+    """Return a difference in points with one decimal, or as many as show on which side of 0 it lies.
+
+    So an interval as printed leaves out 0 exactly where the interval does.
+    """
+    shown = percent(value, sign=sign)
+    if value == 0 or shown != percent(0):
+        return shown
+    return _signed(np.format_float_positional(100 * value, precision=1, fractional=False, trim="-"), sign)
+
+
+def p_value(value: float) -> str:
+    """Return "p = 0.012" with three decimals, or the side of 0.001 or 0.05 where these would hide it."""
+    if value < 0.001:
+        return "p < 0.001"
+    shown = f"{value:.3f}"
+    if float(shown) == ALPHA != value:
+        return f"p {'<' if value < ALPHA else '>'} {ALPHA}"
+    return f"p = {shown}"
 
 
 def decimal(value: float) -> str:
@@ -66,12 +89,15 @@ def seeds(row: Row) -> str:
     return str(len(row.seeds)) if len(row.seeds) == row.planned else f"{len(row.seeds)} of {row.planned}"
 
 
-def interval(estimate: Estimate, level: float = LEVEL, *, sign: bool = False) -> str:
+def interval(ends: tuple[float, float], *, sign: bool = False) -> str:
     """Return the ends of an interval in points, in brackets; a dash for fewer than two seeds."""
-    half = estimate.half_width(level)
-    if math.isnan(half):
-        return MISSING
-    return f"[{percent(estimate.mean - half, sign=sign)}, {percent(estimate.mean + half, sign=sign)}]"
+    low, high = (points(end, sign=sign) for end in ends)
+    return MISSING if MISSING in (low, high) else f"[{low}, {high}]"
+
+
+def interval_kind(count: int) -> str:
+    """Return what the interval of one of ``count`` differences that are tested together is called."""
+    return "simultaneous 95 % interval" if count > 1 else "95 % interval"
 
 
 def heading(metric: str) -> str:

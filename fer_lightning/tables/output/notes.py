@@ -11,8 +11,10 @@ from fer_lightning.core.progress import duration
 from fer_lightning.core.templates import render
 from fer_lightning.evaluation.metrics import METRICS
 from fer_lightning.tables.analysis import naming
-from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, has_marks, standing
+from fer_lightning.tables.analysis.comparisons import contrasts, has_marks, standing
 from fer_lightning.tables.analysis.rows import Table
+from fer_lightning.tables.analysis.statistics import SEEDS_TO_DECIDE
+from fer_lightning.tables.output import search_summary
 from fer_lightning.tables.output.formats import DAGGER, EQUAL, TEMPLATES, heading, percent, published
 
 
@@ -35,6 +37,7 @@ def foot(table: Table) -> list[str]:
         ],
         has_corrections=any(naming.parts(metric)[0] for metric in table.metrics),
         has_marks=has_marks(table),
+        declared=len(contrasts(table)),
         level_columns=_level_columns(table),
         seeds_only_columns=[
             heading(name) for name in table.metrics if naming.metric_of(name).of_confusion is None
@@ -43,7 +46,11 @@ def foot(table: Table) -> list[str]:
         fewer_seeds=[f"{row.method} with {row.planned}" for row in table.rows if row.planned < len(table.seeds)],
         published=[f"{r.method}, {published(r)}: {r.published['source']}" for r in table.rows if r.published],
         gaps=[gap for gap in optimism.values() if not math.isnan(gap)],
-        trial_counts=sorted({len(search["values"]) for search in table.search}),
+        searched=search_summary.of_rows(table.search),
+        searched_alike=search_summary.keys_tried_alike(table.search),
+        has_edges=any(search["edge"] for search in table.search),
+        trial_counts=sorted({len(search["points"]) for search in table.search}),
+        unsearched_stages=search_summary.unsearched_stages(table),
         protocol_hash=content_hash(table.protocol)[:8],
         provenance={
             "Versions": _counted([provenance.versions for provenance in table.provenance]),

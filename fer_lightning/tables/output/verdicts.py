@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from fer_lightning.tables.analysis import comparisons
-from fer_lightning.tables.analysis.comparisons import SEEDS_TO_DECIDE, Comparison
+from fer_lightning.tables.analysis.comparisons import Comparison
 from fer_lightning.tables.analysis.rows import Table
-from fer_lightning.tables.analysis.statistics import LEVEL
-from fer_lightning.tables.output.formats import percent
+from fer_lightning.tables.analysis.statistics import SEEDS_TO_DECIDE, simultaneous
+from fer_lightning.tables.output.formats import interval_kind, p_value, percent, points
 
 
 def verdict(table: Table) -> str:
@@ -23,9 +23,8 @@ def verdict(table: Table) -> str:
         return (
             f"{so_far}The mean macro recall of {best.method} is {value}; there is no other row to compare it with."
         )
-    by_row = {pair.other: pair for pair in comparisons.together([(best, row) for row in ranked[1:]])}
     if best.plain:
-        pair = by_row[ranked[1]]
+        pair = comparisons.compare(table, best, ranked[1])
         return (
             f"{so_far}No row is above the plain baseline: {best.method} (no class weights) has the highest mean "
             f"macro recall, {value}, {_distance(pair, 'the next row, ')}. {_judgement(pair)}"
@@ -33,7 +32,8 @@ def verdict(table: Table) -> str:
     start = f"{so_far}The highest mean macro recall, {value}, is that of {best.method}"
     if base is None:
         return f"{start}; there is no row of softmax without class weights to compare it with."
-    return f"{start}, {_distance(by_row[base], 'the plain baseline, ')}. {_judgement(by_row[base])}"
+    pair = comparisons.compare(table, best, base)
+    return f"{start}, {_distance(pair, 'the plain baseline, ')}. {_judgement(pair)}"
 
 
 def contrasts(table: Table) -> list[str]:
@@ -45,7 +45,7 @@ def _distance(pair: Comparison, role: str = "") -> str:
     gap = pair.gap
     shared = "" if pair.row.seeds == pair.other.seeds or not gap.seeds else ", on the seeds that both have"
     side = "below" if gap.mean < 0 else "above"
-    return f"{percent(abs(gap.mean))} points {side} {role}{pair.other.method}{shared}"
+    return f"{points(abs(gap.mean))} points {side} {role}{pair.other.method}{shared}"
 
 
 def _judgement(pair: Comparison) -> str:
@@ -55,12 +55,10 @@ def _judgement(pair: Comparison) -> str:
         return "The two have no seed in common, so nothing can be said about their difference."
     if gap.seeds == 1:
         return "One seed cannot say whether the two methods differ."
-    half = gap.half_width(pair.level)
-    kind = "simultaneous 95 % interval" if pair.level > LEVEL else "95 % interval"
-    interval = f"{kind} {percent(gap.mean - half)} to {percent(gap.mean + half)} points"
+    interval = f"{interval_kind(pair.together)} {' to '.join(map(points, pair.interval))} points"
     if pair.decided:
-        return f"The difference is decided ({interval}; p {_p(pair.p)})."
-    if half < abs(gap.mean):
+        return f"The difference is decided ({interval}; {p_value(pair.p)})."
+    if gap.excludes_zero(pair.together):
         return (
             f"These {gap.seeds} seeds suggest a difference ({interval}), but do not decide it: that takes "
             f"{SEEDS_TO_DECIDE} seeds."
@@ -71,12 +69,8 @@ def _judgement(pair: Comparison) -> str:
     )
 
 
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
-
-
 def _seeds_needed(pair: Comparison) -> str:
-    count = pair.gap.seeds_to_settle(pair.level, max(pair.gap.seeds + 1, SEEDS_TO_DECIDE))
+    count = pair.gap.seeds_to_settle(simultaneous(pair.together), max(pair.gap.seeds + 1, SEEDS_TO_DECIDE))
     if count is None:
         return "No number of seeds on these test images would decide a difference as small as this."
     return f"If difference and variation between seeds stayed as they are, {count:,} seeds would decide it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +16,7 @@ from torch import Tensor
 from fer_lightning.core.errors import RunFailed, Stopped
 from fer_lightning.data.datamodule import FaceDataModule
 from fer_lightning.training.distributed import sum_over_ranks
+from fer_lightning.training.module import MINIVAL_LOSS
 
 NAMED = 5
 """At most so many samples whose loss is not finite are named."""
@@ -82,6 +84,19 @@ class FiniteLoss(Callback):
         """Check all batches, so that no network with nan is validated."""
         self._check(trainer, 0)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Check the loss on the minival: the last step may have made weights that give nan.
+
+        It is the mean over all ranks, so that all end here.
+        """
+        loss = float(trainer.callback_metrics[MINIVAL_LOSS])
+        if not math.isfinite(loss):
+            epoch = f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}"
+            raise RunFailed(
+                f"{self.stage}: {epoch}: the loss on the minival is {loss:.4g}; "
+                f"lower optimizer.lr or loss.weight{self._kept(trainer)}"
+            )
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check all batches, so that no network with nan is kept even if it was not validated."""
         self._check(trainer, 0)
@@ -113,13 +128,16 @@ class FiniteLoss(Callback):
         wrong = (~per_sample.isfinite()).nonzero().flatten().tolist()
         names = _names(trainer, batch.index, wrong)
         named = f": {', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''}" if names else ""
-        state = (
-            f"; the state after epoch {trainer.current_epoch} is kept: {self.last}" if self.last.exists() else ""
-        )
         return (
             f"the loss is {loss:.4g} ({means}), not finite for {len(wrong)} of {len(per_sample)} samples{named}; "
-            f"lower optimizer.lr or loss.weight{state}"
+            f"lower optimizer.lr or loss.weight{self._kept(trainer)}"
         )
+
+    def _kept(self, trainer: Trainer) -> str:
+        """Return where the state after the epoch before is, for the end of a message."""
+        if not self.last.exists():
+            return ""
+        return f"; the state after epoch {trainer.current_epoch} is kept: {self.last}"
 
 
 def _names(trainer: Trainer, index: int, positions: list[int]) -> list[str]:

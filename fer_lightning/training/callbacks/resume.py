@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,23 @@ class Reseed(Callback):
         if batch_idx == 0:
             sequence = np.random.SeedSequence([self.seed, trainer.current_epoch, trainer.global_rank])
             torch.manual_seed(int(sequence.generate_state(1)[0]))
+
+
+class Progress(Callback):
+    """Callback that tells when there is a new state on disk to continue from.
+
+    Args:
+        tell: called as each epoch but the first begins, and after the last one.
+    """
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self.tell = tell
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell that an epoch has ended; its state is written after all callbacks have been told of its end."""
+        if trainer.current_epoch > 0:
+            self.tell()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell that the last epoch has ended."""
+        self.tell()

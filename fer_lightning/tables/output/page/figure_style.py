@@ -7,18 +7,20 @@ figure follows the page's light or dark colours; in a file for a paper they beco
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from fer_lightning.core.colours import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
+from fer_lightning.core.colours import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, YELLOW
 from fer_lightning.tables.analysis.statistics import FloatArray
 from fer_lightning.tables.output.page.section import Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 INK, LINE, PAPER = "#010203", "#040506", "#070809"
@@ -76,11 +78,57 @@ def series(k: int) -> dict[str, Any]:
     return {"color": SERIES[k % len(SERIES)], "marker": MARKERS[k % len(MARKERS)]}
 
 
+def scale() -> Colormap:
+    """Return colours of a scale from low to high, which grow lighter. None is a colour that the page replaces."""
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+
+    steps = 32
+    colours = LinearSegmentedColormap.from_list("scale", (BLUE, SKY, YELLOW))
+    return ListedColormap(colours((np.arange(steps) + 0.5) / steps))
+
+
 def legend_below(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
     """Draw the panels' legend under the whole figure."""
     entries = [entry for panel in panels for entry in zip(*panel.get_legend_handles_labels(), strict=True)]
     handles, names = zip(*entries, strict=True)
     figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=1.8, columnspacing=1.2)
+
+
+def tried_axis(panel: Axes, name: Literal["x", "y"], values: Sequence[float], most: int) -> None:
+    """Let an axis show the numbers that were tried: logarithmic where all are positive, with few round ticks.
+
+    Args:
+        panel: where the axis is.
+        name: which axis.
+        values: numbers that were tried, on all panels that share the axis.
+        most: number of ticks at most.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+    low, high = min(values), max(values)
+    axis = panel.xaxis if name == "x" else panel.yaxis
+    if low > 0:
+        panel.set(**{f"{name}scale": "log"})
+        axis.set_major_locator(FixedLocator(_round_numbers(low, high, most)))
+        axis.set_minor_locator(NullLocator())
+        margin = (high / low) ** 0.12 if high > low else 2
+        panel.set(**{f"{name}lim": (low / margin, high * margin)})
+    else:
+        axis.set_major_locator(MaxNLocator(most - 1))
+        margin = 0.12 * (high - low) or 1
+        panel.set(**{f"{name}lim": (low - margin, high + margin)})
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _round_numbers(low: float, high: float, most: int) -> list[float]:
+    """Return powers of ten between two positive numbers, and some between these where there are too few."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [step * 10.0**decade for decade in decades for step in steps]
+        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks) > 1:
+            return ticks[:: math.ceil(len(ticks) / most)]
+    return [low] if low == high else [low, high]
 
 
 def spaced(positions: FloatArray, gap: float, low: float, high: float) -> FloatArray:

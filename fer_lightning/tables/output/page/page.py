@@ -45,7 +45,7 @@ def write(table: Table, out: Path) -> list[Path]:
             "spread": centers.spread(table),
             "centers": centers.movement(table),
             "calibration": calibration.section(table),
-            "search": search.section(table.search),
+            "search": search.section(table.search, table.rows),
             "mistakes": mistakes.section(table),
             "again": Section(),
         }

@@ -1,4 +1,4 @@
-"""The search before the table: macro recall on the minival by the value that was tried."""
+"""The search before the table: macro recall on the minival by the values that were tried."""
 
 from __future__ import annotations
 
@@ -8,41 +8,55 @@ from typing import Any
 import numpy as np
 
 from fer_lightning.core import colours
+from fer_lightning.tables.analysis.rows import Row
+from fer_lightning.tables.output import search_summary
 from fer_lightning.tables.output.formats import percent
-from fer_lightning.tables.output.page import figure_style
+from fer_lightning.tables.output.page import figure_style, search_plane
 from fer_lightning.tables.output.page.section import Picture, Section
 
 
-def section(searches: Sequence[Mapping[str, Any]]) -> Section:
-    """Return a figure for each row that was tuned.
+def section(searches: Sequence[Mapping[str, Any]], rows: Sequence[Row] = ()) -> Section:
+    """Return a figure with a panel for each row that searched two numbers, and one for each other row.
 
     Args:
         searches: ``search`` of table.json.
+        rows: rows of the table.
     """
-    return Section([_picture(k, search) for k, search in enumerate(item for item in searches if item["values"])])
+    planes = [search for search in searches if search_plane.is_plane(search)]
+    others = [search for search in searches if not search_plane.is_plane(search)]
+    drawn = search_plane.pictures(planes, rows)
+    return Section(
+        [*drawn, *(_picture(k, search) for k, search in enumerate(others))],
+        facts={"apart": len(drawn), "others": len(others)},
+    )
 
 
 def _picture(index: int, search: Mapping[str, Any]) -> Picture:
-    method, key, chosen = search["method"], search["key"], search["chosen"]
-    trials = sorted(zip(search["values"], search["scores"], strict=True))
-    values = [value for value, _ in trials]
-    means = [100 * float(np.mean(scores)) for _, scores in trials]
-    labels = [f"{value:.2g}" for value in values]
-    figure = figure_style.figure(2.7)
+    """Return the figure of a row, over its only number, or over a place on the axis for each point."""
+    method, points, chosen = search["method"], search["points"], search["chosen"]
+    order = sorted(range(len(points)), key=lambda k: points[k][0])
+    labels = [", ".join(map(search_summary.in_short, points[k])) for k in order]
+    means = [100 * float(np.mean(search["scores"][k])) for k in order]
+    is_line = len(search["keys"]) == 1 and search_plane.are_numbers(points)
+    places = [points[k][0] for k in order] if is_line else [*range(len(order))]
+    figure = figure_style.figure(2.7 if is_line else 3.2)
     panel = figure.subplots()
-    for value, scores in trials:
-        panel.plot(np.full(len(scores), value), 100 * np.array(scores), "o", color=colours.ORANGE, markersize=4)
-    panel.plot(values, means, "D-", color=colours.BLUE, markersize=5)
-    panel.plot([chosen], [means[values.index(chosen)]], "o", markersize=14, mfc="none", mec=colours.VERMILLION)
-    if values[0] > 0:
-        panel.set_xscale("log")
-    panel.set_xticks([], minor=True)
-    panel.set_xticks(values, labels, rotation=45 if len(values) > 5 else 0)
+    for place, k in zip(places, order, strict=True):
+        scores = 100 * np.array(search["scores"][k])
+        panel.plot(np.full(len(scores), place), scores, "o", color=colours.ORANGE, markersize=4)
+    panel.plot(places, means, "D-", color=colours.BLUE, markersize=5)
+    where = order.index(chosen)
+    panel.plot([places[where]], [means[where]], "o", markersize=14, mfc="none", mec=colours.VERMILLION)
     panel.margins(x=0.1, y=0.18)
-    panel.set_xlabel(f"{key}{' (log scale)' if values[0] > 0 else ''}")
+    if is_line:
+        figure_style.tried_axis(panel, "x", places, 5)
+    else:
+        panel.set_xticks(places, labels, rotation=45, ha="right")
+    panel.set_xlabel(", ".join(search["keys"]) + (" (log scale)" if panel.get_xscale() == "log" else ""))
     panel.set_ylabel("macro recall, %")
-    edge = ", at the edge of the values that were tried" if search["edge"] else ""
-    caption = f"{key} = {chosen:g} was chosen{edge}."
-    scores = ", ".join(f"{label}: {percent(mean / 100)}" for label, mean in zip(labels, means, strict=True))
-    description = f"{method}: minival macro recall in percent by {key}: {scores}. {caption}"
+    caption = search_plane.chosen(search)
+    scores_told = ", ".join(f"{label}: {percent(mean / 100)}" for label, mean in zip(labels, means, strict=True))
+    description = (
+        f"{method}: minival macro recall in percent by {', '.join(search['keys'])}: {scores_told}. {caption}"
+    )
     return figure_style.row_picture("search", index, method, caption, description, figure)
