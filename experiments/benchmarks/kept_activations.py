@@ -7,7 +7,7 @@ Both train the same on the same draws, by the project's own Trainer, the minival
 included; the first epoch, which warms up, is left out. The bare loop takes the same steps in plain torch, on one
 batch that lies in memory: with the frozen part in front of each step, and without. The four alternate in one
 process; each ratio is of one round, and what is told is their median. It is processor time of one thread, so that
-other work on the machine counts little. Overrides as for `fer train`; without any, drawn faces and the tiny network.
+other work on the machine counts little. Overrides as for `fer train`; without any, drawn faces and `tiny`.
 """
 
 from __future__ import annotations
