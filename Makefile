@@ -64,6 +64,7 @@ bench: .venv/installed ## on the CPU: heads, loading, large data sets and tables
 	.venv/bin/python experiments/benchmarks/scale.py
 	.venv/bin/python experiments/benchmarks/annotations.py
 	.venv/bin/python experiments/benchmarks/frozen.py
+	.venv/bin/python experiments/benchmarks/kept_activations.py
 	.venv/bin/python experiments/benchmarks/sharing.py
 	.venv/bin/python experiments/benchmarks/many_runs.py
 	.venv/bin/python experiments/benchmarks/coverage.py

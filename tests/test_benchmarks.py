@@ -144,6 +144,20 @@ def test_frozen(benchmarks: Benchmarks) -> None:
     assert told["overrides"] == SMALL
 
 
+def test_kept_activations(benchmarks: Benchmarks) -> None:
+    text = benchmarks.run("kept_activations.py", *SMALL, "--rounds", "1", "--epochs", "1", "--steps", "2")
+    told = json.loads(text[text.index('{\n  "gain') :])
+    assert told["share_of_the_gain"] == pytest.approx(told["gain"] / told["bare_gain"])
+    assert told["bytes_a_picture"] == 64 * 2 * 2 * 4
+    assert told["overrides"] == SMALL
+
+
+def test_the_committed_epoch_from_activations_keeps_the_gain_of_a_bare_loop() -> None:
+    told = json.loads((BENCHMARKS / "kept_activations.json").read_text())
+    assert told["share_of_the_gain"] >= 0.8
+    assert told["gain"] > 2.5
+
+
 def test_sharing(benchmarks: Benchmarks) -> None:
     # float64: both ways are the same to the last picture, of which the second row's are told apart by then
     words = [*SMALL, "stage.epochs=1", "stage.feature_extraction.epochs=1", "stage.fine_tuning.epochs=6"]
