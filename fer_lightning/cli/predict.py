@@ -63,11 +63,23 @@ def _require_what_is_there(models: Sequence[Path], sources: Sequence[str], optio
     for name in ("min_face_score", "min_confidence"):
         if not 0 <= getattr(options, name) <= 1:
             raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)}: give a number from 0 to 1")
+    if options.draw is not None:
+        _refuse_drawing_into(sources, options.draw)
     if options.to is not None:
         if options.to.suffix not in TO:
             raise UserError(f"--to {options.to}: give a file that ends in {', '.join(TO)}")
         if any(user_path(source).resolve() == user_path(options.to).resolve() for source in sources):
             raise UserError(f"--to {options.to}: is what is to be predicted; give another file")
+
+
+def _refuse_drawing_into(sources: Sequence[str], folder: Path) -> None:
+    """Refuse to draw into a folder whose pictures are predicted: the drawings would be, too."""
+    target = user_path(folder).resolve()
+    for source in map(user_path, sources):
+        if source.is_dir() and target.is_relative_to(source.resolve()):
+            raise UserError(
+                f"--draw {folder}: lies in {source}, whose pictures are predicted; give another folder"
+            )
 
 
 def _messages_to_stderr() -> None:

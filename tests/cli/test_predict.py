@@ -385,6 +385,7 @@ def test_mistakes_are_told_in_one_line(run: Path, tmp_path: Path) -> None:
         ((run, picture, "--every", "0"), "--every 0"),
         ((run, picture, "--min-confidence", "nan"), "--min-confidence nan"),
         ((run, picture, "--to", "rows.txt"), ".parquet"),
+        ((run, tmp_path, "--draw", tmp_path / "seen/here"), "whose pictures are predicted"),
         ((run, picture, "--device", "tpu9"), "--device tpu9"),
         ((run, picture, "--correct", "temprature"), "did you mean temperature"),
     ):
