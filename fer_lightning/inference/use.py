@@ -2,8 +2,8 @@
 
 The box is that of the face, in pixels of the picture as it is shown; without it the whole picture is the face.
 Needs numpy, pillow and onnxruntime, and model.onnx beside this file. Faces are cut out as for the training of the
-model, but with Pillow in place of OpenCV: shrinking is by area in both and differs by rounding, enlarging is cubic
-with a = -0.5 in place of -0.75, and JPEG files may be decoded to other last bits.
+model, with numpy and Pillow in place of OpenCV: pixels differ by rounding, JPEG files may be decoded to other last
+bits.
 """
 
 from __future__ import annotations
@@ -58,6 +58,36 @@ def grown(box: Sequence[float], size: tuple[int, int], margin: float) -> tuple[i
     )
 
 
+def weights(side: int, size: int) -> Any:
+    """Return the weights (size, side) of pixels in a row of another size: by area to shrink, cubic to enlarge."""
+    scale = side / size
+    if side > size:
+        covered = np.clip(np.arange(size + 1)[:, None] * scale - np.arange(side), 0, 1)
+        return np.diff(covered, axis=0) / scale
+    table = np.zeros((size, side))
+    middle = (np.arange(size) + 0.5) * scale - 0.5
+    for neighbour in (-1, 0, 1, 2):
+        column = np.floor(middle).astype(int) + neighbour
+        taken = cubic(np.abs(middle - column))
+        np.add.at(table, (np.arange(size), np.clip(column, 0, side - 1)), taken)
+    return table
+
+
+def cubic(distance: Any) -> Any:
+    """Return the weight of pixels at a distance of at most 2, as OpenCV's cubic interpolation has it."""
+    a = -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    return np.where(distance <= 1, near, a * (((distance - 5) * distance + 8) * distance - 4))
+
+
+def resize(square: Image.Image, size: int) -> Image.Image:
+    """Return a square picture with another side."""
+    table = weights(square.width, size).astype(np.float32)
+    rows = np.tensordot(table, np.asarray(square, np.float32), (1, 0))
+    pixels = np.tensordot(rows, table, (1, 1)).transpose(0, 2, 1)
+    return Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
+
+
 def prepare(picture: Image.Image, box: Sequence[float] | None, framing: dict[str, Any]) -> Any:
     """Return the crop (3, S, S) of a face that the model is given, uint8 RGB."""
     face = picture if box is None else picture.crop(grown(box, picture.size, framing["margin"]))
@@ -65,8 +95,7 @@ def prepare(picture: Image.Image, box: Sequence[float] | None, framing: dict[str
     left, top = (face.width - side) // 2, (face.height - side) // 2
     square = face.crop((left, top, left + side, top + side))
     if side != size:
-        method = Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC
-        square = square.resize((size, size), method)
+        square = resize(square, size)
     if framing["codec"] == "jpeg":  # the faces of the training were kept as JPEG, which leaves traces
         stream = io.BytesIO()
         square.save(stream, "JPEG", quality=95)
