@@ -111,7 +111,7 @@ def as_it_is(batch: Any) -> Any:
 def start_worker(_: int) -> None:
     """Keep OpenCV to one thread in a loader process, as torch keeps itself, and end with the parent."""
     cv2.setNumThreads(1)
-    if parent := parent_process():
+    if (parent := parent_process()) and parent.pid:
         end_with_parent(parent.pid)
 
 

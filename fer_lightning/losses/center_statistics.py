@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def class_means(embeddings: Tensor, labels: Tensor, classes: int) -> Tensor:
+def class_means(
+    embeddings: Tensor, labels: Tensor, classes: int, over_ranks: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
     """Return the means (C, D) of embeddings (N, D) by class, summed in float64.
+
+    Args:
+        embeddings: x (N, D).
+        labels: class indices (N,).
+        classes: C.
+        over_ranks: sums a tensor over all ranks, where each has embeddings of its own; None: there is one process.
 
     Raises:
         ValueError: a class has no embedding.
     """
-    counts = torch.bincount(labels, minlength=classes)
+    sums = torch.zeros(classes, embeddings.shape[1] + 1, dtype=torch.float64)  # and the counts as last column
+    sums.index_add_(0, labels, F.pad(embeddings.double(), (0, 1), value=1.0))
+    if over_ranks is not None:
+        sums = over_ranks(sums)
+    totals, counts = sums[:, :-1], sums[:, -1:]
     if (counts == 0).any():
-        raise ValueError(f"class {int((counts == 0).nonzero()[0])} has no embedding to take the mean of")
-    sums = torch.zeros(classes, embeddings.shape[1], dtype=torch.float64)
-    sums.index_add_(0, labels, embeddings.double())
-    return (sums / counts.unsqueeze(1)).to(embeddings.dtype)
+        raise ValueError(f"class {int((counts == 0).nonzero()[0, 0])} has no embedding to take the mean of")
+    return (totals / counts).to(embeddings.dtype)
 
 
 def class_sums(values: Tensor, labels: Tensor, classes: int) -> Tensor:

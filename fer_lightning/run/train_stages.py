@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from fer_lightning.models.last_block import Split, TailNetwork, split
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
 from fer_lightning.run.set_up import RunSetup, StageSetup
+from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.center_monitor import CenterMonitor
 from fer_lightning.training.callbacks.epoch_log import Epoch
 from fer_lightning.training.callbacks.resume import Progress
@@ -129,7 +130,7 @@ class Training:
         _load_matching(network, self.state)
         callbacks: list[Callback] = [Progress(self.on_progress)]
         if init_centers := getattr(network.head, "init_centers", None):
-            init_centers(class_means(*self.train_embeddings(network), setup.stats.num_classes))
+            init_centers(self._class_means(network))
         if hasattr(network.head, "epoch_scalars"):
             callbacks.append(CenterMonitor(setup.stats.names))
         parts: Split | None = None
@@ -205,6 +206,19 @@ class Training:
         shown = Shown(self.setup.data, "train")
         embeddings = through(network.neck, self._embeddings(network.backbone, shown), self.setup.forward_pass)
         return embeddings, torch.from_numpy(self.setup.data.labels("train"))
+
+    def _class_means(self, network: Network) -> Tensor:
+        """Return the means (C, D) of ``train_embeddings`` by class; each rank embeds its share of the pictures."""
+        share, data = distributed.share_of_rank(), self.setup.data
+        labels = torch.from_numpy(data.labels("train"))[share]
+        if self.setup.shared_weights is None:
+            data = copy(data)
+            data.train_rows = data.train_rows[share]
+            embeddings = self._embeddings(network.backbone, Shown(data, "train"))
+        else:  # one rank alone embeds them all for the cache, where later runs find them, too
+            embeddings = self._embeddings(network.backbone, Shown(data, "train"))[share]
+        embeddings = through(network.neck, embeddings, self.setup.forward_pass)
+        return class_means(embeddings, labels, self.setup.stats.num_classes, distributed.sum_over_ranks)
 
     def _log_notices(self, stage: Stage) -> None:
         """Log the notices about a stage before it is trained."""

@@ -14,7 +14,7 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
     LightningEnvironment,
     TorchElasticEnvironment,
 )
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
 
@@ -96,6 +96,13 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
     distributed.destroy_process_group()
 
 
+def share_of_rank() -> slice:
+    """Return every how many-th item this rank takes of work that all ranks divide among them."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return slice(None)
+    return slice(distributed.get_rank(), None, distributed.get_world_size())
+
+
 def agree(value: T) -> T:
     """Return the value of rank 0 on all ranks."""
     if not (distributed.is_available() and distributed.is_initialized()):
@@ -103,6 +110,13 @@ def agree(value: T) -> T:
     values = [value]
     distributed.broadcast_object_list(values, 0)
     return values[0]
+
+
+def broadcast_buffers(module: nn.Module) -> None:
+    """Give all ranks the buffers of rank 0, such as the running statistics of BatchNorm."""
+    if distributed.is_available() and distributed.is_initialized():
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from fer_lightning.losses.softmax import at_least_float32
 from fer_lightning.models.backbone import Backbone
 from fer_lightning.models.freeze import keep_frozen_in_eval
 from fer_lightning.models.network import Network
+from fer_lightning.training.distributed import broadcast_buffers
 from fer_lightning.training.mixing import Mixing
 from fer_lightning.training.optimizers import Recipe
 
@@ -168,6 +169,15 @@ class FERModule(LightningModule):
         for name, value in self.loss_sums.items():
             self.log(f"train/{name}", value / self.samples, sync_dist=True)
         self.loss_sums, self.samples = {}, 0
+
+    def on_validation_start(self) -> None:
+        """Let all ranks validate the network of rank 0, which is kept.
+
+        Since the last step began, BatchNorm has seen other pictures on each rank. DistributedDataParallel keeps
+        rank 0's buffers at each step, so that a mean over the ranks would differ by their last steps alone; and
+        there are buffers that have no mean.
+        """
+        broadcast_buffers(self)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int, dataloader_idx: int = 0) -> None:
         """Update the metrics with a batch of the minival or, from the second loader, of the test set."""

@@ -161,12 +161,42 @@ def train(case: str, devices: int) -> dict[str, dict[str, Tensor]]:
     return {"weights": module.state_dict(), "gradients": first.found, "logged": logged, "move": {"": first.move}}
 
 
+class Statistics(Callback):
+    """Keeps BatchNorm's running mean as the first picture of the minival meets it."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.mean = pl_module.network.backbone.norm.running_mean.clone()
+
+
+def validated_statistics() -> Tensor:
+    """An epoch of a rank whose BatchNorm is trained, on its own pictures."""
+    module, data = build("softmax/none/1")
+    module.network.backbone.norm.requires_grad_(True)
+    module.train()
+    callback = Statistics()
+    off = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=RANKS,
+        strategy="ddp",
+        max_epochs=1,
+        callbacks=[callback],
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        **off,
+    )
+    trainer.fit(module, datamodule=data)
+    return callback.mean
+
+
 def rank_process(rank: int, port: int, folder: str) -> None:
     """One rank: all cases after one another, as a launcher would start it."""
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(RANKS)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     torch.set_num_threads(1)
     torch.save({case: train(case, RANKS) for case in CASES}, Path(folder) / f"{rank}.pt")
+    torch.save(validated_statistics(), Path(folder) / f"{rank}.norm.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -180,9 +210,13 @@ Found = dict[str, dict[str, dict[str, Tensor]]]
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Found], Found]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def everything(folder: Path) -> tuple[list[Found], Found]:
     """What each rank of the pair found, by case, and what one process found meanwhile."""
-    folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.get_context("forkserver").set_forkserver_preload(["fer_lightning.run.__main__"])
     with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):
         pair = multiprocessing.start_processes(
@@ -309,6 +343,12 @@ def test_gradient_centers_are_moved_once_by_their_own_rate_and_exact_ones_withou
     assert "network.head.centers" not in exact["gradients"]
     torch.testing.assert_close(ranks[1][case]["move"][""], -RATE * gradient, rtol=0, atol=1e-9)
     torch.testing.assert_close(exact["move"][""], -RATE * gradient / LAMBDA, rtol=0, atol=1e-9)
+
+
+def test_all_ranks_validate_the_statistics_of_the_first(folder: Path, ranks: list[Found]) -> None:
+    first, second = (torch.load(folder / f"{rank}.norm.pt", weights_only=True) for rank in range(RANKS))
+    assert first.any()
+    assert torch.equal(first, second)
 
 
 def test_heads_with_centers_are_among_the_cases() -> None:

@@ -14,6 +14,7 @@ from fer_lightning.evaluation import results
 from fer_lightning.evaluation.resampling import RESAMPLES, percentile_interval
 from fer_lightning.tables.analysis.folds import load
 from fer_lightning.tables.output.folds_table import to_text, write
+from fer_lightning.tables.output.formats import points
 
 FOLDS, PERSONS, PICTURES = 3, 12, 5
 
@@ -95,6 +96,17 @@ def test_text_and_file(tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in lines] == ["method", "cluster", "softmax"]
     values = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
     assert float(values["accuracy_pooled"]) == float(values["macro_recall_fold_mean"]) == 1.0
+
+
+def test_intervals_of_several_differences_hold_all_at_once(tmp_path: Path) -> None:
+    fill(tmp_path, {"softmax": 0.5, "cluster": 0.6, "center": 0.7}, seeds=1)
+    first, second, third = load(tmp_path)
+    text = to_text([first, second, third])
+    assert "The intervals of the 2 differences of a metric hold all at once (Bonferroni)." in text
+    gaps = second.resampled("accuracy") - first.resampled("accuracy")
+    low, high = (points(end, sign=True) for end in np.quantile(gaps, [0.0125, 0.9875]))
+    assert f"points of accuracy, simultaneous 95 % interval [{low}, {high}]" in text
+    assert "points of accuracy, 95 % interval [" in to_text([first, second])
 
 
 def test_without_persons_the_pictures_are_drawn_and_it_is_said(tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def test_the_plan_counts_the_trials_and_the_foot_tells_what_was_chosen(
     assert foot.count("; the second best is ") == 3
 
 
-def test_without_its_search_the_table_runs_as_it_stands(folder: Path) -> None:
-    said = table("run", folder, "--untuned", "--out", str(folder / "untuned"), f"{LR}=2.0").out
-    assert "--untuned" in json.loads((folder / "untuned/table.json").read_text())["command"]
-    assert not (folder / "untuned/trials").exists()
-    assert "more is the same experiment as plain" not in said  # it is: rows of the same words share their runs
+def test_without_its_search_a_searched_key_may_be_set(folder: Path) -> None:
+    planned = table("plan", folder, "--untuned", f"{LR}=2.0").out
+    assert "trials before them" not in planned
+    refused = fer("table", "plan", str(folder / "small.yaml"), f"{LR}=2.0")
+    assert refused.code == 2
+    assert f"plain: {LR} is searched; leave {LR}=2.0 out, or give --untuned" in refused.err
