@@ -3,8 +3,8 @@
     python experiments/benchmarks/export.py --out experiments/benchmarks/export.json
 
 Weights are random and pictures small: what is tried is whether each operator is exported as what it is. A case is
-exported with parity below 1e-4, or refused in one line, which is written down. Beside the largest differences stands
-how far probabilities are apart between crops (their largest standard deviation), which they are small against.
+exported with parity below 1e-4, or refused in one line, which is written down. Beside the largest differences
+stands how far probabilities are apart between crops: their largest standard deviation.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fer_lightning.core.errors import UserError
+from fer_lightning.core.errors import UserError, stopped_by_a_full_disk
 from fer_lightning.core.files import atomic_folder, file_hash, write_atomic
 from fer_lightning.evaluation.results import Result
 from fer_lightning.inference.exported import CONFIG, WEIGHTS, portable_card, save_safetensors
@@ -54,7 +54,7 @@ def export(
         require_packages()
     parity = None
     try:
-        with atomic_folder(folder, replace=True) as partial:
+        with stopped_by_a_full_disk(), atomic_folder(folder, replace=True) as partial:
             save_safetensors(model, partial)
             if onnx:
                 write_onnx(model, partial / ONNX, correct)
@@ -64,7 +64,7 @@ def export(
             hashes = {path.name: file_hash(path) for path in sorted(partial.iterdir())}
             card = model_card(model, Exported(result, correct, licence, parity, hashes))
             write_atomic(partial / README, card)
-    except PermissionError as error:
+    except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}; give another folder with --to") from error
     return parity
 
@@ -75,11 +75,14 @@ def require_place(folder: Path) -> None:
     Raises:
         UserError: it is a file, or holds something that is no export.
     """
-    if not folder.exists():
+    try:
+        held = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
         return
-    if not folder.is_dir():
-        raise UserError(f"{folder} is a file; give a new folder with --to")
-    held = {path.name for path in folder.iterdir()}
+    except NotADirectoryError as error:
+        raise UserError(f"{folder} is no folder, or lies in a file; give a new folder with --to") from error
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}; give a new folder with --to") from error
     if others := sorted(held - FILES):
         raise UserError(f"{folder} holds {others[0]}, which is of no export; give a new folder with --to")
     if held and not _is_export(folder / CONFIG):

@@ -165,7 +165,7 @@ def _about_data(data: str, protocol: Mapping[str, Any]) -> str:
 
 def _counts(result: Result | None) -> Iterator[str]:
     """Yield sentences on the numbers of pictures, and on what was left out."""
-    if result is None:
+    if result is None or not result.data.train:  # results of early versions tell none
         return
     data = result.data
     yield (
