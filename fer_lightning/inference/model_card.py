@@ -63,6 +63,7 @@ def model_card(model: Model, exported: Exported) -> str:
         classes=_classes(model, result),
         onnx=parity is not None,
         parity=parity and f"{parity['largest_absolute_difference']['probabilities']:.0e}",
+        own=_own(model.card),
         argument=f', correct="{correct}"' if correct else "",
         quoted=f'"{correct}"',
         correct=correct and CORRECTIONS[correct].heading,
@@ -78,6 +79,13 @@ def model_card(model: Model, exported: Exported) -> str:
         versions=_versions(model.card.get("versions", {})),
         hashes=exported.hashes,
     )
+
+
+def _own(card: Mapping[str, Any]) -> str:
+    """Return the argument by which ``load_model`` is given the user's own classes; empty where there are none."""
+    names = [str(card[part].get("class", "fer_lightning.")) for part in ("backbone", "neck", "head")]
+    own = [f"{name!r}: {name.rpartition('.')[2]}" for name in names if not name.startswith("fer_lightning.")]
+    return f", own={{{', '.join(own)}}}" if own else ""
 
 
 def _cell(text: Any) -> str:

@@ -194,6 +194,7 @@ def test_the_card_is_one_of_the_hub_and_guesses_no_licence(exported: Path, model
     assert told.data.license == "cc-by-nc-4.0"
     assert "cc-by-nc-4.0" in told.text
     assert "use.py" not in told.text
+    assert """load_model("FOLDER", own={'own.Net': Net})""" in told.text
     assert left(tmp_path / "exported") == FILES - {"model.onnx", "use.py", "parity.json"}
 
 
