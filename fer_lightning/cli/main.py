@@ -17,6 +17,7 @@ COMMANDS = {
     "prepare": "read a data set and prepare its faces, without training",
     "doctor": "report what is in a data set and what is wrong with it: fer doctor FOLDER",
     "evaluate": "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]",
+    "export": "write a trained model as files for others: fer export CHECKPOINT --to DIR",
     "cache": "list or clear what is kept of earlier work: fer cache list",
     "sweep": "show the state of each run in a folder: fer sweep status FOLDER",
     "table": "run, plan or show a table of experiments: fer table run embedded",
