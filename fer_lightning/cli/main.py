@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train one run, or with -m a sweep of runs",
     "prepare": "read a data set and prepare its faces, without training",
     "doctor": "report what is in a data set and what is wrong with it: fer doctor FOLDER",
+    "predict": "predict the faces in pictures and videos: fer predict MODEL... SOURCE...",
     "evaluate": "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]",
     "export": "write a trained model as files for others: fer export CHECKPOINT --to DIR",
     "cache": "list or clear what is kept of earlier work: fer cache list",

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.core.errors import UserError
@@ -25,6 +33,25 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
 
+class Fitted(_Part):
+    """How the box of a detector is brought to the framing of the training pictures.
+
+    A square of side factor * s takes the place of the box, s being the root of its area, around its centre moved
+    by dx * s and dy * s.
+
+    Attributes:
+        factor: median over training pictures of the framing's side / s.
+        dx: median of the distance of the centres to the right / s.
+        dy: the same downwards.
+        faces: number of pictures in which the detector found the face.
+    """
+
+    factor: Positive
+    dx: Finite
+    dy: Finite
+    faces: Natural
+
+
 class Framing(_Part):
     """How faces were cut out of pictures for training, and must be for the model.
 
@@ -35,6 +62,7 @@ class Framing(_Part):
         size: side in pixels that the central square of the grown box was resized to.
         codec: how that square was kept: "jpeg" (quality 95), "png" or "raw".
         crop: side in pixels of its middle, which the network is given.
+        detectors: how the boxes of a detector are brought to this framing, by its name; where that was fitted.
     """
 
     faces: Literal["boxes", "crops"] | None
@@ -42,6 +70,12 @@ class Framing(_Part):
     size: Side
     codec: Codec
     crop: Pixels
+    detectors: dict[str, Fitted] = {}
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        plain: dict[str, Any] = handler(self)
+        return plain if plain["detectors"] else {key: plain[key] for key in plain if key != "detectors"}
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
@@ -112,7 +146,7 @@ class Card(_Part):
     framing: Framing | None = None
 
 
-class _Fitted(BaseModel, strict=True):
+class _Corrections(BaseModel, strict=True):
     corrections: dict[str, dict[str, Finite]]
 
 
@@ -145,7 +179,7 @@ def require_corrections(content: Any, label: str) -> None:
         UserError: a value has a wrong type or is not finite.
     """
     try:
-        _Fitted.model_validate({"corrections": content})
+        _Corrections.model_validate({"corrections": content})
     except ValidationError as error:
         raise UserError(f"{label}: its corrections are not those of fer: {reason(error)}") from error
 

@@ -44,6 +44,7 @@ import contextlib, io, sys
 from fer_lightning.cli.main import COMMANDS, main
 words = [[name, "--help"] for name in COMMANDS] + [["table", "run", "--help"], ["evaluate", "no.ckpt"]]
 words += [["weights", "import", "no.pkl", "--to", "."], ["weights", "inspect", "no.pkl"]]
+words += [["predict", "no/model", "no.jpg"]]
 words += [["doctor", "no/folder"], ["sweep", "status", "no/folder"]]
 words += [["table", "show", "no/folder"], ["train", "loss=nothing"], ["prepare", "dat=affectnet"]]
 for each in words:
