@@ -58,7 +58,7 @@ types: .venv/installed ## mypy --strict on the package
 
 check: lint types test ## lint, types and tests
 
-bench: .venv/installed ## on the CPU: heads, loading, large data sets and tables, frozen backbones, shared stages, many runs, intervals
+bench: .venv/installed ## on the CPU: heads, loading, large data sets and tables, frozen backbones, shared stages, many runs, intervals, exports
 	.venv/bin/python experiments/benchmarks/heads.py
 	.venv/bin/python experiments/benchmarks/loading.py
 	.venv/bin/python experiments/benchmarks/scale.py
@@ -68,6 +68,7 @@ bench: .venv/installed ## on the CPU: heads, loading, large data sets and tables
 	.venv/bin/python experiments/benchmarks/sharing.py
 	.venv/bin/python experiments/benchmarks/many_runs.py
 	.venv/bin/python experiments/benchmarks/coverage.py
+	.venv/bin/python experiments/benchmarks/export.py
 
 bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
 	.venv/bin/python experiments/benchmarks/throughput.py

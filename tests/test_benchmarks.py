@@ -19,6 +19,7 @@ import torch
 from bad_files import face
 from runs import SMALL, fer
 
+from fer_lightning.config.shipped import groups
 from fer_lightning.core.emotions import EMOTIONS
 from fer_lightning.data.near_copies import SIDE, THUMB, near_groups, thumbnail
 from fer_lightning.data.store.crop import decode, resize
@@ -242,3 +243,19 @@ def test_persons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
         len(set(zip(sequences, groups.tolist(), strict=True))) == len(set(sequences)) == len(set(groups.tolist()))
     )
+
+
+def test_export(benchmarks: Benchmarks) -> None:
+    text = benchmarks.run("export.py", "--only", "own.Means")
+    told = json.loads(text[text.index('{\n  "limit') :])
+    assert set(told["cases"]) == {"own.Means"}
+    assert told["cases"]["own.Means"]["probabilities"] <= told["limit"]
+
+
+def test_the_committed_exports_are_the_same_models_or_refused() -> None:
+    told = json.loads((BENCHMARKS / "export.json").read_text())
+    named = {f"{group}={option}" for group in ("loss", "neck") for option in groups()[group]}
+    assert told["cases"].keys() >= named | {"vit_tiny", "maxvit_rmlp_pico", "resized up", "resized down"}
+    refused = {name for name, one in told["cases"].items() if "refused" in one}
+    assert refused == {"own.Branching"}
+    assert all(told["cases"][name]["probabilities"] <= told["limit"] for name in told["cases"].keys() - refused)

@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "report what is in a data set and what is wrong with it: fer doctor FOLDER",
     "predict": "predict the faces in pictures and videos: fer predict MODEL... SOURCE...",
     "evaluate": "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]",
+    "export": "write a trained model as files for others: fer export CHECKPOINT --to DIR",
     "cache": "list or clear what is kept of earlier work: fer cache list",
     "sweep": "show the state of each run in a folder: fer sweep status FOLDER",
     "table": "run, plan or show a table of experiments: fer table run embedded",

@@ -112,20 +112,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``, which is renamed to ``path`` if the block raises nothing.
 
-    A folder that exists under the name by then is kept: another process has made it with the same content.
+    Args:
+        path: path of the folder.
+        replace: whether a folder that exists under the name by then is replaced; else it is kept: another process
+            has made it with the same content.
     """
     with writing_to(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    partial = Path(folder)
+    partial, earlier = Path(folder), Path(folder).with_suffix(".earlier")
     partial.chmod(0o777 & ~_umask())
     try:
         yield partial
+        if replace and path.exists():
+            path.replace(earlier)
         if not path.exists():
             partial.replace(path)
+        shutil.rmtree(earlier, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

@@ -19,8 +19,13 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that influence digits, ``?`` for a missing package."""
-    result = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    return {"python": platform.python_version(), **versions_of(*_PACKAGES)}
+
+
+def versions_of(*packages: str) -> dict[str, str]:
+    """Return the versions of packages by name, ``?`` for a missing one."""
+    result: dict[str, str] = {}
+    for package in packages:
         try:
             result[package] = version(package)
         except PackageNotFoundError:

@@ -32,8 +32,7 @@ _PRIVATE = "config"
 def save_safetensors(model: Model, folder: Path) -> None:
     """Write a model to a folder, as files that hold no code; config.json comes last."""
     weights = {name: value.detach().cpu().contiguous() for name, value in model.network.state_dict().items()}
-    card = {key: value for key, value in model.card.items() if key != _PRIVATE}
-    card[FRAMING] = model.framing.model_dump()
+    card = portable_card(model)
     config: dict[str, Any] = {
         "version": VERSION,
         "classes": [*model.classes],
@@ -46,6 +45,12 @@ def save_safetensors(model: Model, folder: Path) -> None:
     config["hashes"]["config"] = content_hash(config)
     write_atomic(folder / WEIGHTS, save(weights))
     write_atomic(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+
+
+def portable_card(model: Model) -> dict[str, Any]:
+    """Return the card of a model with its framing, and without what stays at home."""
+    card = {key: value for key, value in model.card.items() if key != _PRIVATE}
+    return {**card, FRAMING: model.framing.model_dump()}
 
 
 def read_exported(path: Path) -> Stored:

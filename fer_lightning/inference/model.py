@@ -94,6 +94,10 @@ class Model(nn.Module):
         crops = self._checked(crops)
         if not len(crops):  # some networks fail on it
             return torch.zeros(0, len(self.classes), device=crops.device)
+        return self.averaged(crops)
+
+    def averaged(self, crops: Tensor) -> Tensor:
+        """Return logits (N, C) of crops that have been checked; with flip averaging the mean over both views."""
         logits = at_least_float32(self.network(crops).logits)
         if self.flip_averaging:
             logits = (logits + at_least_float32(self.network(crops.flip(3)).logits)) / 2

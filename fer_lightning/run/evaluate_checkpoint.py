@@ -94,7 +94,7 @@ def _overrides(group: str, given: Config, overridden: set[str]) -> Config:
     return {key: given[group][key] for key in keys}
 
 
-def _own(card: Config, config_dir: str | None) -> Own:
+def own_classes(card: Config, config_dir: str | None) -> Own:
     """Return the classes in the user's folder that the options of the checkpoint name."""
     if config_dir is None:
         return {}
@@ -161,7 +161,7 @@ def evaluate(
 
 def _tests(path: Path, sets: Sequence[Sequence[str]], config_dir: str | None) -> Iterator[PlannedTest]:
     card = read_card(path)
-    model = load_model(path, _own(card, config_dir))
+    model = load_model(path, own_classes(card, config_dir))
     for overrides in sets:
         config = merged(card, overrides, config_dir)
         check(config, to_train=False)

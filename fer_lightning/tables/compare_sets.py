@@ -14,8 +14,8 @@ import numpy as np
 
 from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation.metrics import METRICS, OF_CONFUSION
+from fer_lightning.evaluation.resampling import RESAMPLES, percentile_interval, resampled_confusions
 from fer_lightning.evaluation.results import Result
-from fer_lightning.tables.analysis.statistics import RESAMPLES, percentile_interval, resampled_confusions
 from fer_lightning.tables.output.exports import TEXT_METRICS
 from fer_lightning.tables.output.formats import MISSING, aligned, number
 

@@ -11,8 +11,8 @@ from runs import SMALL, fer
 
 from fer_lightning.core.errors import UserError
 from fer_lightning.evaluation import results
+from fer_lightning.evaluation.resampling import RESAMPLES, percentile_interval
 from fer_lightning.tables.analysis.folds import load
-from fer_lightning.tables.analysis.statistics import RESAMPLES, percentile_interval
 from fer_lightning.tables.output.folds_table import to_text, write
 from fer_lightning.tables.output.formats import points
 

@@ -10,12 +10,11 @@ from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 
 from fer_lightning.evaluation.metrics import METRICS, macro_recall
+from fer_lightning.evaluation.resampling import percentile_interval, resampled_confusions
 from fer_lightning.tables.analysis.statistics import (
     Estimate,
     estimate,
     mcnemar,
-    percentile_interval,
-    resampled_confusions,
     simultaneous,
     standard_error_over_images,
 )

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from fer_lightning.evaluation.resampling import LEVEL, RESAMPLES
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 ALPHA = 0.05
-LEVEL = 1 - ALPHA
-RESAMPLES = 2000
 
 SEEDS_TO_DECIDE = 5
 """With fewer seeds there are intervals, but no marks, and no difference is called decided."""
@@ -210,22 +210,6 @@ def standard_error_over_images(confusion: Sequence[Sequence[int]] | npt.NDArray[
     return float(np.sqrt((recall * (1 - recall) / sizes[present]).sum()) / present.sum())
 
 
-def resampled_confusions(confusion: IntArray, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
-    """Return confusion matrices (B, C, C) of test images resampled with replacement, class sizes fixed.
-
-    Args:
-        confusion: counts (C, C), rows true.
-        resamples: number of resamples B.
-        seed: seed of the draws.
-    """
-    generator = np.random.default_rng(seed)
-    drawn = np.zeros((resamples, *confusion.shape), np.int64)
-    for label, row in enumerate(confusion):
-        if size := int(row.sum()):
-            drawn[:, label] = generator.multinomial(size, row / size, resamples)
-    return drawn
-
-
 def resampled_sums(counts: IntArray, resamples: int = RESAMPLES, seed: int = 0) -> IntArray:
     """Return sums (B, ...) of counts over units that are resampled with replacement.
 
@@ -242,9 +226,3 @@ def resampled_sums(counts: IntArray, resamples: int = RESAMPLES, seed: int = 0) 
     for row in range(resamples):  # all draws at once would take gigabytes for a large set
         sums[row] = generator.multinomial(units, np.full(units, 1 / units)) @ flat
     return sums.reshape(resamples, *counts.shape[1:])
-
-
-def percentile_interval(values: FloatArray, level: float = LEVEL) -> tuple[float, float]:
-    """Return the ends of the percentile interval of resampled values; NaN where one of them is."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from fer_lightning.core.files import write_atomic
 from fer_lightning.evaluation.metrics import OF_CONFUSION
+from fer_lightning.evaluation.resampling import percentile_interval
 from fer_lightning.tables.analysis.folds import Method
-from fer_lightning.tables.analysis.statistics import percentile_interval, simultaneous
+from fer_lightning.tables.analysis.statistics import simultaneous
 from fer_lightning.tables.output.formats import aligned, heading, interval, interval_kind, number, points
 
 TEXT_METRICS = ("accuracy", "macro_recall")

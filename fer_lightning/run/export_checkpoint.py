@@ -1,0 +1,85 @@
+"""Export of a run's model with the numbers of its test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fer_lightning.core.errors import UserError
+from fer_lightning.core.files import content_hash
+from fer_lightning.evaluation import results
+from fer_lightning.inference.export import export, require_place
+from fer_lightning.inference.load_model import load_model, read_card
+from fer_lightning.inference.model import Model
+from fer_lightning.inference.onnx_file import require_packages
+from fer_lightning.run.evaluate_checkpoint import own_classes
+
+
+def export_checkpoint(
+    path: Path,
+    folder: Path,
+    *,
+    correct: str | None = None,
+    licence: str | None = None,
+    onnx: bool = True,
+    config_dir: str | None = None,
+) -> None:
+    """Write the model of a checkpoint to a folder, and print what was written.
+
+    Args:
+        path: path of a run's best.ckpt, or of its folder; result.json beside it has the numbers for the card.
+        folder: see ``export``.
+        correct: see ``export``.
+        licence: see ``export``.
+        onnx: see ``export``.
+        config_dir: folder with further options, with the user's own code.
+
+    Raises:
+        UserError: the user can mend it; nothing has been written.
+    """
+    require_place(folder)
+    if onnx:
+        require_packages()
+    own = {} if config_dir is None else own_classes(read_card(_checkpoint(path)), config_dir)
+    model = load_model(path, own)
+    if correct is not None:
+        _require_correction(model, correct)
+    result = _result(path if path.is_dir() else path.parent, model)
+    parity = export(model, folder, result=result, correct=correct, licence=licence, onnx=onnx)
+    print(folder)
+    for file in sorted(folder.iterdir()):
+        print(f"  {file.name:<18} {file.stat().st_size:>12,} bytes")
+    if parity:
+        difference = parity["largest_absolute_difference"]["probabilities"]
+        print(f"  probabilities of model.onnx within {difference:.1e} of PyTorch's")
+    if result is None:
+        print("  no result.json beside the checkpoint: the card says that no test is known")
+    if licence is None:
+        print("  the card says that the licence is undetermined; --license says it")
+
+
+def _checkpoint(path: Path) -> Path:
+    return path / results.CHECKPOINT if path.is_dir() else path
+
+
+def _require_correction(model: Model, name: str) -> None:
+    """Refuse a correction that the model does not have."""
+    model.correct(torch.zeros(1, len(model.classes)), name)
+
+
+def _result(folder: Path, model: Model) -> results.Result | None:
+    """Return the test of a model in the folder of its run; None: there is none.
+
+    Raises:
+        UserError: the result is of another run.
+    """
+    result = results.read(folder)
+    if result is None:
+        return None
+    if content_hash(result.config) != content_hash(model.card.get("config")):
+        raise UserError(
+            f"{folder / results.RESULT} is of another run than the checkpoint beside it; give the checkpoint in "
+            "the folder of its own run, or alone in a folder"
+        )
+    return result
