@@ -136,6 +136,15 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process has left half written in a folder; the caller holds the folder's lock."""
+    for path in folder.glob(".*.partial"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def lock_of(path: Path) -> FileLock:
     """Return the lock beside ``path``, not yet acquired."""
     with writing_to(path):
@@ -160,6 +169,7 @@ def locked(path: Path, waiting_for: str = "") -> Iterator[None]:
             log.info("waiting: %s", waiting_for)
         lock.acquire()
     try:
+        remove_partial(path)
         yield
     finally:
         lock.release()

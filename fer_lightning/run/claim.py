@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from fer_lightning.core.errors import Busy, Stopped, UserError, in_words
-from fer_lightning.core.files import write_atomic
+from fer_lightning.core.files import remove_partial, write_atomic
 
 FAILURE = "failed.json"
 """File with the message of a run that failed."""
@@ -36,6 +36,7 @@ def claimed(directory: Path) -> Iterator[None]:
         raise Busy(f"{directory}: another process trains this run at the moment") from error
     try:
         (directory / FAILURE).unlink(missing_ok=True)
+        remove_partial(directory)
         yield
         Path(lock.lock_file).unlink(
             missing_ok=True

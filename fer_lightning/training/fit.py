@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import home, lock_of, write_atomic, writing_to
+from fer_lightning.core.files import home, lock_of, remove_partial, write_atomic, writing_to
 from fer_lightning.evaluation.results import StageResult
 from fer_lightning.training import distributed
 from fer_lightning.training.callbacks.epoch_log import EpochLine, History
@@ -95,6 +95,8 @@ def fit_shared_stage(
             return checkpoint["state_dict"], StageResult(
                 **json.loads((entry / _STAGE).read_text(encoding="utf-8"))
             )
+        if distributed.is_first():
+            remove_partial(entry)
         state, result = train(entry)
         if distributed.is_first():
             write_atomic(entry / _STAGE, json.dumps({**asdict(result), "shared": True}))

@@ -5,7 +5,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from fer_lightning.core.files import (
     user_path,
     write_atomic,
 )
+from fer_lightning.run.claim import claimed
 
 HOLDER = """
 import sys, time
@@ -155,6 +157,23 @@ def test_a_lock_keeps_others_out_and_that_of_a_dead_process_is_free(tmp_path: Pa
     lock.release()
     with locked(path):
         pass
+
+
+@pytest.mark.parametrize("hold", [locked, claimed])
+def test_what_a_killed_process_left_half_written_goes_with_the_next_lock(
+    tmp_path: Path, hold: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    (folder / "kept.npy").write_bytes(b"whole")
+    dies = "import os; os.kill(os.getpid(), 9)"  # within the block, where nothing can tidy up any more
+    for kind in ("atomic_path", "atomic_folder"):
+        script = f"from pathlib import Path; from fer_lightning.core.files import {kind}\n"
+        script += f"with {kind}(Path({str(folder / kind)!r})): {dies}"
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -9
+    assert len([*folder.glob(".*.partial")]) == 2
+    with hold(folder):
+        assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["kept.npy"]
 
 
 def test_a_home_folder_that_nobody_has_is_one_line() -> None:
