@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,7 +133,7 @@ def outcome(settings: dict[str, Any]) -> dict[str, Any]:
     """The largest differences of probabilities and logits, or the line with which the export is refused."""
     built, correct = model(**settings)
     with tempfile.TemporaryDirectory() as folder:
-        begin, target = time.monotonic(), Path(folder) / "export"
+        target = Path(folder) / "export"
         try:
             parity = export(built, target, correct=correct)
         except UserError as error:
@@ -144,7 +143,6 @@ def outcome(settings: dict[str, Any]) -> dict[str, Any]:
         return {
             **parity["largest_absolute_difference"],
             "probabilities_between_crops": built(random_crops(33, built.framing.crop)).std(0).max().item(),
-            "seconds": round(time.monotonic() - begin, 1),
             "onnx_bytes": (target / "model.onnx").stat().st_size,
         }
 
