@@ -17,9 +17,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from telling import tell
 
 from fer_lightning import load_model
-from fer_lightning.core.files import write_atomic
 from fer_lightning.data import dataset
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store.crop import Pixels, decode
@@ -95,10 +95,7 @@ def main() -> None:
         "assumed_factor": ASSUMED,
         "accuracy": {key: round(value, 4) for key, value in results.items()},
     }
-    text = json.dumps(told, indent=2) + "\n"
-    print(text, end="")
-    if options.out:
-        write_atomic(options.out, text)
+    tell(told, options.out)
 
 
 if __name__ == "__main__":

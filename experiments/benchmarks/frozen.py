@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from telling import tell
+from telling import portable, tell
 
 from fer_lightning.config.compose import compose
 from fer_lightning.run.check_config import check
@@ -59,9 +59,7 @@ def main() -> None:
         "seconds_an_epoch": {name: statistics.median(one[name] for one in rounds) for name in found},
         "ratio": statistics.median(one["ratio"] for one in rounds),
         "rounds": rounds,
-        "overrides": [
-            word for word in options.overrides if not word.startswith(("data.root", "backbone.weights"))
-        ],
+        "overrides": portable(options.overrides),
     }
     tell(told, options.out)
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from telling import tell
+from telling import portable, tell
 
 from fer_lightning.config.compose import compose
 from fer_lightning.evaluation.activations import activation_bytes
@@ -137,9 +137,7 @@ def main() -> None:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "rounds": rounds,
-        "overrides": [
-            word for word in options.overrides if not word.startswith(("data.root", "backbone.weights"))
-        ],
+        "overrides": portable(options.overrides),
     }
     tell(told, options.out)
 

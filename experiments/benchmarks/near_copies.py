@@ -10,18 +10,16 @@ thumbnail of each face, taken while it is prepared, as a share of all that is do
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from telling import tell
 
-from fer_lightning.core.files import write_atomic
 from fer_lightning.data.near_copies import SIDE, THUMB, candidates, near_groups, thumbnail
 from fer_lightning.data.store.crop import decode, digest, encode, resize
-from fer_lightning.run.final_test import processor
 
 AFFECTNET = 287_651
 PIXELS = 224
@@ -83,7 +81,6 @@ def main() -> None:
     groups = near_groups(hashes, thumbs)
     end = time.process_time()
     told = {
-        "processor": processor(),
         "faces": options.faces,
         "pictures": len(pictures),
         "thumbnail_share_of_preparing": round(share_of_preparing(pictures[0]), 3),
@@ -93,10 +90,7 @@ def main() -> None:
         "mb_more": round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024),
         "faces_in_groups": int(options.faces - len(np.unique(groups))),
     }
-    text = json.dumps(told, indent=1) + "\n"
-    print(text, end="")
-    if options.out:
-        write_atomic(options.out, text)
+    tell(told, options.out)
 
 
 if __name__ == "__main__":

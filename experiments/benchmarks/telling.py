@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import torch
 
 from fer_lightning.core.files import write_atomic
 from fer_lightning.run.final_test import processor
+
+
+def portable(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a measurement without those that are paths of one machine."""
+    return [word for word in overrides if not word.startswith(("data.root", "backbone.weights"))]
 
 
 def tell(told: dict[str, Any], out: Path | None) -> None:

@@ -54,12 +54,7 @@ class Ensemble:
             crops: for each model the crops (N, 3, S, S) as it prepares them.
         """
         logits = [
-            self._logits(model, batch)[:, order]
+            model.final_logits(batch, self.correct)[:, order]
             for (_, model), batch, order in zip(self.members, crops, self._orders, strict=True)
         ]
         return torch.stack(logits).mean(0).softmax(1)
-
-    def _logits(self, model: Model, crops: Tensor) -> Tensor:
-        logits = model.logits(crops)
-        logits = logits.double() if logits.device.type != "mps" else logits.cpu().double()
-        return (logits if self.correct is None else model.correct(logits, self.correct)).cpu()

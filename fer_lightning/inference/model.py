@@ -162,13 +162,24 @@ class Model(nn.Module):
             rows += self._rows(torch.stack(crops), correct)
         return rows if many else rows[0]
 
-    def _rows(self, crops: Tensor, correct: str | None) -> list[Prediction]:
+    def final_logits(self, crops: Tensor, correct: str | None = None) -> Tensor:
+        """Return the logits (N, C) that predictions are made of, in float64 on the CPU.
+
+        Args:
+            crops: see ``logits``.
+            correct: name of a correction, one of ``corrections``; None: the model as it was trained.
+
+        Raises:
+            UserError: crops are something else, there is no such correction, or the model has no weights.
+        """
         logits = self.logits(crops)
         if logits.is_meta:
             raise UserError("the model is on the meta device and has no weights there; load it again")
-        logits = logits.double() if logits.device.type != "mps" else logits.cpu().double()
-        if correct is not None:
-            logits = self.correct(logits, correct)
+        logits = logits.cpu().double()
+        return logits if correct is None else self.correct(logits, correct)
+
+    def _rows(self, crops: Tensor, correct: str | None) -> list[Prediction]:
+        logits = self.final_logits(crops, correct)
         rows = [dict(zip(self.classes, row, strict=True)) for row in logits.softmax(1).tolist()]
         return [Prediction(best := max(row, key=row.__getitem__), row[best], row) for row in rows]
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from huggingface_hub import EvalResult, ModelCardData
+from scipy.stats import binomtest
 
 from fer_lightning.core.templates import printable, render
 from fer_lightning.core.versions import versions, versions_of
@@ -221,7 +222,7 @@ def _test(title: str, scores: Scores, result: Result, data: str) -> dict[str, An
             {
                 "name": name,
                 "value": _percent(correct / size) if size else UNKNOWN,
-                "interval": _ends(*map(_percent, wilson(correct, size))) if size else UNKNOWN,
+                "interval": _wilson(correct, size) if size else UNKNOWN,
                 "images": f"{size:,}",
             }
             for name, correct, size in zip(names, confusion.diagonal().tolist(), sizes.tolist(), strict=True)
@@ -258,12 +259,10 @@ def _calibration(ece: float) -> str:
     )
 
 
-def wilson(correct: int, size: int) -> tuple[float, float]:
-    """Return the ends of Wilson's 95 % interval of a share."""
-    z = 1.959964
-    middle = (correct + z**2 / 2) / (size + z**2)
-    half = z / (size + z**2) * math.sqrt(correct * (size - correct) / size + z**2 / 4)
-    return max(0.0, middle - half), min(1.0, middle + half)
+def _wilson(correct: int, size: int) -> str:
+    """Return Wilson's 95 % interval of a share."""
+    interval = binomtest(correct, size).proportion_ci(method="wilson")
+    return _ends(_percent(interval.low), _percent(interval.high))
 
 
 def _percent(share: float) -> str:

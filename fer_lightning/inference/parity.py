@@ -83,9 +83,7 @@ def _session(path: Path) -> Any:
 
 def _expected(model: Model, crops: Tensor, correct: str | None) -> tuple[Tensor, Tensor]:
     """Return the probabilities and logits (N, C) with which the model predicts."""
-    logits = model.logits(crops).double()
-    if correct is not None:
-        logits = model.correct(logits, correct)
+    logits = model.final_logits(crops, correct)
     return logits.softmax(1), logits
 
 

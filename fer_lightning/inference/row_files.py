@@ -19,8 +19,6 @@ from fer_lightning.core.errors import UserError
 Row = dict[str, Any]
 Write = Callable[[Row], None]
 
-ENDINGS = (".csv", ".jsonl", ".parquet")
-
 ROW_GROUP = 10_000
 
 _TEXTS, _NUMBERS = ("source", "label", "note"), ("frame", "face")

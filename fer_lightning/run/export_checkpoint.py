@@ -44,7 +44,7 @@ def export_checkpoint(
     own = {} if config_dir is None else own_classes(read_card(_checkpoint(path)), config_dir)
     model = load_model(path, own)
     if correct is not None:
-        _require_correction(model, correct)
+        model.correct(torch.zeros(1, len(model.classes)), correct)  # refuses one that the model does not have
     result = _result(path if path.is_dir() else path.parent, model)
     parity = export(model, folder, result=result, correct=correct, licence=licence, onnx=onnx)
     print(folder)
@@ -61,11 +61,6 @@ def export_checkpoint(
 
 def _checkpoint(path: Path) -> Path:
     return path / results.CHECKPOINT if path.is_dir() else path
-
-
-def _require_correction(model: Model, name: str) -> None:
-    """Refuse a correction that the model does not have."""
-    model.correct(torch.zeros(1, len(model.classes)), name)
 
 
 def _result(folder: Path, model: Model) -> results.Result | None:

@@ -60,8 +60,8 @@ def train(
             log_data(setup.data)
             stack.enter_context(_seconds_kept(directory, begin))
             logger = build.logger(config, setup.protocol, directory, trial=trial)
-            training = Training(setup, directory, logger, watch_test=config["optimism"] and not trial)
-            training.on_progress = partial(_keep_seconds, directory, begin)
+            watch_test, keep_seconds = config["optimism"] and not trial, partial(_keep_seconds, directory, begin)
+            training = Training(setup, directory, logger, watch_test=watch_test, on_progress=keep_seconds)
             network = training.run()
         if distributed.is_first():
             _finish(training, network, begin, trial)

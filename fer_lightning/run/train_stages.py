@@ -55,12 +55,19 @@ class Training:
         directory: folder of the run.
         logger: logger of all epochs; None: no logging.
         watch_test: whether the last stage also evaluates the test set after every epoch, see FaceDataModule.
+        on_progress: see the callback Progress.
     """
 
     network: Network
 
     def __init__(
-        self, setup: RunSetup, directory: Path, logger: RunLogger | None = None, *, watch_test: bool = False
+        self,
+        setup: RunSetup,
+        directory: Path,
+        logger: RunLogger | None = None,
+        *,
+        watch_test: bool = False,
+        on_progress: Callable[[], None] | None = None,
     ) -> None:
         self.setup = setup
         self.logger = logger or RunLogger()
@@ -71,9 +78,7 @@ class Training:
         self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
-        self.on_progress: Callable[[], None] = lambda: (
-            None
-        )  # called as each epoch but the first begins, and at ends
+        self.on_progress = on_progress
 
     def run(self) -> Network:
         """Train all stages; return the network after the last epoch of the last one."""
@@ -128,7 +133,7 @@ class Training:
         freeze(backbone, stage.freeze, stage.batch_norm)
         network = self.network = Network(backbone, deepcopy(setup.neck), deepcopy(setup.heads[stage.loss]))
         _load_matching(network, self.state)
-        callbacks: list[Callback] = [Progress(self.on_progress)]
+        callbacks: list[Callback] = [Progress(self.on_progress)] if self.on_progress else []
         if init_centers := getattr(network.head, "init_centers", None):
             init_centers(self._class_means(network))
         if hasattr(network.head, "epoch_scalars"):
