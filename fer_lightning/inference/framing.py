@@ -124,13 +124,14 @@ def assumption(framing: Framing, detector: str) -> str | None:
     """Return in words what is assumed of a detector's boxes; None: it was fitted."""
     if detector in framing.detectors:
         return None
+    hint = "fer export --fit-framing fits it"
     if framing.faces == "crops":
         return (
             f"trained on ready crops, and how boxes of {detector} compare with them was not fitted; assumed: a "
-            f"square of {ASSUMED} times the root of the box's area, as in FER2013"
+            f"square of {ASSUMED} times the root of the box's area, as in FER2013; {hint}"
         )
     known = "" if framing.faces else " (an old model that does not tell)"
     return (
         f"trained on a set's boxes{known}, and how boxes of {detector} compare with them was not fitted; assumed: "
-        f"they are alike, grown by the model's margin of {framing.margin:g}"
+        f"they are alike, grown by the model's margin of {framing.margin:g}; {hint}"
     )
