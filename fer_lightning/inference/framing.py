@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fer_lightning.core.errors import UserError
+from fer_lightning.core.progress import track
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store.crop import Box, Pixels, UnusableError, decode
 from fer_lightning.inference.card import Fitted, Framing
@@ -46,7 +47,8 @@ def training_faces(faces: Manifest, number: int) -> Iterator[tuple[Pixels, Box |
     """
     rows = [row for row in faces.rows.to_pylist() if row["split"] == "train"]
     chosen = random.Random(0).sample(rows, min(number, len(rows)))
-    for row, picture in zip(chosen, faces.pictures([row["path"] for row in chosen]), strict=True):
+    pictures = faces.pictures([row["path"] for row in chosen])
+    for row, picture in zip(track(chosen, "training faces"), pictures, strict=True):
         box = None if row["x"] is None else (row["x"], row["y"], row["width"], row["height"])
         with suppress(UnusableError):
             yield decode(picture), box
@@ -124,13 +126,14 @@ def assumption(framing: Framing, detector: str) -> str | None:
     """Return in words what is assumed of a detector's boxes; None: it was fitted."""
     if detector in framing.detectors:
         return None
+    hint = "fer export --fit-framing fits it"
     if framing.faces == "crops":
         return (
             f"trained on ready crops, and how boxes of {detector} compare with them was not fitted; assumed: a "
-            f"square of {ASSUMED} times the root of the box's area, as in FER2013"
+            f"square of {ASSUMED} times the root of the box's area, as in FER2013; {hint}"
         )
     known = "" if framing.faces else " (an old model that does not tell)"
     return (
         f"trained on a set's boxes{known}, and how boxes of {detector} compare with them was not fitted; assumed: "
-        f"they are alike, grown by the model's margin of {framing.margin:g}"
+        f"they are alike, grown by the model's margin of {framing.margin:g}; {hint}"
     )

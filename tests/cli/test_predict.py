@@ -30,6 +30,7 @@ from fer_lightning.inference.detectors import Found
 from fer_lightning.inference.framing import training_faces
 from fer_lightning.inference.row_files import row_file, to_stdout
 from fer_lightning.inference.sources import Picture, Sources
+from fer_lightning.run import export_checkpoint
 
 FRAMED = ["data.size=40", "data.crop=32", "data.margin=0.3", "data.codec=jpeg"]
 
@@ -359,6 +360,30 @@ def test_what_is_assumed_of_boxes_is_said_once(run: Path, tmp_path: Path) -> Non
     checkpoint[files.CARD]["protocol"]["data"] = "RAF-DB"
     files.write_checkpoint(checkpoint, tmp_path / "aligned.ckpt")
     assert "give --crop none" in fer("predict", str(tmp_path / "aligned.ckpt"), str(tmp_path)).out
+
+
+class Middle:
+    """Finds the middle of every picture."""
+
+    name = "middle"
+
+    def __call__(self, picture: Pixels) -> list[Found]:
+        tall, wide = picture.shape[:2]
+        return [Found(wide / 4, tall / 4, wide / 2, tall / 2, 0.9)]
+
+
+def test_an_export_can_have_its_framing_fitted(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_checkpoint, "load_detector", lambda name: Middle())
+    words = ("export", str(run), "--to", str(tmp_path / "model"), "--no-onnx", "--fit-framing", "middle")
+    done = fer(*words)
+    assert done.code == 0, done.out + done.err
+    fitted = load_model(tmp_path / "model").framing.detectors["middle"]
+    assert f"middle finds {fitted.faces} of" in done.out
+    assert f"{fitted.factor:.2f} times" in done.out
+    monkeypatch.setattr(Middle, "__call__", lambda self, picture: [])
+    said = told(fer(*words[:3], str(tmp_path / "other"), *words[4:]))
+    assert "middle finds the face in 0 of" in said
+    assert not (tmp_path / "other").exists()
 
 
 def test_models_come_first(run: Path, tmp_path: Path) -> None:
