@@ -6,7 +6,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -18,10 +18,16 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-def track(items: Iterable[T], description: str) -> Iterable[T]:
-    """Yield the items, with a bar that shows how many are done and the time left."""
-    bar: Iterable[T] = tqdm(items, desc=description, leave=False, disable=not sys.stderr.isatty())
-    return bar
+def track(items: Iterable[T], description: str) -> Iterator[T]:
+    """Yield the items, and show how many are done and the time left: a bar, or lines without a terminal."""
+    if sys.stderr.isatty():
+        yield from tqdm(items, desc=description, leave=False)
+        return
+    progress, total = Line(description), len(items) if isinstance(items, Sized) else 0
+    progress(0, total)
+    for done, item in enumerate(items, 1):
+        yield item
+        progress(done, max(total, done))
 
 
 class Line:
