@@ -180,6 +180,7 @@ def test_coverage(benchmarks: Benchmarks) -> None:
     text = benchmarks.run("coverage.py", "--repeats", "3")
     told = json.loads(text[text.index('{\n  "repeats') :])
     assert len(told["cases"]) == 36
+    assert told["contradictions"] == 0
     assert set(told["coverage"]) == {"ours", "seeds", "bootstrap", "images", "quadrature", "satterthwaite"}
 
 
@@ -189,6 +190,7 @@ def test_the_committed_coverage_is_what_it_should_be() -> None:
     assert all(0.93 <= share <= 0.97 for share in ours["5 seeds and more"])
     assert all(0.93 <= share <= 0.975 for share in ours["all"])  # three seeds: too wide rather than too narrow
     assert all(case["contrasts"] <= 0.05 and case["marks"] <= 0.05 for case in told["equal_methods"])
+    assert told["contradictions"] == 0  # between an interval, a p-value and a verdict, in any table
 
 
 def test_many_runs(benchmarks: Benchmarks) -> None:
