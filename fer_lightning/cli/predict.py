@@ -29,7 +29,11 @@ def predict(words: Sequence[str]) -> int:
     _messages_to_stderr()
     from fer_lightning.inference.predict_sources import predict_sources  # importing PyTorch takes seconds
 
-    return predict_sources(models, sources, options)
+    if options.config_dir is None:
+        return predict_sources(models, sources, options)
+    from fer_lightning.run.own_classes import own_classes_of  # composes options, which other models do not need
+
+    return predict_sources(models, sources, options, own_classes_of(models, options.config_dir))
 
 
 def models_and_sources(words: Sequence[str]) -> tuple[list[Path], list[str]]:
@@ -140,4 +144,5 @@ def _parser() -> Parser:
     add("--draw", type=Path, metavar="DIR", help="write pictures with boxes and labels to a folder")
     add("--batch", type=int, default=32, metavar="N", help="faces that are computed at once (default 32)")
     add("--device", default="cpu", metavar="NAME", help="cpu (default), cuda, cuda:1, mps")
+    add("--config-dir", help="a folder with further options; code of your own lies beside it")
     return parser

@@ -58,7 +58,8 @@ def build_network(card: dict[str, Any], own: Own = NONE) -> Network:
         if function is None:
             raise UserError(
                 f"the checkpoint's {kind} is {name}, which is not in fer_lightning: give it to load_model as "
-                f"own={{{name!r}: {name.rpartition('.')[2]}}}, or --config-dir to fer evaluate and fer export"
+                f"own={{{name!r}: {name.rpartition('.')[2]}}}, or --config-dir to fer predict, "
+                "fer evaluate and fer export"
             )
         accepted = {key: value for key, value in optional.items() if key in inspect.signature(function).parameters}
         with in_one_line(f"the checkpoint's {kind}: {name}", own=ours is None):

@@ -13,21 +13,22 @@ from fer_lightning.core.files import user_path
 from fer_lightning.evaluation.results import CHECKPOINT
 from fer_lightning.inference.build_network import NONE, Own, build_network
 from fer_lightning.inference.card import framing_of, require_corrections
-from fer_lightning.inference.checkpoint import CARD, Stored, one_line, read_checkpoint, read_model
+from fer_lightning.inference.checkpoint import Stored, one_line, read_model
 from fer_lightning.inference.exported import CONFIG, WEIGHTS, read_exported
 from fer_lightning.inference.model import Model
 from fer_lightning.models.network import Network
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Return the card in a checkpoint, whose types are checked.
+    """Return the card of a model, whose types are checked.
+
+    Args:
+        path: path as ``load_model`` takes it.
 
     Raises:
         UserError: see ``load_model``.
     """
-    card = read_checkpoint(path)[CARD]
-    framing_of(card, f"checkpoint {path}")
-    return dict(card)
+    return dict(_read(path)[0].card)
 
 
 def load_model(path: str | Path, own: Own = NONE) -> Model:
@@ -43,13 +44,19 @@ def load_model(path: str | Path, own: Own = NONE) -> Model:
         UserError: the file is missing, damaged, altered, newer than this package, names code, is not ours, needs a
             class that is not given, or its weights do not fit the network that it describes.
     """
+    stored, label = _read(path)
+    require_corrections(stored.corrections, label)
+    return Model(_network(stored, own, label), stored.card, stored.corrections)
+
+
+def _read(path: str | Path) -> tuple[Stored, str]:
+    """Return what a model's file holds, with the types of its card checked, and how messages name it."""
     file = _file(user_path(path))
     exported = file.suffix == ".safetensors"
     stored = read_exported(file) if exported else read_model(file)
     label = f"model {file}" if exported else f"checkpoint {file}"
     framing_of(stored.card, label)
-    require_corrections(stored.corrections, label)
-    return Model(_network(stored, own, label), stored.card, stored.corrections)
+    return stored, label
 
 
 def _file(path: Path) -> Path:

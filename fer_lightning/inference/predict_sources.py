@@ -15,6 +15,7 @@ import torch
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import user_path
 from fer_lightning.core.progress import Line
+from fer_lightning.inference.build_network import NONE, Own
 from fer_lightning.inference.detectors import Detector, load_detector
 from fer_lightning.inference.draw import draw, drawing_of
 from fer_lightning.inference.ensemble import Ensemble, Member
@@ -30,13 +31,16 @@ ALIGNED = "RAF-DB"
 """Set whose pictures were turned and cut by landmarks, which no box can bring about."""
 
 
-def predict_sources(models: Sequence[Path], words: Sequence[str], options: argparse.Namespace) -> int:
+def predict_sources(
+    models: Sequence[Path], words: Sequence[str], options: argparse.Namespace, own: Own = NONE
+) -> int:
     """Predict sources, and write a row for each face.
 
     Args:
         models: paths of the models.
         words: the sources.
         options: those of ``fer predict``.
+        own: see ``load_model``.
 
     Returns:
         0; 1 if a picture was unreadable; 130 if the user interrupted it.
@@ -47,7 +51,7 @@ def predict_sources(models: Sequence[Path], words: Sequence[str], options: argpa
     cv2.utils.logging.setLogLevel(0)  # what is unreadable is told in a row
     sources = Sources(words, options.every)
     device = _device(options.device)
-    members = [Member(str(path), load_model(path).to(device)) for path in models]
+    members = [Member(str(path), load_model(path, own).to(device)) for path in models]
     ensemble = Ensemble(members, options.correct)
     if options.flip:
         for _, model in members:

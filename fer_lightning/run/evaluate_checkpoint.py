@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ import torch
 
 from fer_lightning.config.compose import compose
 from fer_lightning.config.instantiate import arguments
-from fer_lightning.config.shipped import groups
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import content_hash
 from fer_lightning.core.progress import Line
@@ -21,7 +19,6 @@ from fer_lightning.data import dataset
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.split import ALL
 from fer_lightning.evaluation import results
-from fer_lightning.inference.build_network import Own
 from fer_lightning.inference.load_model import load_model, read_card
 from fer_lightning.inference.model import Model
 from fer_lightning.models.forward_pass import Pass
@@ -29,6 +26,7 @@ from fer_lightning.run import build
 from fer_lightning.run.check_config import check
 from fer_lightning.run.final_test import finish
 from fer_lightning.run.match_classes import faces_to_test, notices
+from fer_lightning.run.own_classes import option_of, own_classes
 from fer_lightning.run.set_up import EvaluationSetup, log_test_data, minival_hash, quiet_logs
 
 log = logging.getLogger(__name__)
@@ -59,7 +57,7 @@ def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Co
             f"{other[0]} is determined by the checkpoint; only data, trainer and hydra.run.dir can be overridden"
         )
     trained: Config = card["config"]
-    words = [_choice(card, group, config_dir) for group in ("data", "trainer") if group not in overridden]
+    words = [option_of(card, group, config_dir) for group in ("data", "trainer") if group not in overridden]
     given = compose([*words, *overrides], config_dir)
     data, trainer = ({**given[group], **arguments(trained[group])} for group in ("data", "trainer"))
     if trained["choices"]["data"] != given["choices"]["data"]:
@@ -76,34 +74,10 @@ def merged(card: Config, overrides: Sequence[str], config_dir: str | None) -> Co
     }
 
 
-def _choice(card: Config, group: str, config_dir: str | None) -> str:
-    """Return ``group=option`` of the checkpoint, whose option must be a valid file name."""
-    option = str(card["config"]["choices"][group])
-    if not re.fullmatch(r"[\w.-]+", option):
-        raise UserError(f"the checkpoint says {group}={option!r}, which is no option's name; set {group}=...")
-    if config_dir is None and option not in groups()[group]:
-        raise UserError(
-            f"the checkpoint's {group}={option} is an option of your own; give --config-dir, or set {group}=..."
-        )
-    return f"{group}={option}"
-
-
 def _overrides(group: str, given: Config, overridden: set[str]) -> Config:
     """Return the values of those keys of a group that the command line overrides one by one."""
     keys = [key.partition(".")[2] for key in overridden if key.startswith(f"{group}.")]
     return {key: given[group][key] for key in keys}
-
-
-def own_classes(card: Config, config_dir: str | None) -> Own:
-    """Return the classes in the user's folder that the options of the checkpoint name."""
-    if config_dir is None:
-        return {}
-    parts = ("backbone", "neck", "loss")
-    given = compose([_choice(card, group, config_dir) for group in parts], config_dir)
-    for group in parts:
-        if given[group].get("_source_") != card["config"][group].get("_source_"):
-            log.warning("notice: the code of %s=%s has changed since the training", group, given["choices"][group])
-    return build.users_classes(given)
 
 
 class PlannedTest(NamedTuple):
@@ -161,6 +135,8 @@ def evaluate(
 
 def _tests(path: Path, sets: Sequence[Sequence[str]], config_dir: str | None) -> Iterator[PlannedTest]:
     card = read_card(path)
+    if "config" not in card:
+        raise UserError(f"{path}: an exported model does not tell its data: give the best.ckpt of its run")
     model = load_model(path, own_classes(card, config_dir))
     for overrides in sets:
         config = merged(card, overrides, config_dir)

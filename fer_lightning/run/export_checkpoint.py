@@ -13,10 +13,10 @@ from fer_lightning.evaluation import results
 from fer_lightning.inference.detectors import load_detector
 from fer_lightning.inference.export import export, require_place
 from fer_lightning.inference.framing import fit_framing, training_faces, with_detector
-from fer_lightning.inference.load_model import load_model, read_card
+from fer_lightning.inference.load_model import load_model
 from fer_lightning.inference.model import Model
 from fer_lightning.inference.onnx_file import require_packages
-from fer_lightning.run.evaluate_checkpoint import own_classes
+from fer_lightning.run.own_classes import own_classes_of
 
 FITTED_OVER = 1000
 """Training pictures that a detector's boxes are compared with."""
@@ -49,8 +49,7 @@ def export_checkpoint(
     require_place(folder)
     if onnx:
         require_packages()
-    own = {} if config_dir is None else own_classes(read_card(_checkpoint(path)), config_dir)
-    model = load_model(path, own)
+    model = load_model(path, own_classes_of([path], config_dir))
     if correct is not None:
         model.correct(torch.zeros(1, len(model.classes)), correct)  # refuses one that the model does not have
     if fit_framing_of is not None:
@@ -67,10 +66,6 @@ def export_checkpoint(
         print("  no result.json beside the checkpoint: the card says that no test is known")
     if licence is None:
         print("  the card says that the licence is undetermined; --license says it")
-
-
-def _checkpoint(path: Path) -> Path:
-    return path / results.CHECKPOINT if path.is_dir() else path
 
 
 def _fit_framing(model: Model, name: str) -> None:

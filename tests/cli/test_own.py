@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from runs import fer, result
 from torch import nn
 
@@ -229,6 +230,26 @@ def test_evaluate_uses_the_folder_that_the_user_names(
     assert fer(*words, "--config-dir", "conf", folder=folder).code == 0
     for key in ("metrics", "confusion", "posthoc", "protocol", "config"):
         assert result(tmp_path)[key] == result(sweep["mine"])[key]
+
+
+def test_predict_and_export_use_the_folder_that_the_user_names(
+    folder: Path, sweep: dict[str, Path], tmp_path: Path
+) -> None:
+    Image.new("RGB", (40, 40), "gray").save(tmp_path / "grey.png")
+    exported = ["export", str(sweep["mine"]), "--to", str(tmp_path / "model"), "--no-onnx"]
+    assert fer(*exported, "--config-dir", "conf", folder=folder).code == 0
+    for model in (sweep["mine"], tmp_path / "model"):
+        words = ["predict", str(model), str(tmp_path / "grey.png"), "--crop", "none"]
+        refused = fer(*words, folder=folder)
+        assert refused.code == 2
+        assert "--config-dir to fer predict" in refused.err + refused.out
+        done = fer(*words, "--config-dir", "conf", folder=folder)
+        assert done.code == 0, done.out + done.err
+        assert "p_happy" in done.out
+    assert fer(*words, "--config-dir", "nowhere", folder=folder).code == 2
+    refused = fer("evaluate", str(tmp_path / "model/model.safetensors"), "--config-dir", "conf", folder=folder)
+    assert refused.code == 2
+    assert "give the best.ckpt of its run" in refused.err + refused.out
 
 
 def evil_card(**choices: str) -> dict:
