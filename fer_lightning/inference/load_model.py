@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fer_lightning.core.errors import UserError
@@ -17,6 +19,9 @@ from fer_lightning.inference.checkpoint import Stored, one_line, read_model
 from fer_lightning.inference.exported import CONFIG, WEIGHTS, read_exported
 from fer_lightning.inference.model import Model
 from fer_lightning.models.network import Network
+
+_SLACK = 10**6
+"""Values that a network may have more than its weights and be built all the same, to tell which do not fit."""
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -85,6 +90,7 @@ def _network(stored: Stored, own: Own, label: str) -> Network:
     Raises:
         UserError: the card describes a network that cannot be built, or that the weights do not fit.
     """
+    _require_size(stored, own, label)
     try:
         network = build_network(stored.card, own)
     except UserError as error:
@@ -93,6 +99,25 @@ def _network(stored: Stored, own: Own, label: str) -> Network:
         raise UserError(f"{label}: the network of its card cannot be built: {one_line(error)}") from error
     _require_fit(network, stored.weights, label)
     return network
+
+
+def _require_size(stored: Stored, own: Own, label: str) -> None:
+    """Refuse a card whose network is much larger than the weights, before it is built and takes all memory.
+
+    Raises:
+        UserError: it is.
+    """
+    described: Network | None = None
+    with suppress(Exception), torch.device("meta"):  # where not every network can be built
+        described = build_network(stored.card, own)
+    if described is None:
+        return
+    needed = sum(tensor.numel() for tensor in described.state_dict().values())
+    stored_values = sum(tensor.numel() for tensor in stored.weights.values())
+    if needed > 2 * stored_values + _SLACK:
+        raise UserError(
+            f"{label}: its card describes a network of {needed:,} values, and it has {stored_values:,}"
+        )
 
 
 def _require_fit(network: Network, weights: Mapping[str, Tensor], label: str) -> None:

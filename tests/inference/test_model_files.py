@@ -171,6 +171,21 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: with_card(neck={"class": "fer_lightning.models.neck.Identity", "arguments": {"a": 1}}),
         "network of its card cannot be built",
     ),
+    "a neck beyond all memory": (
+        lambda: with_card(neck={"class": "fer_lightning.models.neck.LinearPReLU", "arguments": {"features": 10**13}}),
+        "describes a network of .* values, and it has",
+    ),
+    "a backbone beyond all memory": (
+        lambda: with_card(
+            backbone={
+                "name": "vit_tiny_patch16_224",
+                "arguments": {"embed_dim": 10**6 - 1},
+                "mean": [0.0] * 3,
+                "std": [1.0] * 3,
+            }
+        ),
+        "describes a network of .* values, and it has",
+    ),
     "a network that would be fetched": (
         lambda: with_card(backbone={"name": "hf-hub:a/b", "mean": [0.0] * 3, "std": [1.0] * 3}),
         "would fetch weights",
