@@ -103,11 +103,13 @@ def _details(run: PlannedRun, state: State, jobs: dict[str, Job]) -> str:
 
 
 def _cancel(folder: Path) -> int:
+    """Cancel the jobs of a folder's runs and, of a table's folder, those of its search."""
+    from fer_lightning.evaluation.results import TRIALS
     from fer_lightning.sweeps import slurm_jobs
     from fer_lightning.sweeps.slurm_queue import NoAnswerError
 
     try:
-        cancelled = slurm_jobs.cancel(folder)
+        cancelled = {**slurm_jobs.cancel(folder), **slurm_jobs.cancel(folder / TRIALS)}
     except NoAnswerError as error:
         raise UserError(f"fer sweep cancel: {error}") from error
     for name, job in sorted(cancelled.items()):

@@ -160,8 +160,9 @@ def cancel(base: Path) -> dict[str, Job]:
     Raises:
         NoAnswerError: SLURM does not answer.
     """
-    known = slurm_queue.jobs({job.number for job in noted(base).values()})
-    active = {name: known[job.number] for name, job in noted(base).items() if not known[job.number].is_over}
+    notes = noted(base)
+    known = slurm_queue.jobs({job.number for job in notes.values()})
+    active = {name: known[job.number] for name, job in notes.items() if not known[job.number].is_over}
     if active:
         slurm_queue.cancel([job.number for job in active.values()])
     return active

@@ -152,10 +152,12 @@ def test_without_an_answer_the_files_alone_are_told(cluster: Path, base: Path) -
 
 
 def test_cancel_ends_what_waits_or_runs_and_nothing_else(cluster: Path, base: Path) -> None:
+    (base / "trials").mkdir()
+    (base / "trials/.slurm.json").write_text(json.dumps({"t": Job("14"), "u": Job("15")}))
     cancelled = fer("sweep", "cancel", str(base))
     assert cancelled.code == 0
-    assert "cancelled: 3" in cancelled.out
-    assert {*(cluster / "scancel.words").read_text().split()} == {"12_0", "12_1", "13"}
+    assert "cancelled: 4" in cancelled.out
+    assert {*(cluster / "scancel.words").read_text().split()} == {"12_0", "12_1", "13", "14"}
 
 
 def test_where_there_is_no_slurm_nothing_is_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
