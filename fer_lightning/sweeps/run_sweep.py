@@ -55,10 +55,18 @@ class Task:
         prepared = ["--prepared", *run.prepared] if run.prepared else []
         words = ["--directory", str(run.directory.resolve()), *trial, *prepared, *self.options, *run.words]
         with gpu_leases.leased(run.gpus) as environment:
+            if environment:
+                _note(run, f"on GPU {environment[gpu_leases.VISIBLE]}")
             code = launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
         if (name := crash(code)) and not run.is_done() and not (several_ranks and name == "SIGABRT"):
             claim.note_failure(run.directory, f"ended by {name}, see {results.LOG}")
         return code
+
+
+def _note(run: PlannedRun, line: str) -> None:
+    """Add a line to the log of a run that is about to start."""
+    with (run.directory / results.LOG).open("a", encoding="utf-8") as log_file:
+        log_file.write(f"{line}\n")
 
 
 @dataclass
