@@ -7,7 +7,7 @@ FER = .venv/bin/fer
 OVERRIDES = $(if $(DATA),data=$(DATA)) $(if $(ROOT),data.root=$(ROOT)) $(if $(WEIGHTS),backbone.weights=$(WEIGHTS)) \
             $(if $(STORE),data.store=$(STORE)) $(if $(TRAINER),trainer=$(TRAINER)) $(ARGS)
 
-.PHONY: help install reproduce-table plan-table test coverage test-faults test-gpu rooms lint types check bench bench-gpu smoke-gpu clean
+.PHONY: help install reproduce-table plan-table test coverage test-faults test-slurm test-slurm-faults test-gpu rooms lint types check bench bench-gpu smoke-gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,7 +41,14 @@ coverage: .venv/installed ## run the tests and print which lines they reach, chi
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-faults: .venv/installed ## run the tests that take minutes: sweeps killed at random moments, torchrun as two nodes
-	.venv/bin/python -m pytest -m faults -s
+	.venv/bin/python -m pytest -m 'faults and not slurm' -s
+
+test-slurm: .venv/installed ## run the tests that need a SLURM on one of their own; needs root, slurm-wlm and munge
+	tests/slurm/private_slurm.sh .venv/bin/python -m pytest -m 'slurm and not faults' tests/slurm || \
+	  { code=$$?; test $$code = 77 && echo "the tests that need a SLURM are skipped"; }
+
+test-slurm-faults: .venv/installed ## the same with twelve random faults in a sweep: minutes
+	tests/slurm/private_slurm.sh .venv/bin/python -m pytest -s -m 'slurm and faults' tests/slurm
 
 test-gpu: .venv/installed ## run the tests that need a GPU
 	.venv/bin/python -m pytest -m gpu

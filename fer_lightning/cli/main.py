@@ -11,6 +11,7 @@ from importlib import import_module
 from fer_lightning import __version__
 from fer_lightning.config.shipped import groups, tables
 from fer_lightning.core.errors import UserError, report
+from fer_lightning.core.processes import ASKING_TO_END
 
 COMMANDS = {
     "train": "train one run, or with -m a sweep of runs",
@@ -20,7 +21,7 @@ COMMANDS = {
     "evaluate": "test a checkpoint: fer evaluate CHECKPOINT [data=... data.root=...]",
     "export": "write a trained model as files for others: fer export CHECKPOINT --to DIR",
     "cache": "list or clear what is kept of earlier work: fer cache list",
-    "sweep": "show the state of each run in a folder: fer sweep status FOLDER",
+    "sweep": "show the state of each run in a folder, or cancel its jobs: fer sweep status FOLDER",
     "table": "run, plan or show a table of experiments: fer table run embedded",
     "weights": "show and convert published weights for backbone.weights: fer weights inspect FILE",
 }
@@ -55,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"fer_lightning {__version__}")
         return 0
     code = 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends child processes too, as Ctrl-C does
+    for number in ASKING_TO_END[1:]:  # Ctrl-C is a KeyboardInterrupt
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # ends child processes too
     try:
         with report() as outcome:
             if words[0] not in COMMANDS:

@@ -21,6 +21,12 @@ GRACE = 5.0
 ENDS_WITH_PARENT = "FER_ENDS_WITH_PARENT"
 """Environment variable of a process that must not outlive the one that started it: the id of that one."""
 
+FROM_CLUSTERS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+"""Signals that clusters send before a time limit or a preemption."""
+
+ASKING_TO_END = (signal.SIGINT, signal.SIGTERM, *FROM_CLUSTERS)
+"""Signals that ask a process to end in order."""
+
 _PR_SET_PDEATHSIG = 1
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 
@@ -55,6 +61,20 @@ def signals_held_back(*numbers: signal.Signals) -> Iterator[Callable[[], None]]:
         yield deliver
     finally:
         deliver()
+
+
+@contextmanager
+def signals_ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Ignore signals during the block, and let processes that it starts ignore them for good."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def crash(code: int | None) -> str | None:

@@ -18,6 +18,7 @@ from fer_lightning.config.instantiate import make, target
 from fer_lightning.config.shipped import shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.core.files import home, user_path
+from fer_lightning.core.progress import Line
 from fer_lightning.data.manifest import SCHEMA, HeldOut, Manifest, require_every_class
 from fer_lightning.data.options import DataOptions, StoreOptions, require_shared_keys, select
 from fer_lightning.data.persons import is_column, with_persons
@@ -164,7 +165,8 @@ def store(config: Config, progress: Progress | None = None, faces: Manifest | No
     """
     faces = faces or manifest(config, progress)
     try:
-        prepared = prepare(faces, _stores(config), **select(StoreOptions, config["data"]), progress=progress)
+        options = select(StoreOptions, config["data"])
+        prepared = prepare(faces, _stores(config), **options, progress=progress, shared=home() / "stores")
         return _divided(prepared, faces.held_out, to_train=faces.to_train)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
@@ -179,8 +181,10 @@ def prepared_store(config: Config, folder: Path, digest: str) -> Store:
         digest: The ``content_hash`` of its content.
 
     Raises:
-        UserError: There is no such store, or another one by now.
+        UserError: It is another one by now, or there is none and it cannot be made.
     """
+    if not folder.is_dir():  # on the disk of a node that has not seen it yet
+        store(config, Line("faces"))
     opened = Store.open(folder)
     if opened.meta.content_hash != digest:
         raise UserError(

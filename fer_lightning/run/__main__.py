@@ -9,7 +9,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 
 import os
 
-from fer_lightning.core.processes import ENDS_WITH_PARENT, end_with_parent
+from fer_lightning.core.processes import ASKING_TO_END, ENDS_WITH_PARENT, end_with_parent
 
 if ENDS_WITH_PARENT in os.environ:  # not later, since it takes seconds to import PyTorch
     end_with_parent(int(os.environ.pop(ENDS_WITH_PARENT)))
@@ -60,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _exit_on_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the process with 128 plus their number.
+    """Let signals that ask the process to end do so with 128 plus their number.
 
     Lightning would turn a KeyboardInterrupt into the exit code of a failure.
     """
@@ -68,9 +68,9 @@ def _exit_on_signals() -> Iterator[None]:
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in ASKING_TO_END}
     for number, handler in before.items():
-        if handler != signal.SIG_IGN:  # background jobs of a shell ignore Ctrl-C
+        if handler != signal.SIG_IGN:  # as background jobs of a shell do with Ctrl-C
             signal.signal(number, end)
     try:
         yield

@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import IO
 
 from fer_lightning.core.errors import RunFailed, Stopped
-from fer_lightning.core.processes import ENDS_WITH_PARENT, crash, end_with_parent, signal_name, signals_held_back
+from fer_lightning.core.processes import (
+    ASKING_TO_END,
+    ENDS_WITH_PARENT,
+    FROM_CLUSTERS,
+    crash,
+    end_with_parent,
+    signal_name,
+    signals_held_back,
+    signals_ignored,
+)
 
 _RANK_VARIABLES = (
     "RANK",
@@ -85,7 +94,10 @@ def fork(words: Sequence[str], log: Path, **variables: str) -> Child:
     # a process with threads must not be forked; runs set their own number
     os.environ.update({**_ONE_THREAD, ENDS_WITH_PARENT: str(os.getpid())})
     try:
-        forkserver.ensure_running()
+        with signals_ignored(
+            *FROM_CLUSTERS
+        ):  # which SLURM sends to all processes of a job: this one ends the runs
+            forkserver.ensure_running()
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -115,7 +127,7 @@ def wait(start: Callable[[], Child]) -> int:
     Args:
         start: starts the child. Signals are held back meanwhile, so that no child is left without being ended.
     """
-    with signals_held_back(signal.SIGINT, signal.SIGTERM) as deliver:
+    with signals_held_back(*ASKING_TO_END) as deliver:
         process = start()
         try:
             deliver()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import sys
 import tempfile
 import time
@@ -20,10 +19,10 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ign
 from pytorch_lightning.utilities.rank_zero import rank_zero_only  # type: ignore[attr-defined]
 
 from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
-from fer_lightning.core.processes import GRACE, crash, end_with_parent, signal_name
+from fer_lightning.core.processes import ASKING_TO_END, GRACE, crash, end_with_parent, signal_name
 from fer_lightning.training.distributed import RENDEZVOUS
 
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+INTERRUPTED = tuple(128 + number for number in ASKING_TO_END)
 """Exit codes of a process that was asked to end."""
 _SLURM = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
 
@@ -125,7 +124,7 @@ def _raise_failure(codes: Sequence[int | None], folder: Path) -> None:
     any other error, and an abort after any other crash.
     """
     for rank, code in enumerate(codes):
-        if code in INTERRUPTED or (code is not None and code < 0 and not crash(code)):
+        if code is not None and (code in INTERRUPTED or (code < 0 and not crash(code))):
             raise Stopped(f"rank {rank} was ended by {signal_name(code)}")
     failures = sorted((pickle.loads(path.read_bytes()) for path in folder.glob("failure-*")), key=itemgetter(0))
     lost = [error for _, error in failures if type(error) is Stopped]

@@ -19,6 +19,7 @@ class State(Enum):
     """State of a planned run, in the order in which a person wants to read the counts."""
 
     RUNNING = "running"
+    QUEUED = "queued"
     FAILED = "failed"
     STOPPED = "stopped"
     MISSING = "missing"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fer_lightning.core.progress import duration
 from fer_lightning.run import claim
+from fer_lightning.sweeps import slurm_jobs
 from fer_lightning.sweeps.planned_run import PlannedRun
 
 
@@ -97,7 +98,14 @@ class Progress:
         if sys.stdout.isatty():
             running = "; ".join(f"{run.label} ({run.message()})" for run in self._running())
             elapsed = duration(time.monotonic() - self.begin)
-            print(f"\r\x1b[K{self.ended} of {self.count} done, {elapsed}; {running}"[:118], end="", flush=True)
+            told = f"{self.ended} of {self.count} done, {elapsed}; {self._queued()}{running}"
+            print(f"\r\x1b[K{told}"[:118], end="", flush=True)
+
+    def _queued(self) -> str:
+        """Return how many jobs of SLURM wait, in words."""
+        folders = {run.directory.parent for run in self.open}
+        number = sum(job.waits for folder in folders for job in slurm_jobs.noted(folder).values())
+        return f"{number} queued; " if number else ""
 
 
 def _clear_line() -> None:

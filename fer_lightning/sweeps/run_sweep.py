@@ -16,12 +16,14 @@ from omegaconf import DictConfig
 
 from fer_lightning.config.overrides import quoted
 from fer_lightning.core.errors import Busy
-from fer_lightning.core.processes import ProcessId, crash, end_with
+from fer_lightning.core.processes import ProcessId, end_with
 from fer_lightning.evaluation import results
-from fer_lightning.run import claim, launch
-from fer_lightning.sweeps import gpu_leases, hydra_launchers, planned_run
+from fer_lightning.run import claim
+from fer_lightning.sweeps import hydra_launchers, planned_run, slurm_jobs
 from fer_lightning.sweeps.planned_run import PlannedRun, State
 from fer_lightning.sweeps.progress_lines import Progress
+from fer_lightning.sweeps.slurm_queue import Job
+from fer_lightning.sweeps.train_run import train_run
 
 log = logging.getLogger(__name__)
 
@@ -44,29 +46,9 @@ class Task:
         """Train the run of the current job in a child process; return the child's exit code."""
         if os.getppid() == self.sweep.number:  # this is one of joblib's workers, whose start method a run lacks
             set_start_method("forkserver", force=True)
-        if self.sweep.number != os.getpid() and "SLURM_JOB_ID" not in os.environ:  # jobs of SLURM stay
+        if self.sweep.number != os.getpid():
             end_with(self.sweep)
-        run = self.runs[HydraConfig.get().job.num]
-        several_ranks = int(os.environ.get("SLURM_NTASKS", "1")) > 1  # one of which may hold the claim, or abort
-        if not several_ranks and claim.is_claimed(run.directory):
-            return Busy.code
-        run.directory.mkdir(parents=True, exist_ok=True)
-        trial = ["--trial"] if run.trial else []
-        prepared = ["--prepared", *run.prepared] if run.prepared else []
-        words = ["--directory", str(run.directory.resolve()), *trial, *prepared, *self.options, *run.words]
-        with gpu_leases.leased(run.gpus) as environment:
-            if environment:
-                _note(run, f"on GPU {environment[gpu_leases.VISIBLE]}")
-            code = launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
-        if (name := crash(code)) and not run.is_done() and not (several_ranks and name == "SIGABRT"):
-            claim.note_failure(run.directory, f"ended by {name}, see {results.LOG}")
-        return code
-
-
-def _note(run: PlannedRun, line: str) -> None:
-    """Add a line to the log of a run that is about to start."""
-    with (run.directory / results.LOG).open("a", encoding="utf-8") as log_file:
-        log_file.write(f"{line}\n")
+        return train_run(self.runs[HydraConfig.get().job.num], self.options)
 
 
 @dataclass
@@ -113,8 +95,9 @@ class Sweep:
         with Progress(self.runs, to_do) if to_do else nullcontext():
             self.train()
         missing = [run for run in self.runs if not run.is_done()]
+        jobs = slurm_jobs.noted(self.base)
         for run in missing:
-            log.error(_reason(run))
+            log.error(_reason(run, jobs.get(run.directory.name)))
         return missing
 
     def train(self) -> None:
@@ -137,8 +120,12 @@ class Sweep:
     def _train_once(self, to_do: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Launch the runs; return those that another sweep was training and then left incomplete."""
         options = ["--config-dir", self.config_dir] if self.config_dir else []
-        task = Task(to_do, options, ProcessId.own())
         words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
+        launcher = hydra_launchers.launcher(words, self.config_dir)
+        if slurm_jobs.is_slurm(launcher):
+            busy = slurm_jobs.launch(to_do, options, self.base, launcher)
+            return [run for run in busy if run.state() in (State.STOPPED, State.MISSING)]
+        task = Task(to_do, options, ProcessId.own())
         codes = hydra_launchers.launch(task, [run.words for run in to_do], words, self.config_dir)
         busy = [run for run, code in zip(to_do, codes, strict=False) if code == Busy.code]
         for run in busy:
@@ -147,11 +134,12 @@ class Sweep:
         return [run for run in busy if run.state() in (State.STOPPED, State.MISSING)]
 
 
-def _reason(run: PlannedRun) -> str:
-    """Return why a run is not complete, and what to do about it."""
+def _reason(run: PlannedRun, job: Job | None) -> str:
+    """Return why a run is not complete, and what to do about it; its job of SLURM tells more, if it has one."""
     if run.error:
         return f"failed: {run.label}: {run.error}"
     log_file = run.directory / results.LOG
     if run.failure():
         return f"failed: {run.label}: {run.message()} ({log_file}; --retry-failed trains it anew)"
-    return f"not complete: {run.label}: {run.message()} ({log_file}); the same command goes on with it"
+    told = f"{job}; {run.message()}" if job else run.message()
+    return f"not complete: {run.label}: {told} ({log_file}); the same command goes on with it"

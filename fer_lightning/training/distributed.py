@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from pytorch_lightning.plugins.environments import (  # type: ignore[attr-defined]
@@ -15,13 +17,18 @@ from pytorch_lightning.plugins.environments import (  # type: ignore[attr-define
     TorchElasticEnvironment,
 )
 from torch import Tensor, distributed, nn
+from torch.distributed.rendezvous import rendezvous
 
+from fer_lightning import __version__
 from fer_lightning.core.errors import RunFailed, Stopped, UserError, in_words
 
 T = TypeVar("T")
 
 RENDEZVOUS = "FERMEETING"
 """Environment variable with the file through which ranks that ``fer`` starts find each other."""
+
+MEETING = 60.0
+"""Seconds in which all ranks have to find each other."""
 
 # Errors of the store have types of their own. Those of gloo's collectives are plain RuntimeErrors like most
 # errors of torch, and NCCL's DistBackendError has many causes: only the messages tell them apart.
@@ -73,17 +80,16 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    store, rank, world = _meet()
+    store.set_timeout(timedelta(seconds=timeout))
     try:
         distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo",
-            init_method=os.environ.get(RENDEZVOUS, "env://"),
-            timeout=timedelta(seconds=timeout),
-            rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
+            backend, store=store, rank=rank, world_size=world, timeout=timedelta(seconds=timeout)
         )
         yield
     except RuntimeError as error:
-        rank, message = os.environ["RANK"], str(error).lower()
+        message = str(error).lower()
         timed_out = isinstance(error, distributed.DistStoreError) or any(words in message for words in _TIMEOUT)
         lost = isinstance(error, distributed.DistNetworkError) and not timed_out
         if lost or any(words in message for words in _LOST):
@@ -94,6 +100,49 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
             ) from error
         raise
     distributed.destroy_process_group()
+
+
+def _meet() -> tuple[Any, int, int]:
+    """Find the other ranks, and see that all run the same version of this package.
+
+    Returns:
+        The store that the ranks share, the number of this one, and that of all.
+
+    Raises:
+        UserError: the node of rank 0 is not known here, its port is taken, or a node has another version.
+        RunFailed: a rank was not there within ``MEETING`` seconds.
+        Stopped: the connection to another rank was lost.
+    """
+    rank, world, node = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), platform.node()
+    init_method, seconds = os.environ.get(RENDEZVOUS, "env://"), timedelta(seconds=MEETING)
+    where = "here"
+    if init_method == "env://":
+        address, port = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+        where = f"{address}:{port}"
+        try:
+            socket.getaddrinfo(address, int(port))
+        except OSError as error:
+            raise UserError(
+                f"rank {rank} on {node}: the name of rank 0's node, MASTER_ADDR={address}, does not resolve "
+                f"({error.strerror}); set MASTER_ADDR to an address that all nodes reach"
+            ) from error
+    try:
+        store, rank, world = next(rendezvous(init_method, rank, world, timeout=seconds))
+        store.set(f"version {rank}", f"{__version__} {node}")
+        versions = [store.get(f"version {number}").decode().split(maxsplit=1) for number in range(world)]
+    except RuntimeError as error:
+        if "in use" in str(error).lower():
+            raise UserError(f"rank 0 on {node}: port {where} is taken; set MASTER_PORT to another one") from error
+        if isinstance(error, distributed.DistStoreError) or any(words in str(error).lower() for words in _TIMEOUT):
+            raise RunFailed(
+                f"rank {rank} on {node} did not find the other {world - 1} ranks at {where} within {MEETING:g} s"
+            ) from error
+        raise Stopped(f"rank {rank} on {node} lost the others at {where}: {in_words(error)}") from error
+    if others := [f"{other} on {name}" for other, name in versions if other != versions[0][0]]:
+        raise UserError(
+            f"fer_lightning is {versions[0][0]} on {versions[0][1]}, and {others[0]}: install one version"
+        )
+    return store, rank, world
 
 
 def share_of_rank() -> slice:

@@ -127,3 +127,14 @@ def test_a_planned_run_looks_at_the_store_alone(tmp_path):
         dataset.prepared_store(config, store.folder, "0" * 64)
     with pytest.raises(UserError, match="is no store"):
         dataset.prepared_store(config, tmp_path, store.meta.content_hash)
+
+
+def test_a_planned_run_on_another_node_copies_the_faces_of_the_shared_disk(tmp_path, monkeypatch):
+    put_parquet(tmp_path / "set")
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "shared"))
+    words = ["data=parquet", f"data.root={tmp_path / 'set'}", "data.size=32", "data.classes=[happy,sad]"]
+    store = dataset.store(COMPOSE(words))
+    config = COMPOSE([*words, f"data.store={tmp_path / 'node'}"])
+    opened = dataset.prepared_store(config, tmp_path / "node" / store.folder.name, store.meta.content_hash)
+    assert opened.folder == tmp_path / "node" / store.folder.name
+    assert opened.hash == store.hash

@@ -27,6 +27,24 @@ def test_a_store_that_is_there_is_opened(tmp_path, monkeypatch):
     assert folders(tmp_path / "base") == [first.folder.name]
 
 
+def test_a_store_of_a_shared_disk_is_copied(tmp_path, monkeypatch):
+    found = small(tmp_path / "set")
+    shared = make(found, tmp_path / "shared")
+    monkeypatch.setattr(preparing, "write", None)
+    own = make(found, tmp_path / "node", shared=tmp_path / "shared")
+    assert own.folder == tmp_path / "node" / shared.folder.name
+    assert content(own.folder) == content(shared.folder)
+    assert folders(tmp_path / "node") == [own.folder.name]
+
+
+def test_an_unfinished_store_of_a_shared_disk_is_not_copied(tmp_path):
+    found = small(tmp_path / "set")
+    shared = make(found, tmp_path / "shared")
+    (shared.folder / preparing.META).unlink()
+    own = make(found, tmp_path / "node", shared=tmp_path / "shared")
+    assert content(own.folder).keys() == content(shared.folder).keys() | {preparing.META}
+
+
 def test_every_parameter_has_a_store_of_its_own(tmp_path):
     found = small(tmp_path / "set")
     ways = [{}, {"size": 33}, {"margin": 0.1}, {"codec": "png"}, {"leaks": "keep"}]

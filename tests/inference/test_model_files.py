@@ -172,7 +172,9 @@ CHECKPOINTS: dict[str, tuple[Callable[[], Any], str]] = {
         "network of its card cannot be built",
     ),
     "a neck beyond all memory": (
-        lambda: with_card(neck={"class": "fer_lightning.models.neck.LinearPReLU", "arguments": {"features": 10**13}}),
+        lambda: with_card(
+            neck={"class": "fer_lightning.models.neck.LinearPReLU", "arguments": {"features": 10**13}}
+        ),
         "describes a network of .* values, and it has",
     ),
     "a backbone beyond all memory": (

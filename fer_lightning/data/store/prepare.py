@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fer_lightning.core.errors import UserError
-from fer_lightning.core.files import atomic_path, content_hash, locked, write_atomic
+from fer_lightning.core.files import atomic_folder, atomic_path, content_hash, locked, write_atomic
 from fer_lightning.data.counting import Progress
 from fer_lightning.data.manifest import Manifest
 from fer_lightning.data.store import groups, key
@@ -60,6 +60,7 @@ def prepare(
     leaks: Leaks = "drop",
     processes: int | None = None,
     progress: Progress | None = None,
+    shared: Path | None = None,
 ) -> Store:
     """Make the store of a manifest, or open it if it exists.
 
@@ -79,6 +80,8 @@ def prepare(
         processes: number of processes; None starts one per CPU, fewer for a small set. It does not influence the
             result.
         progress: callback that receives (rows done, rows), first with the rows that were done before.
+        shared: another folder of stores, such as one on a disk that all machines see; if it holds this store, it
+            is copied from there.
 
     Raises:
         ValueError: a number out of range, an unknown codec or value of ``leaks``, or a manifest with a label
@@ -97,8 +100,11 @@ def prepare(
         try:
             with locked(folder):
                 if not folder.exists():  # another process may have made it during the wait for the lock
-                    log_changed_files(manifest, base, recipe)
-                    _make(folder, manifest, recipe, leaks == "keep", processes, progress)
+                    if shared and (shared / folder.name / META).is_file():
+                        _copy(shared / folder.name, folder)
+                    else:
+                        log_changed_files(manifest, base, recipe)
+                        _make(folder, manifest, recipe, leaks == "keep", processes, progress)
         except OSError as error:
             needed = disk_estimate(manifest.rows.num_rows, size, codec)
             raise UserError(
@@ -120,6 +126,13 @@ def is_prepared(
 ) -> bool:
     """Return whether ``prepare`` with these arguments has nothing left to do."""
     return (store_folder(manifest, base, Recipe(size=size, margin=margin, codec=codec), leaks) / META).is_file()
+
+
+def _copy(store: Path, folder: Path) -> None:
+    """Copy a whole store of another disk."""
+    log.info("copying the prepared faces of %s", store)
+    with atomic_folder(folder) as partial:
+        shutil.copytree(store, partial, dirs_exist_ok=True)
 
 
 def _make(

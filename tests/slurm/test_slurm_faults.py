@@ -1,0 +1,149 @@
+"""A sweep on SLURM that is disturbed again and again ends with the digits of one that was left alone.
+
+It takes minutes: ``make test-slurm-faults``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from jobs import SHORT, SLURM, Command, digits, queue
+from processes import HANGING, wait_until
+from runs import fer
+
+from fer_lightning.config.shipped import shipped
+from fer_lightning.evaluation import results
+from fer_lightning.sweeps import planned_run
+from fer_lightning.sweeps.planned_run import State
+
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.faults,
+    pytest.mark.skipif("SLURM_CONF" not in os.environ, reason="needs a SLURM: make test-slurm-faults"),
+]
+
+SLOW = """
+import os
+import time
+
+from fer_lightning.losses.cluster import ClusterHead
+
+
+class SlowCluster(ClusterHead):
+    def forward(self, embeddings, labels=None):
+        if self.training and "SLURM_JOB_ID" in os.environ:
+            time.sleep(0.3)
+        return super().forward(embeddings, labels)
+"""
+
+
+def running() -> list[str]:
+    """Return the numbers of the jobs that run."""
+    return [number for number, state in queue().items() if state == "RUNNING"]
+
+
+def shell(*words: str) -> None:
+    """Run a command of SLURM, which may come too late for its job."""
+    subprocess.run(words, check=False, capture_output=True)
+
+
+def requeue(job: str, command: Command) -> None:
+    shell("scontrol", "requeue", job)
+
+
+def cancel(job: str, command: Command) -> None:
+    shell("scancel", job)
+
+
+def near_its_limit(job: str, command: Command) -> None:
+    shell("scancel", "--signal=USR2", job)
+
+
+def lose_a_node(job: str, command: Command) -> None:
+    subprocess.run(["pkill", "-KILL", "-f", "^slurmd -N node1"], check=True)
+    time.sleep(15)  # beyond SlurmdTimeout
+    subprocess.run(["slurmd", "-N", "node1"], check=True)
+
+
+def drain(job: str, command: Command) -> None:
+    shell("scontrol", "update", "NodeName=node2", "State=DRAIN", "Reason=test")
+    time.sleep(3)
+    shell("scontrol", "update", "NodeName=node2", "State=RESUME")
+
+
+def end_the_command(job: str, command: Command) -> None:
+    command.process.send_signal(signal.SIGINT)
+
+
+def kill_the_command(job: str, command: Command) -> None:
+    command.process.kill()
+
+
+FAULTS: list[Callable[[str, Command], None]] = [
+    *(requeue, cancel, near_its_limit, lose_a_node, drain, end_the_command),
+    *(requeue, cancel, near_its_limit, lose_a_node, kill_the_command, kill_the_command),
+]
+
+
+def written(folder: Path) -> dict[str, int]:
+    """Return when the result of each complete run was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob(f"*/{results.RESULT}")}
+
+
+def trainings() -> list[str]:
+    """Return the processes that train."""
+    told = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
+    return re.findall(r".*(?:submitit|multiprocessing.forkserver).*", told)
+
+
+def test_twelve_random_faults(tmp_path: Path) -> None:
+    (tmp_path / "conf/loss").mkdir(parents=True)
+    (tmp_path / "slow.py").write_text(SLOW)
+    text = (shipped("conf") / "loss/cluster.yaml").read_text()
+    own = re.sub(r"^_target_: .*", "_target_: slow.SlowCluster", text, flags=re.MULTILINE)
+    (tmp_path / "conf/loss/slow.yaml").write_text(own)
+    sweep = ["train", "-m", "--config-dir", "conf", *SHORT, "loss=slow", "loss.weight=0.1,1", "seed=0,1,2,3"]
+    jobs = [*SLURM, "hydra.launcher.max_num_timeout=10", "hydra.launcher.array_parallelism=3"]
+    base = tmp_path / "runs"
+    words = [*sweep, *jobs, f"hydra.sweep.dir={base}"]
+    seed = random.randrange(1000)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    faults = chance.sample(FAULTS, len(FAULTS))
+
+    command, complete = Command(words, tmp_path), {}
+    while faults:
+        wait_until(lambda now=command: bool(running()) or now.process.poll() is not None, "a job that runs")
+        if command.process.poll() is not None:
+            assert len(written(base)) < 8, f"complete before {len(faults)} of the faults"
+            command = Command(words, tmp_path)
+            continue
+        time.sleep(chance.uniform(0, 4))
+        if jobs_now := running():
+            fault = faults.pop()
+            print(f"{time.strftime('%X')} {fault.__name__}, {len(written(base))} complete", flush=True)
+            fault(chance.choice(jobs_now), command)
+        assert complete.items() <= written(base).items(), "a complete run was trained again"
+        complete = written(base)
+    for _ in range(4):  # a job that was cancelled is submitted by the next command
+        if command.process.wait(HANGING) == 0:
+            break
+        command = Command(words, tmp_path)
+    assert command.process.wait(HANGING) == 0, command.said()
+    assert complete.items() <= written(base).items(), "a complete run was trained again"
+    assert {run.state() for run in planned_run.read(base)} == {State.DONE}
+    wait_until(lambda: not queue() and not trainings(), "the end of all jobs")
+
+    alone = tmp_path / "alone"
+    done = fer(*sweep, f"hydra.sweep.dir={alone}", folder=tmp_path)
+    assert done.code == 0, done.out + done.err
+    assert len(digits(alone)) == 8
+    assert digits(base) == digits(alone)
