@@ -7,7 +7,7 @@ FER = .venv/bin/fer
 OVERRIDES = $(if $(DATA),data=$(DATA)) $(if $(ROOT),data.root=$(ROOT)) $(if $(WEIGHTS),backbone.weights=$(WEIGHTS)) \
             $(if $(STORE),data.store=$(STORE)) $(if $(TRAINER),trainer=$(TRAINER)) $(ARGS)
 
-.PHONY: help install reproduce-table plan-table test coverage test-faults test-slurm test-slurm-faults test-gpu rooms lint types check bench bench-gpu clean
+.PHONY: help install reproduce-table plan-table test coverage test-faults test-slurm test-slurm-faults test-gpu rooms lint types check bench bench-gpu smoke-gpu clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -79,6 +79,9 @@ bench: .venv/installed ## on the CPU: heads, loading, large data sets and tables
 
 bench-gpu: .venv/installed ## training throughput against a bare loop, on a GPU
 	.venv/bin/python experiments/benchmarks/throughput.py
+
+smoke-gpu: .venv/installed ## try every way of running on a GPU, in ten minutes; ARGS='--device cpu' is a dry run without one
+	.venv/bin/python experiments/benchmarks/smoke_gpu.py --out runs/smoke-gpu.json $(ARGS)
 
 clean: ## remove .venv; runs/ and the cache stay
 	rm -rf .venv

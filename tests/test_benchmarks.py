@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +21,7 @@ import torch
 from bad_files import face
 from runs import SMALL, fer
 
+from fer_lightning.config.compose import compose
 from fer_lightning.config.shipped import groups
 from fer_lightning.core.emotions import EMOTIONS
 from fer_lightning.data.near_copies import SIDE, THUMB, near_groups, thumbnail
@@ -26,6 +29,7 @@ from fer_lightning.data.store.crop import decode, resize
 from fer_lightning.data.synthetic.shots import TRAIN, Shot, take
 from fer_lightning.run import launch
 from fer_lightning.run.__main__ import main as run_main
+from fer_lightning.run.check_config import check
 
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 
@@ -35,13 +39,13 @@ class Benchmarks:
 
     Attributes:
         cores: those that a script asked to be held to.
-        fresh: scripts that are started as a process all the same where this word is among the words.
+        fresh: scripts and modules, or words of theirs, that are started as a process all the same.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         self.patch, self.capsys = patch, capsys
         self.cores: list[set[int]] = []
-        self.fresh = ""
+        self.fresh: set[str] = set()
         self._really = subprocess.run
         patch.setattr(subprocess, "run", self._python)
         patch.setattr(launch, "child", self._child)
@@ -56,7 +60,7 @@ class Benchmarks:
         return self.capsys.readouterr().out
 
     def _python(self, command: list[Any], **options: Any) -> subprocess.CompletedProcess[Any]:
-        if self.fresh in command[1:] or command[0] != sys.executable:
+        if self.fresh & {Path(word).name for word in command[1:]} or command[0] != sys.executable:
             return self._really(command, **options)
         what, words = (command[2], command[3:]) if command[1] == "-m" else (Path(command[1]).name, command[2:])
         if what == "fer_lightning":
@@ -64,7 +68,9 @@ class Benchmarks:
         if what == "fer_lightning.run":
             code, out = run_main(words), ""
         else:
+            printed = self.capsys.readouterr().out  # by the script that starts this one
             code, out = 0, self.run(what, *words)
+            sys.stdout.write(printed)
         assert code == 0
         return subprocess.CompletedProcess(command, code, out)
 
@@ -94,6 +100,79 @@ def test_throughput_on_the_cpu(benchmarks: Benchmarks) -> None:
     assert told["ratio"] == pytest.approx(ratio, rel=0.1)  # of rounded numbers
 
 
+def smoke(benchmarks: Benchmarks, out: Path, *words: str) -> tuple[int, dict[str, dict[str, Any]]]:
+    """The exit code and the rows, by the names of their checks."""
+    benchmarks.fresh = {"pytest", "leased_sweep.py"}
+    with pytest.raises(SystemExit) as ended:
+        benchmarks.run("smoke_gpu.py", "--device", "cpu", "--out", str(out), *words)
+    return int(ended.value.code or 0), {row["check"]: row for row in json.loads(out.read_text())["checks"]}
+
+
+def test_smoke_gpu_on_the_cpu(benchmarks: Benchmarks, tmp_path: Path) -> None:
+    code, rows = smoke(benchmarks, tmp_path / "smoke.json")
+    assert code == 0, rows
+    assert benchmarks.capsys.readouterr().out.endswith("10 ok, 0 failed, 2 skipped\n")
+    ways = {name: row for name, row in rows.items() if "same_weights" in row}
+    assert all(0 <= row["minival_macro_recall"] <= 1 for row in ways.values())
+    assert {name for name, row in ways.items() if row["same_weights"] > 1e-5} == {
+        *("bf16-mixed, channels_last", "bf16-mixed, contiguous", "ddp, 1 gloo rank", "ddp, 2 gloo ranks")
+    }
+    assert {name for name, row in ways.items() if row["same_training"] < 1e-9} == {
+        *("CPU, float32", "float32", "float64", "ddp, 2 gloo ranks, float64")
+    }
+    assert (rows["leases"]["runs"], rows["leases"]["gpus"]) == (3, 2)
+    assert rows["throughput"]["images_a_second"] > 0
+    assert rows["torch.compile"]["reason"] == "compiling for the CPU takes minutes"
+    assert re.fullmatch(r"\d+ tests need a GPU", rows["pytest -m gpu"]["reason"])
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 3, 8])
+def test_the_runs_of_smoke_gpu_on_any_number_of_gpus_are_understood(benchmarks: Benchmarks, gpus: int) -> None:
+    script = runpy.run_path(str(BENCHMARKS / "smoke_gpu.py"))
+    bench = script["Bench"](gpus, Path("runs"), [])
+    ways = [
+        next(part for part in row.see.args if isinstance(part, list)) for row in [*script["checks"](bench)][:-3]
+    ]
+    configs = [compose([*bench.words, *words]) for words in ways]
+    for config in configs:
+        check(config)
+    assert {config["trainer"]["devices"] for config in configs} == {1, 2, max(2, gpus)}
+    assert len({config["data"]["batch_size"] for config in configs}) == 1
+
+
+def test_a_check_of_smoke_gpu_that_fails_does_not_stop_the_others(
+    benchmarks: Benchmarks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the runs of a failure stay
+    words = ["--only", "CPU, float32", "compile", "--override", "optimizer.lr=1e6"]
+    code, rows = smoke(benchmarks, tmp_path / "smoke.json", *words)
+    assert code == 1
+    assert {name: row["outcome"] for name, row in rows.items()} == {
+        "CPU, float32": "failed",
+        "torch.compile": "skipped",
+    }
+    assert "the loss is" in rows["CPU, float32"]["reason"]
+    assert "stage 1 of 2" in rows["CPU, float32"]["log"]
+
+
+def test_a_check_of_smoke_gpu_has_a_limit(benchmarks: Benchmarks, tmp_path: Path) -> None:
+    checks = runpy.run_path(str(BENCHMARKS / "smoke_gpu.py"))
+    python = runpy.run_path(str(BENCHMARKS / "smoke_commands.py"))["python"]
+    see = partial(python, ["-c", "import time; time.sleep(600)"])
+    benchmarks.fresh = {"-c"}
+    row = checks["attempt"](checks["Check"]("sleeps", 0.1, see), 600)
+    assert (row["outcome"], row["reason"]) == ("failed", "not done after 0 s")
+    assert checks["attempt"](checks["Check"]("too late", 60, see), 0)["reason"] == "no time is left"
+
+
+def test_smoke_gpu_without_a_gpu_says_so_in_a_line(
+    benchmarks: Benchmarks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit, match=r"^smoke: .* no CUDA device here; --device cpu makes a dry run: .*$"):
+        benchmarks.run("smoke_gpu.py")
+
+
 def test_heads(benchmarks: Benchmarks) -> None:
     text = benchmarks.run("heads.py", "--rounds", "3", "--batch", "16", "--features", "32")
     assert "softmax" in text
@@ -102,7 +181,7 @@ def test_heads(benchmarks: Benchmarks) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
 def test_scale(benchmarks: Benchmarks) -> None:
-    benchmarks.fresh = "read"  # memory at most, of a process that imports no more than it needs
+    benchmarks.fresh = {"read"}  # memory at most, of a process that imports no more than it needs
     told = json.loads(benchmarks.run("scale.py", "--rows", "500", "3000", "--images", "600"))
     assert list(told["manifest"]) == ["500", "3000"]
     assert all(0 < numbers["peak_mb"] < 500 and numbers["seconds"] > 0 for numbers in told["manifest"].values())

@@ -19,10 +19,14 @@ def portable(overrides: Sequence[str]) -> list[str]:
     return [word for word in overrides if not word.startswith(("data.root", "backbone.weights"))]
 
 
+def machine() -> dict[str, str]:
+    """Return what numbers are measured with."""
+    return {"processor": processor(), "torch": torch.__version__, "python": platform.python_version()}
+
+
 def tell(told: dict[str, Any], out: Path | None) -> None:
     """Print numbers as JSON, and write them to a file, too."""
-    machine = {"processor": processor(), "torch": torch.__version__, "python": platform.python_version()}
-    text = json.dumps({**told, **machine}, indent=2) + "\n"
+    text = json.dumps({**told, **machine()}, indent=2) + "\n"
     print(text)
     if out:
         write_atomic(out, text)

@@ -28,6 +28,9 @@ def train_run(run: PlannedRun, options: Sequence[str]) -> int:
     prepared = ["--prepared", *run.prepared] if run.prepared else []
     words = ["--directory", str(run.directory.resolve()), *trial, *prepared, *options, *run.words]
     with gpu_leases.leased(run.gpus) as environment:
+        if environment:
+            with (run.directory / results.LOG).open("a", encoding="utf-8") as log_file:
+                log_file.write(f"on GPU {environment[gpu_leases.VISIBLE]}\n")
         code = launch.wait(lambda: launch.fork(words, run.directory / results.LOG, **environment))
     if (name := crash(code)) and not run.is_done() and not (several_ranks and name == "SIGABRT"):
         claim.note_failure(run.directory, f"ended by {name}, see {results.LOG}")

@@ -48,7 +48,7 @@ def test_a_run_in_bfloat16_and_channels_last(tmp_path: Path, more: list[str]) ->
 
 
 def test_a_loss_that_is_not_finite_ends_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*SMALL, "trainer=gpu", "stage=fine_tuning", "optimizer.lr=1e30"]
+    words = [*SMALL, "trainer=gpu", "stage=fine_tuning", "optimizer.lr=1e6"]
     assert run_main(["--directory", str(tmp_path / "run"), *words]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "in epoch 1 of 1: the loss is nan" in line
@@ -57,6 +57,7 @@ def test_a_loss_that_is_not_finite_ends_a_run(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_nccl_with_every_gpu_there_is(tmp_path: Path) -> None:
-    words = [*SMALL, "trainer=ddp", f"trainer.devices={torch.cuda.device_count()}", "data.batch_size=64"]
+    gpus = torch.cuda.device_count()
+    words = [*SMALL, "trainer=ddp", f"trainer.devices={gpus}", f"data.batch_size={16 * gpus}"]
     assert run_main(["--directory", str(tmp_path / "run"), *words]) == 0
     assert sum(map(sum, json.loads((tmp_path / "run" / "result.json").read_text())["confusion"])) == 2400

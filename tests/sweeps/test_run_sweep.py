@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from joblib.externals.loky import get_reusable_executor
-from processes import HANGING, wait_until
+from processes import HANGING, marked, wait_until
 from runs import SMALL, Outcome, fer, result, scores, weights
 
 from fer_lightning.config.shipped import shipped
@@ -110,6 +111,21 @@ def test_other_launchers_give_the_same_table(
     assert f"[{count} of {count}]" in said
     told = only(numbers(basic), "-s0-")
     assert numbers(folder) == {name: run for name, run in told.items() if name.partition("-")[0] in losses}
+
+
+@pytest.mark.skipif(find_spec("ray") is None, reason="extra ray is not installed")
+def test_ray_on_one_machine_gives_the_same_table_and_leaves_no_process(
+    basic: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where Ray would keep a token
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("FER_TEST_OF_RAY", str(tmp_path))
+    command = [sys.executable, "-m", "fer_lightning", "train", "-m", *WORDS, *GRID]
+    command += ["hydra/launcher=ray", f"hydra.sweep.dir={tmp_path / 'ray'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGING)  # Ray ends with its process
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert numbers(tmp_path / "ray") == numbers(basic)
+    wait_until(lambda: not marked(f"FER_TEST_OF_RAY={tmp_path}"), "the end of Ray's processes")
 
 
 def test_a_process_that_imports_everything_itself_gives_the_same_digits(basic: Path) -> None:
