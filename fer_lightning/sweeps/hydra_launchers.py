@@ -31,6 +31,13 @@ from fer_lightning.core.processes import ProcessId, end_with
 
 log = logging.getLogger(__name__)
 
+_EXTRAS = {
+    "hydra/launcher=ray": "ray",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=submitit_local": "slurm",
+}
+"""Launchers that come with an extra."""
+
 
 def settings(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
     """Return Hydra's own configuration, the node ``hydra``.
@@ -169,4 +176,6 @@ def _composed(
         message = str(error).split("Config search path")[0].strip()
         message = re.sub(r"^In '.*?': |\s+full_key: [\s\S]*", "", message)
         chosen = [word for word in words if not word.startswith("hydra.sweep.dir=")]
-        raise UserError(f"{' '.join(chosen)}: {' '.join(message.split())}") from error
+        missing = [extra for word, extra in _EXTRAS.items() if word in words and "Could not find" in message]
+        hint = f"; pip install 'fer-lightning[{missing[0]}]' first" if missing else ""
+        raise UserError(f"{' '.join(chosen)}: {' '.join(message.split())}{hint}") from error

@@ -321,6 +321,13 @@ def test_a_run_that_somebody_trains_is_not_trained_beside_it(tmp_path: Path) -> 
     assert not (folder / claim.FAILURE).exists()
 
 
+@pytest.mark.skipif(find_spec("ray") is not None, reason="extra ray is installed")
+def test_a_launcher_of_an_extra_says_how_to_install_it(tmp_path: Path) -> None:
+    code, _, told = sweep(tmp_path, "seed=0,1", "hydra/launcher=ray")
+    assert code == 2
+    assert told.endswith("; pip install 'fer-lightning[ray]' first\n")
+
+
 def test_a_launcher_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     code, said, told = sweep(tmp_path, "seed=0,1", "hydra/launcher=nowhere")
     assert code == 2
