@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -162,6 +163,35 @@ def test_a_run_that_fails_is_a_job_that_failed(tmp_path: Path) -> None:
     assert "failed: " in done.out + done.err
     number = re.findall(r'"(\d+)"', (tmp_path / ".slurm.json").read_text())[0]
     assert state_of(number) == "FAILED"
+
+
+OWN = """#!/bin/bash
+#SBATCH --requeue --signal=B:USR1@60 --open-mode=append --ntasks-per-node=2 --output={log}
+trap 'scontrol requeue $SLURM_JOB_ID' USR1
+srun {python} -m fer_lightning train --config-dir conf {words} hydra.run.dir={run} &
+wait $!
+"""
+"""A script of one's own as sweeps/README.md has it."""
+
+
+def test_ones_own_script_goes_on_after_its_time_limit(held: Path, tmp_path: Path, hold: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "script.log"
+    training = [*SHORT, "loss=held", "trainer=slurm", "trainer.accelerator=cpu", "trainer.precision=32-true"]
+    script = OWN.format(log=log, python=sys.executable, words=" ".join([*training, "trainer.devices=2"]), run=run)
+    (tmp_path / "script.sh").write_text(script)
+    command = ["sbatch", "--parsable", str(tmp_path / "script.sh")]
+    environment = {**os.environ, "HOLD": str(hold)}
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=held, env=environment)
+    number = told.stdout.strip()
+    wait_until(lambda: log.exists() and "stage 1 of 1" in log.read_text(), "training")
+    subprocess.run(["scancel", "--batch", "--signal=USR1", number], check=True)  # as SLURM does before the limit
+    wait_until(lambda: states() == {"PENDING"}, "a job that waits again")
+    hold.unlink()
+    wait_until(lambda: not queue(), "the end of the job")
+    assert state_of(number) == "COMPLETED", log.read_text()
+    alone = ["train", "-m", "--config-dir", "conf", *SHORT, "loss=held", "trainer=ddp_cpu"]
+    assert fer(*alone, f"hydra.sweep.dir={tmp_path / 'alone'}", folder=held).code == 0
+    assert [*digits(run.parent).values()] == [*digits(tmp_path / "alone").values()] != []
 
 
 def refused(done: Outcome) -> str:

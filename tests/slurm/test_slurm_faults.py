@@ -104,12 +104,46 @@ def trainings() -> list[str]:
     return re.findall(r".*(?:submitit|multiprocessing.forkserver).*", told)
 
 
-def test_twelve_random_faults(tmp_path: Path) -> None:
-    (tmp_path / "conf/loss").mkdir(parents=True)
-    (tmp_path / "slow.py").write_text(SLOW)
+def slow_loss(folder: Path) -> None:
+    """Put a loss into a folder that takes its time in jobs."""
+    (folder / "conf/loss").mkdir(parents=True)
+    (folder / "slow.py").write_text(SLOW)
     text = (shipped("conf") / "loss/cluster.yaml").read_text()
     own = re.sub(r"^_target_: .*", "_target_: slow.SlowCluster", text, flags=re.MULTILINE)
-    (tmp_path / "conf/loss/slow.yaml").write_text(own)
+    (folder / "conf/loss/slow.yaml").write_text(own)
+
+
+def stops(folder: Path, *words: str) -> Command:
+    """Start a sweep of one long run whose job is not put back into the queue."""
+    slow_loss(folder)
+    training = ["train", "-m", "--config-dir", "conf", *SHORT, "loss=slow", "stage.epochs=2000", *SLURM, *words]
+    return Command([*training, f"hydra.sweep.dir={folder / 'runs'}"], folder)
+
+
+def test_a_time_limit_is_called_so(tmp_path: Path) -> None:
+    command = stops(tmp_path, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20")
+    assert command.process.wait(HANGING) == 1
+    assert "reached its time limit" in command.said().splitlines()[-1]
+    status = fer("sweep", "status", str(tmp_path / "runs"))
+    assert "stopped" in status.out
+    assert "reached its time limit" in status.out
+
+
+def test_a_node_that_fails_is_called_so(tmp_path: Path) -> None:
+    command = stops(tmp_path, "+hydra.launcher.additional_parameters.no-requeue=true")
+    wait_until(lambda: bool(running()), "a job that runs")
+    (number,) = running()
+    told = subprocess.run(["squeue", "--noheader", "--format=%N"], check=True, capture_output=True, text=True)
+    node = told.stdout.strip()
+    subprocess.run(["pkill", "-KILL", "-f", f"^slurmd -N {node}"], check=True)
+    assert command.process.wait(HANGING) == 1
+    subprocess.run(["slurmd", "-N", node], check=True)
+    assert f"job {number}: its node failed" in command.said()
+    assert f"job {number}: its node failed" in fer("sweep", "status", str(tmp_path / "runs")).out
+
+
+def test_twelve_random_faults(tmp_path: Path) -> None:
+    slow_loss(tmp_path)
     sweep = ["train", "-m", "--config-dir", "conf", *SHORT, "loss=slow", "loss.weight=0.1,1", "seed=0,1,2,3"]
     jobs = [*SLURM, "hydra.launcher.max_num_timeout=10", "hydra.launcher.array_parallelism=3"]
     base = tmp_path / "runs"
