@@ -21,7 +21,7 @@ _HOME = re.compile(r"~[\w.-]*(/[^'\"]*)?")
 
 def apart(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the words about runs, and those about Hydra itself."""
-    of_hydra = [word for word in words if word.startswith(("hydra.", "hydra/"))]
+    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
     return [word for word in words if word not in of_hydra], of_hydra
 
 

@@ -9,6 +9,7 @@ from configs import ROWS, composer
 
 from fer_lightning.cli.train import train
 from fer_lightning.config.compose import compose
+from fer_lightning.config.overrides import apart
 from fer_lightning.config.shipped import groups, shipped
 from fer_lightning.core.errors import UserError
 from fer_lightning.run.check_config import check
@@ -238,3 +239,13 @@ def test_a_config_dir_may_have_any_name(tmp_path: Path, folder: str) -> None:
 @pytest.mark.parametrize("override", WRONG_WORDS)
 def test_words_that_are_no_override_are_refused_in_one_line(override: str) -> None:
     assert mistake([override])
+
+
+def test_words_about_hydra_are_told_from_those_about_runs() -> None:
+    of_hydra = [
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "+hydra.launcher.x.y=1",
+        "++hydra.verbose=true",
+    ]
+    assert apart(["loss=center", *of_hydra, "+a.hydra.b=1"]) == (["loss=center", "+a.hydra.b=1"], of_hydra)

@@ -131,11 +131,12 @@ def test_a_time_limit_is_called_so(tmp_path: Path) -> None:
 
 def test_a_node_that_fails_is_called_so(tmp_path: Path) -> None:
     command = stops(tmp_path, "+hydra.launcher.additional_parameters.no-requeue=true")
-    wait_until(lambda: bool(running()), "a job that runs")
+    log = f"runs/*/{results.LOG}"
+    wait_until(lambda: any("epoch 1 of" in path.read_text() for path in tmp_path.glob(log)), "training")
     (number,) = running()
     told = subprocess.run(["squeue", "--noheader", "--format=%N"], check=True, capture_output=True, text=True)
     node = told.stdout.strip()
-    subprocess.run(["pkill", "-KILL", "-f", f"^slurmd -N {node}"], check=True)
+    subprocess.run(["pkill", "-KILL", "-f", f"^slurmd -N {node}|^slurmstepd|submitit.core._submit"], check=True)
     assert command.process.wait(HANGING) == 1
     subprocess.run(["slurmd", "-N", node], check=True)
     assert f"job {number}: its node failed" in command.said()
