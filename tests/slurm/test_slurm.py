@@ -162,6 +162,7 @@ def test_a_run_that_fails_is_a_job_that_failed(tmp_path: Path) -> None:
     assert done.code == 1
     assert "failed: " in done.out + done.err
     number = re.findall(r'"(\d+)"', (tmp_path / ".slurm.json").read_text())[0]
+    wait_until(lambda: not queue(), "the end of the job, which the command need not wait for")
     assert state_of(number) == "FAILED"
 
 
