@@ -8,7 +8,6 @@ import string
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
@@ -52,22 +51,9 @@ def settings(words: Sequence[str], config_dir: str | None = None) -> DictConfig:
     with _composed(words, config_dir) as (_, config):
         OmegaConf.resolve(config.hydra.sweep)
         OmegaConf.resolve(config.hydra.sweeper)
+        OmegaConf.resolve(config.hydra.launcher)
         node: DictConfig = config.hydra
         return node
-
-
-def launcher(words: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
-    """Return the settings of the chosen launcher, with interpolations resolved.
-
-    Args:
-        words: overrides that begin with ``hydra``.
-        config_dir: a user's folder with further options.
-
-    Raises:
-        UserError: an option or key does not exist.
-    """
-    with _composed(words, config_dir) as (_, config):
-        return {**OmegaConf.to_container(config.hydra.launcher, resolve=True)}  # type: ignore[dict-item]
 
 
 def help_text(words: Sequence[str], config_dir: str | None = None) -> str:

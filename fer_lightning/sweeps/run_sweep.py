@@ -121,7 +121,7 @@ class Sweep:
         """Launch the runs; return those that another sweep was training and then left incomplete."""
         options = ["--config-dir", self.config_dir] if self.config_dir else []
         words = [*self.hydra_words, f"hydra.sweep.dir={quoted(self.base)}"]
-        launcher = hydra_launchers.launcher(words, self.config_dir)
+        launcher = hydra_launchers.settings(words, self.config_dir).launcher
         if slurm_jobs.is_slurm(launcher):
             busy = slurm_jobs.launch(to_do, options, self.base, launcher)
             return [run for run in busy if run.state() in (State.STOPPED, State.MISSING)]
