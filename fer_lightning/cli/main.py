@@ -11,7 +11,7 @@ from importlib import import_module
 from fer_lightning import __version__
 from fer_lightning.config.shipped import groups, tables
 from fer_lightning.core.errors import UserError, report
-from fer_lightning.core.processes import ASKING_TO_END
+from fer_lightning.core.processes import FROM_CLUSTERS
 
 COMMANDS = {
     "train": "train one run, or with -m a sweep of runs",
@@ -56,8 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"fer_lightning {__version__}")
         return 0
     code = 0
-    for number in ASKING_TO_END[1:]:  # Ctrl-C is a KeyboardInterrupt
-        signal.signal(number, lambda number, _: sys.exit(128 + number))  # ends child processes too
+    for number in (signal.SIGTERM, *FROM_CLUSTERS):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))  # ends child processes too, as Ctrl-C does
     try:
         with report() as outcome:
             if words[0] not in COMMANDS:

@@ -6,28 +6,36 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from tqdm import tqdm
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 log = logging.getLogger(__name__)
 
 
-def track(items: Iterable[T], description: str) -> Iterator[T]:
+class Countable(Protocol[T_co]):
+    """Items of known number, such as those of a list or a DataLoader."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[T_co]: ...
+
+
+def track(items: Countable[T], description: str) -> Iterator[T]:
     """Yield the items, and show how many are done and the time left: a bar, or lines without a terminal."""
     if sys.stderr.isatty():
         yield from tqdm(items, desc=description, leave=False)
         return
-    progress, total = Line(description), len(items) if isinstance(items, Sized) else 0
-    progress(0, total)
+    progress = Line(description)
+    progress(0, len(items))
     for done, item in enumerate(items, 1):
         yield item
-        progress(done, max(total, done))
+        progress(done, len(items))
 
 
 class Line:

@@ -74,6 +74,7 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
         timeout: seconds that a rank waits for another one.
 
     Raises:
+        UserError: see ``_meet``.
         RunFailed: another rank did not answer in that time.
         Stopped: the connection to another rank was lost.
     """
@@ -89,10 +90,9 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
         )
         yield
     except RuntimeError as error:
-        message = str(error).lower()
-        timed_out = isinstance(error, distributed.DistStoreError) or any(words in message for words in _TIMEOUT)
+        timed_out = _is_timeout(error)
         lost = isinstance(error, distributed.DistNetworkError) and not timed_out
-        if lost or any(words in message for words in _LOST):
+        if lost or any(words in str(error).lower() for words in _LOST):
             raise Stopped(f"rank {rank} lost another rank: {in_words(error)}") from error
         if timed_out:
             raise RunFailed(
@@ -100,6 +100,12 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
             ) from error
         raise
     distributed.destroy_process_group()
+
+
+def _is_timeout(error: RuntimeError) -> bool:
+    """Return whether an error says that another rank did not answer in time."""
+    message = str(error).lower()
+    return isinstance(error, distributed.DistStoreError) or any(words in message for words in _TIMEOUT)
 
 
 def _meet() -> tuple[Any, int, int]:
@@ -133,7 +139,7 @@ def _meet() -> tuple[Any, int, int]:
     except RuntimeError as error:
         if "in use" in str(error).lower():
             raise UserError(f"rank 0 on {node}: port {where} is taken; set MASTER_PORT to another one") from error
-        if isinstance(error, distributed.DistStoreError) or any(words in str(error).lower() for words in _TIMEOUT):
+        if _is_timeout(error):
             raise RunFailed(
                 f"rank {rank} on {node} did not find the other {world - 1} ranks at {where} within {MEETING:g} s"
             ) from error

@@ -37,4 +37,3 @@ def test_without_a_terminal_lines_tell_what_is_left(
     for _ in track(range(4), "embedding train"):
         now[0] += 8
     assert caplog.messages == ["embedding train: 2 of 4, 16 s left", "embedding train: 4 of 4, 0 s left"]
-    assert [*track(iter("ab"), "of unknown length")] == ["a", "b"]
