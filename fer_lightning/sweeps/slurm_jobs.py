@@ -148,7 +148,7 @@ def launch(
         log.info("submitted as jobs of SLURM: %d; they go on if this command ends", len(submitted))
     try:
         _wait(base, runs)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C or SIGTERM
         _tell_what_stays(base, runs)
         raise
     return elsewhere
