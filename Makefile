@@ -47,7 +47,7 @@ test-slurm: .venv/installed ## run the tests that need a SLURM on one of their o
 	tests/slurm/private_slurm.sh .venv/bin/python -m pytest -m 'slurm and not faults' tests/slurm || \
 	  { code=$$?; test $$code = 77 && echo "the tests that need a SLURM are skipped"; }
 
-test-slurm-faults: .venv/installed ## the same with twelve random faults in a sweep: minutes
+test-slurm-faults: .venv/installed ## the same with time limits, requeues and random faults
 	tests/slurm/private_slurm.sh .venv/bin/python -m pytest -s -m 'slurm and faults' tests/slurm
 
 test-gpu: .venv/installed ## run the tests that need a GPU

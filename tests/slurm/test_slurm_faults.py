@@ -27,7 +27,9 @@ from fer_lightning.sweeps.planned_run import State
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.faults,
-    pytest.mark.skipif("SLURM_CONF" not in os.environ, reason="needs a SLURM: make test-slurm-faults"),
+    pytest.mark.skipif(
+        "FER_SLURM_INSIDE" not in os.environ, reason="needs a private SLURM: make test-slurm-faults"
+    ),
 ]
 
 SLOW = """
