@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fer_lightning.core.contracts import ClassStats
 from fer_lightning.data import dataset
@@ -15,6 +15,7 @@ from fer_lightning.models.freeze import freeze, keep_frozen_in_eval
 from fer_lightning.models.last_block import TailNetwork, require_split, split
 from fer_lightning.models.network import Network
 from fer_lightning.run import build, notices
+from fer_lightning.training.stage import Stage
 
 SECONDS = 0.5
 """Time for which each kind of step is measured; at least one step is."""
@@ -73,7 +74,7 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
         embed = _seconds(lambda: forward_pass.run(backbone.eval(), images)) / batch
     parameters = sum(parameter.numel() for parameter in backbone.parameters())
     views = max((stage.views or 1 for stage in stages.values() if stage.from_embeddings), default=1)
-    more = {name: stages[name].views or 1 for name in kept}
+    more = {name: _views_kept(stages[name], heads[stages[name].loss]) for name in kept}
     disk = {
         "faces": dataset.missing_bytes(config, manifest),
         "embeddings": 4 * backbone.num_features * rows["train"] * views,
@@ -88,6 +89,11 @@ def measure(config: dict[str, Any]) -> dict[str, Any]:
         "disk": disk,
         "notices": [text for size in kept.values() for text in notices.activation_notices(size)],
     }
+
+
+def _views_kept(stage: Stage, head: nn.Module) -> int:
+    """Return in how many views activations are kept: also as they are if centers are compared with class means."""
+    return stage.views + hasattr(head, "epoch_scalars") if stage.views else 1
 
 
 def _step(network: Network, given: Tensor, labels: Tensor, forward_pass: Pass) -> Callable[[], None]:

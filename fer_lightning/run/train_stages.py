@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy, deepcopy
 from dataclasses import asdict
 from functools import partial
@@ -78,6 +78,7 @@ class Training:
         self.results: list[StageResult] = []
         self.notices: list[str] = []
         self.state: State = {}
+        self.parts: Split | None = None  # of the last stage, if it is trained on kept activations
         self.on_progress = on_progress
 
     def run(self) -> Network:
@@ -138,13 +139,13 @@ class Training:
             init_centers(self._class_means(network))
         if hasattr(network.head, "epoch_scalars"):
             callbacks.append(CenterMonitor(setup.stats.names))
-        parts: Split | None = None
+        self.parts = parts = None
         if stage.from_activations:
             setup.forward_pass.place(backbone)
-            parts = split(backbone, stage.freeze)
+            self.parts = parts = split(backbone, stage.freeze)
             each = activation_bytes(parts.front, setup.forward_pass, setup.data.side)
             self._notice(notices.activation_notices(each * len(setup.data.train_rows)))
-        data = self._data(stage_setup, backbone, parts)
+        data = self._data(stage_setup, network)
         module = self._module(stage_setup, network, parts)
         if setup.settings.compile:  # after freezing; in place, so that the keys of the checkpoint do not change
             module.network.backbone.compile()
@@ -177,7 +178,7 @@ class Training:
         """Pass all epochs so far to the logger."""
         self.logger.epochs([*map(asdict, self.results), {"epochs": stage.epochs, "history": history}])
 
-    def _data(self, stage_setup: StageSetup, backbone: Backbone, parts: Split | None) -> FaceDataModule:
+    def _data(self, stage_setup: StageSetup, network: Network) -> FaceDataModule:
         """Return the datamodule of a stage: augmented pictures, views, or what is cached of them."""
         stage, views = stage_setup.stage, stage_setup.views
         if stage.augments_anew:
@@ -185,18 +186,24 @@ class Training:
         data = self.setup.data.shown_in(views)
         if stage.through_pictures:
             return data
+        assert isinstance(network.backbone, Backbone)
         numbers: list[int | None] = [None] if views is None else [*range(views.count)]
         plain = ("minival", "test") if data.watch_test else ("minival",)
         wanted = [Shown(data, "train", number) for number in numbers]
         wanted += [Shown(self.setup.data, part) for part in plain]
-        if parts is None:
-            kept = [self._embeddings(backbone, shown) for shown in wanted]
+        if self.parts is None:
+            kept = [self._embeddings(network.backbone, shown) for shown in wanted]
         else:
-            kept = KeptActivations(parts.front, backbone, self.setup.forward_pass).of(wanted)
+            if hasattr(network.head, "epoch_scalars"):  # for train_embeddings: a full disk is told before training
+                wanted.append(Shown(self.setup.data, "train"))
+            kept = self._activations(self.parts, network.backbone, wanted)
         training, others = kept[: len(numbers)], kept[len(numbers) :]
         return EmbeddingDataModule(
-            data, {"train": training, **{part: [one] for part, one in zip(plain, others, strict=True)}}
+            data, {"train": training, **{part: [one] for part, one in zip(plain, others, strict=False)}}
         )
+
+    def _activations(self, parts: Split, backbone: Backbone, wanted: Sequence[Shown]) -> list[Tensor]:
+        return KeptActivations(parts.front, backbone, self.setup.forward_pass).of(wanted)
 
     def _embeddings(self, backbone: Backbone, shown: Shown) -> Tensor:
         setup = self.setup
@@ -208,9 +215,15 @@ class Training:
     def train_embeddings(self, network: Network) -> tuple[Tensor, Tensor]:
         """Return embeddings (N, D) of the training part under the test transform, and labels (N,)."""
         assert isinstance(network.backbone, Backbone)
-        shown = Shown(self.setup.data, "train")
-        embeddings = through(network.neck, self._embeddings(network.backbone, shown), self.setup.forward_pass)
-        return embeddings, torch.from_numpy(self.setup.data.labels("train"))
+        data, forward_pass = self.setup.data, self.setup.forward_pass
+        shown = Shown(data, "train")
+        if self.parts is None:
+            embeddings = self._embeddings(network.backbone, shown)
+        else:
+            forward_pass.place(network.backbone).eval()
+            kept = EmbeddingDataModule(data, {"train": self._activations(self.parts, network.backbone, [shown])})
+            embeddings = forward_pass.over(kept.in_order("train"), self.parts.tails[False], "embedding train")
+        return through(network.neck, embeddings, forward_pass), torch.from_numpy(data.labels("train"))
 
     def _class_means(self, network: Network) -> Tensor:
         """Return the means (C, D) of ``train_embeddings`` by class; each rank embeds its share of the pictures."""

@@ -23,6 +23,7 @@ from fer_lightning.evaluation.activations import KeptActivations, Shown
 from fer_lightning.models.forward_pass import Pass
 from fer_lightning.models.freeze import freeze
 from fer_lightning.models.last_block import split
+from fer_lightning.models.network import Network
 from fer_lightning.run.check_config import check
 from fer_lightning.run.estimate_cost import measure
 from fer_lightning.run.set_up import RunSetup, set_up
@@ -47,9 +48,11 @@ def setup(*words: str) -> RunSetup:
 
 
 def trained(made: RunSetup, directory: Path) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Return the weights after the last epoch, and the losses and scores of all epochs."""
+    """Return the weights after the last epoch, the embeddings they give, and losses and scores of all epochs."""
     training = Training(made, directory, watch_test=True)
-    state = {name: value.clone() for name, value in training.run().state_dict().items()}
+    network = training.run()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    state["embeddings of the training part"], _ = training.train_embeddings(network)
     scores = [
         {name: value for name, value in epoch.items() if name not in ("images_per_second", "waiting_share")}
         for epoch in training.results[-1].history
@@ -108,7 +111,8 @@ def test_without_views_the_pictures_are_shown_as_they_are(tmp_path: Path) -> Non
 def test_without_views_and_not_cached_every_epoch_augments_anew() -> None:
     made = setup(LIVE)
     training = Training(made, Path("nowhere"))
-    assert training._data(made.stages[0], made.backbone, None) is made.data
+    network = Network(made.backbone, made.neck, made.heads["configured"])
+    assert training._data(made.stages[0], network) is made.data
 
 
 def test_checkpoints_hold_the_whole_network(tmp_path: Path) -> None:
@@ -158,9 +162,9 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_runs_of_all_losses_seeds_and_stages_share_activations(computed: list[str], tmp_path: Path) -> None:
     words = ["stage.fine_tuning.views=2", "stage.epochs=1", "stage.fine_tuning.views_seed=12", CACHED, *OWN]
     trained(setup(*words, "seed=0"), tmp_path / "first")
-    assert computed == ["train, view 1 of 2", "train, view 2 of 2", "minival", "test"]
+    assert computed == ["train, view 1 of 2", "train, view 2 of 2", "minival", "test", "train"]
     trained(setup(*words, "seed=1", "loss=center", "sampler=balanced", "stage=two_stage"), tmp_path / "second")
-    assert len(computed) == 4
+    assert len(computed) == 5
 
 
 def kept(made: RunSetup, how: Pass | None = None) -> KeptActivations:
@@ -269,8 +273,9 @@ def test_the_plan_of_a_run_knows_the_size_and_says_what_is_not_worth_it(monkeypa
     monkeypatch.setattr("fer_lightning.run.estimate_cost.SECONDS", 0.0)
     config = COMPOSE([*SMALL, *TUNED, CACHED, "stage.fine_tuning.views=3", "trainer.precision=bf16-mixed"])
     cost = measure(config)
-    assert cost["disk"]["activations"] == 3 * cost["rows"]["train"] * 64 * 2 * 2 * 2
-    assert cost["views"] == 4
+    # three views and, to compare centers with class means, the pictures as they are
+    assert cost["disk"]["activations"] == 4 * cost["rows"]["train"] * 64 * 2 * 2 * 2
+    assert cost["views"] == 5
     assert cost["notices"] == []
     monkeypatch.setattr("fer_lightning.run.notices.WORTH_KEEPING", 1000)
     assert "not worth it; set cached=false" in measure(config)["notices"][0]
