@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
@@ -16,7 +17,7 @@ import yaml
 
 from fer_lightning.config.instantiate import make, target
 from fer_lightning.config.shipped import shipped
-from fer_lightning.core.errors import UserError
+from fer_lightning.core.errors import Stopped, UserError
 from fer_lightning.core.files import home, user_path
 from fer_lightning.core.progress import Line
 from fer_lightning.data.manifest import SCHEMA, HeldOut, Manifest, require_every_class
@@ -25,7 +26,7 @@ from fer_lightning.data.persons import is_column, with_persons
 from fer_lightning.data.readers.common import SPLITS
 from fer_lightning.data.readers.layouts import Folder
 from fer_lightning.data.split import share_of, test_rows, with_folds, with_test_split
-from fer_lightning.data.store.prepare import disk_estimate, is_prepared, prepare
+from fer_lightning.data.store.prepare import copy_store, disk_estimate, is_prepared, prepare
 from fer_lightning.data.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -165,11 +166,14 @@ def store(config: Config, progress: Progress | None = None, faces: Manifest | No
     """
     faces = faces or manifest(config, progress)
     try:
-        options = select(StoreOptions, config["data"])
-        prepared = prepare(faces, _stores(config), **options, progress=progress, shared=home() / "stores")
-        return _divided(prepared, faces.held_out, to_train=faces.to_train)
+        return _divided(_prepared(config, faces, progress), faces.held_out, to_train=faces.to_train)
     except ValueError as error:
         raise UserError(f"data: {error}") from error
+
+
+def _prepared(config: Config, faces: Manifest, progress: Progress | None) -> Store:
+    options = select(StoreOptions, config["data"])
+    return prepare(faces, _stores(config), **options, progress=progress, shared=home() / "stores")
 
 
 def prepared_store(config: Config, folder: Path, digest: str) -> Store:
@@ -183,9 +187,7 @@ def prepared_store(config: Config, folder: Path, digest: str) -> Store:
     Raises:
         UserError: It is another one by now, or there is none and it cannot be made.
     """
-    if not folder.is_dir():  # on the disk of a node that has not seen it yet
-        store(config, Line("faces"))
-    opened = Store.open(folder)
+    opened = Store.open(folder) if folder.is_dir() else _prepared_on_node(config, folder)
     if opened.meta.content_hash != digest:
         raise UserError(
             f"{folder} holds other faces than when the run was planned; plan it again with the same command"
@@ -193,6 +195,22 @@ def prepared_store(config: Config, folder: Path, digest: str) -> Store:
     node = config["data"]
     share = share_of(node["test_split"] or _usual_test_split(opened.meta.name))
     return _divided(opened, _folds(node) or (HeldOut(share) if share else None))
+
+
+def _prepared_on_node(config: Config, folder: Path) -> Store:
+    """Copy the faces of a planned run to a node that lacks them from a disk that all share, or prepare them."""
+    progress = Line("faces")
+    try:
+        if copy_store(home() / "stores", folder):
+            return Store.open(folder)
+        return _prepared(config, manifest(config, progress), progress)
+    except Stopped:
+        raise
+    except (UserError, ValueError) as error:
+        raise UserError(
+            f"node {platform.node()} lacks the faces that the run was planned with ({folder}), and cannot prepare "
+            f"them itself: {error}; put data.store or FER_CACHE on a disk that all nodes share"
+        ) from error
 
 
 def _divided(prepared: Store, held_out: HeldOut | None, *, to_train: bool = True) -> Store:

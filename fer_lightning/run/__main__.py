@@ -134,11 +134,11 @@ def _run(options: argparse.Namespace) -> None:
 def _train(config: dict[str, Any], options: argparse.Namespace) -> None:
     quiet_logs()
     with stopped_by_a_full_disk():
-        prepared = None
+        open_faces = None
         if options.prepared:
             folder, digest = options.prepared
-            prepared = dataset.prepared_store(config, Path(folder), digest)
-        train(config, options.directory, options.base, trial=options.trial, prepared=prepared)
+            open_faces = partial(dataset.prepared_store, config, Path(folder), digest)
+        train(config, options.directory, options.base, trial=options.trial, open_faces=open_faces)
 
 
 if __name__ == "__main__":

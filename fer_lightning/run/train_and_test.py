@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ def train(
     base: Path,
     *,
     trial: bool = False,
-    prepared: Store | None = None,
+    open_faces: Callable[[], Store] | None = None,
 ) -> Path:
     """Train and test a run, unless it is complete, and return its folder.
 
@@ -41,16 +41,17 @@ def train(
         directory: folder of the run; None: a folder with a readable name in ``base``.
         base: folder of runs.
         trial: whether to only train, and to write the score on the minival to trial.json without the test set.
-        prepared: see ``set_up``.
+        open_faces: opens the faces that were prepared when the run was planned; None: the data set is read.
 
     Raises:
         UserError: a mistake of the user, or the run failed.
     """
     begin = time.monotonic()
-    setup = set_up(config, prepared=prepared)
-    directory = directory or base / identity.run_name(config, setup.protocol)
+    settings = build.trainer(config)
     with ExitStack() as stack:
-        with distributed.process_group(setup.settings.device, setup.settings.timeout):
+        with distributed.process_group(settings.device, settings.timeout):
+            setup = distributed.on_every_rank(lambda: set_up(config, prepared=open_faces and open_faces()))
+            directory = directory or base / identity.run_name(config, setup.protocol)
             if distributed.is_first():
                 stack.enter_context(claim.claimed(directory))
                 begin -= claim.seconds_before(directory)

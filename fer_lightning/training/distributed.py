@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -100,6 +100,30 @@ def process_group(device: str, timeout: float) -> Iterator[None]:
             ) from error
         raise
     distributed.destroy_process_group()
+
+
+def on_every_rank(work: Callable[[], T]) -> T:
+    """Do what each rank has to do by itself, such as opening files of its node; return the result.
+
+    Raises:
+        UserError: ``work`` raised it here or on another rank; the message names the rank and its node, unless
+            all raised the same.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return work()
+    problem: UserError | None = None
+    try:
+        result = work()
+    except UserError as error:
+        problem = error
+    told: Any = problem and (f"rank {distributed.get_rank()} on {platform.node()}", type(problem), str(problem))
+    gathered: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, told)
+    if problems := [one for one in gathered if one is not None]:
+        where, kind, message = problems[0]
+        alike = [other for *_, other in problems].count(message) == len(gathered)
+        raise kind(message if alike else f"{where}: {message}") from problem
+    return result
 
 
 def _is_timeout(error: RuntimeError) -> bool:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -138,3 +139,16 @@ def test_a_planned_run_on_another_node_copies_the_faces_of_the_shared_disk(tmp_p
     opened = dataset.prepared_store(config, tmp_path / "node" / store.folder.name, store.meta.content_hash)
     assert opened.folder == tmp_path / "node" / store.folder.name
     assert opened.hash == store.hash
+    shutil.rmtree(tmp_path / "set")  # nothing but the store is needed
+    other = dataset.prepared_store(config, tmp_path / "another" / store.folder.name, store.meta.content_hash)
+    assert other.hash == store.hash
+
+
+def test_a_node_without_the_data_set_is_told_by_name(tmp_path, monkeypatch):
+    put_parquet(tmp_path / "set")
+    words = ["data=parquet", "data.size=32", "data.classes=[happy,sad]"]
+    store = dataset.store(COMPOSE([*words, f"data.root={tmp_path / 'set'}", f"data.store={tmp_path / 'base'}"]))
+    monkeypatch.setenv("FER_CACHE", str(tmp_path / "elsewhere"))
+    config = COMPOSE([*words, f"data.root={tmp_path / 'unmounted'}", f"data.store={tmp_path / 'node'}"])
+    with pytest.raises(UserError, match=f"node {platform.node()} lacks the faces .*unmounted.*all nodes share"):
+        dataset.prepared_store(config, tmp_path / "node" / store.folder.name, store.meta.content_hash)

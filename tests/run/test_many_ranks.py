@@ -2,6 +2,7 @@
 
 import csv
 import os
+import platform
 import random
 import signal
 import socket
@@ -146,6 +147,21 @@ def test_ranks_that_others_start_train_what_one_node_trains(
         task.rest()
     assert apart(two, directory) == 0
     assert scores(two) == scores(directory)
+
+
+def test_a_node_without_the_weights_is_told_on_every_rank(tmp_path: Path) -> None:
+    words = [*RUN, "trainer=slurm", "trainer.accelerator=cpu"]
+    weights = ([], ["backbone.weights=/unmounted/weights.safetensors"])  # on node 0 and on node 1
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
+    tasks = [
+        Started([*words, *weights[rank]], tmp_path / "run", **meeting, **of_slurm(str(rank))) for rank in (0, 1)
+    ]
+    assert [task.process.wait(HANGING) for task in tasks] == [2, 2]
+    for task in tasks:
+        *_, line = task.said().splitlines()
+        assert line.startswith(f"fer: rank 1 on {platform.node()}: ")
+        assert "/unmounted/weights.safetensors" in line
+    assert "/unmounted/weights.safetensors" in str(claim.read_failure(tmp_path / "run"))
 
 
 def test_slurm_without_srun_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from processes import HANGING
 from fer_lightning import __version__
 from fer_lightning.core.errors import RunFailed, UserError
 from fer_lightning.training import distributed
-from fer_lightning.training.distributed import agree, process_group
+from fer_lightning.training.distributed import agree, on_every_rank, process_group
 
 
 def free_port() -> int:
@@ -39,22 +41,25 @@ def taken() -> Iterator[int]:
         yield int(listening.getsockname()[1])
 
 
-def _rank(rank: int, port: int, version: str, answers: Any) -> None:
+def _rank(rank: int, port: int, version: str, answers: Any, work: Callable[[int], object]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         environment(patch, rank, port)
         patch.setattr(distributed, "__version__", version)
         try:
             with process_group("cpu", HANGING):
-                answers.put((rank, f"rank 0 says {agree(rank)}"))
+                done = on_every_rank(lambda: work(rank))
+                answers.put((rank, f"{done}, rank 0 says {agree(rank)}"))
         except UserError as error:
             answers.put((rank, str(error)))
 
 
-def meet(*versions: str) -> list[str]:
-    """Let ranks of these versions meet; return what each comes to."""
+def meet(*versions: str, work: Callable[[int], object] = str) -> list[str]:
+    """Let ranks of these versions meet, and each do some work; return what each comes to."""
     context, port = multiprocessing.get_context("fork"), free_port()
     answers: Any = context.Queue()
-    ranks = [context.Process(target=_rank, args=(rank, port, it, answers)) for rank, it in enumerate(versions)]
+    ranks = [
+        context.Process(target=_rank, args=(rank, port, it, answers, work)) for rank, it in enumerate(versions)
+    ]
     for rank in ranks:
         rank.start()
     found = dict(answers.get(timeout=HANGING) for _ in ranks)
@@ -64,7 +69,18 @@ def meet(*versions: str) -> list[str]:
 
 
 def test_ranks_of_one_version_meet() -> None:
-    assert meet(__version__, __version__) == ["rank 0 says 0"] * 2
+    assert meet(__version__, __version__) == ["0, rank 0 says 0", "1, rank 0 says 0"]
+
+
+def _lacks_data(rank: int, nodes: set[int]) -> None:
+    if rank in nodes:
+        raise UserError("data.root=/data: there is no such folder")
+
+
+def test_a_node_without_the_data_set_is_told_on_every_rank() -> None:
+    one, other = meet(__version__, __version__, work=partial(_lacks_data, nodes={1}))
+    assert one == other == f"rank 1 on {platform.node()}: data.root=/data: there is no such folder"
+    assert meet(__version__, __version__, work=partial(_lacks_data, nodes={0, 1})) == [one.partition(": ")[2]] * 2
 
 
 def test_another_version_is_told_on_every_rank() -> None:

@@ -98,11 +98,9 @@ def prepare(
     if not (folder / META).is_file():
         manifest.check()
         try:
-            with locked(folder):
-                if not folder.exists():  # another process may have made it during the wait for the lock
-                    if shared and (shared / folder.name / META).is_file():
-                        _copy(shared / folder.name, folder)
-                    else:
+            if not (shared and copy_store(shared, folder)):
+                with locked(folder):
+                    if not folder.exists():  # another process may have made it during the wait for the lock
                         log_changed_files(manifest, base, recipe)
                         _make(folder, manifest, recipe, leaks == "keep", processes, progress)
         except OSError as error:
@@ -128,11 +126,17 @@ def is_prepared(
     return (store_folder(manifest, base, Recipe(size=size, margin=margin, codec=codec), leaks) / META).is_file()
 
 
-def _copy(store: Path, folder: Path) -> None:
-    """Copy a whole store of another disk."""
-    log.info("copying the prepared faces of %s", store)
-    with atomic_folder(folder) as partial:
-        shutil.copytree(store, partial, dirs_exist_ok=True)
+def copy_store(shared: Path, folder: Path) -> bool:
+    """Copy the store of this name from another folder of stores; return whether that has it."""
+    store = shared / folder.name
+    if not (store / META).is_file():
+        return False
+    with locked(folder):
+        if not folder.exists():  # another process may have copied it during the wait for the lock
+            log.info("copying the prepared faces of %s", store)
+            with atomic_folder(folder) as partial:
+                shutil.copytree(store, partial, dirs_exist_ok=True)
+    return True
 
 
 def _make(
