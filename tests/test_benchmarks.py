@@ -249,6 +249,16 @@ def test_sharing(benchmarks: Benchmarks) -> None:
     assert all(sum(parts.values()) == pytest.approx(2 * parts["all"], abs=1) for parts in told["seconds"].values())
 
 
+def test_launchers(benchmarks: Benchmarks) -> None:
+    text = benchmarks.run(
+        "launchers.py", *SMALL, "--runs", "2", "--at-a-time", "1", "--repeats", "1", "--ways", "joblib"
+    )
+    told = json.loads(text[text.index('{\n  "runs') :])
+    assert told["runs"] == 2
+    assert [*told["seconds"]] == ["joblib"]
+    assert told["overhead_of_a_run"]["joblib"] > 0
+
+
 def test_the_committed_epoch_from_embeddings_is_as_fast_as_promised() -> None:
     told = json.loads((BENCHMARKS / "frozen.json").read_text())
     assert told["ratio"] >= 80
