@@ -15,6 +15,7 @@ import pytest
 import torch
 from furnished import CLASSES, EIGHT, furnish, furnished, placed_at_once, reported
 from made_up import PROTOCOL, config, declare, fill, put, result, seven_rows, stage
+from matplotlib.figure import Figure
 from pyarrow import parquet
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -447,6 +448,17 @@ def test_histories_of_several_runs_stand_on_one_axis():
     np.testing.assert_array_equal((low, high), [[1, 2, 5, np.nan], [3, 2, 7, np.nan]])
     assert told.chosen() == [[1, 1], [3, 3]]
     assert (told.first("x"), told.first("y")) == (1, 4)
+
+
+def test_a_stage_of_one_epoch_is_seen():
+    told = History([run([{"x": 1}, {"x": 2}], [{"x": 5}]), run([{"x": 3}, {"x": 4}], [{"x": 7}])])
+    panel = Figure().subplots()
+    told.line(panel, "x", band=True, color="black", label="x")
+    line, point = panel.lines
+    assert (line.get_marker(), point.get_marker()) == ("None", "o")
+    np.testing.assert_array_equal(point.get_xydata(), [[3, 6]])
+    *_, bar = panel.collections
+    np.testing.assert_array_equal(bar.get_segments(), [[[3, 5], [3, 7]]])
 
 
 def test_the_ratio_of_spread_and_distance_worked_by_hand():

@@ -54,15 +54,21 @@ class History:
         return values
 
     def line(self, panel: Axes, key: str, *, scale: float = 1, band: bool = False, **style: Any) -> None:
-        """Draw means over the seeds, a line for each stage; with a band from the lowest to the highest seed."""
+        """Draw means over the seeds, a line for each stage; with a band from the lowest to the highest seed.
+
+        A stage of one epoch is a point with a bar.
+        """
         mean, low, high = over_seeds(scale * self.values(key))
         for start, length in zip(self.starts, self.lengths, strict=True):
             stage = slice(start - 1, start - 1 + length)
             if np.isnan(mean[stage]).all():
                 continue
-            panel.plot(self.epochs[stage], mean[stage], **style)
+            point: dict[str, Any] = {"marker": "o", "markersize": 4} if length == 1 else {}
+            panel.plot(self.epochs[stage], mean[stage], **{**point, **style})
             style.pop("label", None)
-            if band:
+            if band and point:
+                panel.vlines(self.epochs[stage], low[stage], high[stage], style["color"], alpha=0.4, linewidth=2)
+            elif band:
                 band_style = {"color": style["color"], "alpha": 0.18, "linewidth": 0}
                 panel.fill_between(self.epochs[stage], low[stage], high[stage], **band_style)
 
