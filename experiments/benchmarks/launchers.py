@@ -1,7 +1,8 @@
 """What a launcher adds to each run of a sweep: SLURM's array beside as many joblib jobs.
 
     tests/slurm/private_slurm.sh .venv/bin/python experiments/benchmarks/launchers.py \
-        [--runs 40] [--at-a-time 4] [--repeats 2] [--out experiments/benchmarks/launchers.json]
+        data.rows=800 data.test_per_class=20 backbone.people=20 backbone.pictures=8 \
+        [--runs 40] [--at-a-time 4] [--repeats 1] [--out experiments/benchmarks/launchers.json]
 
 The same quick runs (one epoch over embeddings of drawn faces) by each launcher in turn, each time in a new folder.
 Faces and embeddings are prepared before. The overhead of a run is the time in which a place for a run was free:
@@ -49,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=40)
     parser.add_argument("--at-a-time", type=int, default=4)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=[*WAYS])
     parser.add_argument("--out", type=Path, help="write the JSON here, too")
     parser.add_argument("overrides", nargs="*", help="of all runs, for a dry run")
