@@ -197,9 +197,9 @@ class Training:
             if hasattr(network.head, "epoch_scalars"):  # for train_embeddings: a full disk is told before training
                 wanted.append(Shown(self.setup.data, "train"))
             kept = self._activations(self.parts, network.backbone, wanted)
-        training, others = kept[: len(numbers)], kept[len(numbers) :]
+        training, others = kept[: len(numbers)], kept[len(numbers) : len(numbers) + len(plain)]
         return EmbeddingDataModule(
-            data, {"train": training, **{part: [one] for part, one in zip(plain, others, strict=False)}}
+            data, {"train": training, **{part: [one] for part, one in zip(plain, others, strict=True)}}
         )
 
     def _activations(self, parts: Split, backbone: Backbone, wanted: Sequence[Shown]) -> list[Tensor]:
