@@ -6,7 +6,7 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -160,6 +160,7 @@ def _meet() -> tuple[Any, int, int]:
         store, rank, world = next(rendezvous(init_method, rank, world, timeout=seconds))
         store.set(f"version {rank}", f"{__version__} {node}")
         versions = [store.get(f"version {number}").decode().split(maxsplit=1) for number in range(world)]
+        store.set(f"read by {rank}", "")
     except RuntimeError as error:
         if "in use" in str(error).lower():
             raise UserError(f"rank 0 on {node}: port {where} is taken; set MASTER_PORT to another one") from error
@@ -169,6 +170,9 @@ def _meet() -> tuple[Any, int, int]:
             ) from error
         raise Stopped(f"rank {rank} on {node} lost the others at {where}: {in_words(error)}") from error
     if others := [f"{other} on {name}" for other, name in versions if other != versions[0][0]]:
+        if rank == 0:  # it serves the store: the others could not read what is wrong once it is gone
+            with suppress(RuntimeError):
+                store.wait([f"read by {number}" for number in range(world)])
         raise UserError(
             f"fer_lightning is {versions[0][0]} on {versions[0][1]}, and {others[0]}: install one version"
         )

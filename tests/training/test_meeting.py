@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import platform
 import socket
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 from processes import HANGING
+from torch.distributed.rendezvous import rendezvous
 
 from fer_lightning import __version__
 from fer_lightning.core.errors import RunFailed, UserError
@@ -41,8 +43,31 @@ def taken() -> Iterator[int]:
         yield int(listening.getsockname()[1])
 
 
-def _rank(rank: int, port: int, version: str, answers: Any, work: Callable[[int], object]) -> None:
+class SlowStore:
+    """The store that the ranks share, in which one of them is slow to read."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    def get(self, key: str) -> Any:
+        time.sleep(0.5)
+        return self.store.get(key)
+
+
+def _slow_rendezvous(*args: Any, **kwargs: Any) -> Iterator[Any]:
+    for store, rank, world in rendezvous(*args, **kwargs):
+        yield SlowStore(store), rank, world
+
+
+def _rank(
+    rank: int, port: int, version: str, answers: Any, work: Callable[[int], object], slow: int | None = None
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
+        if rank == slow:
+            patch.setattr(distributed, "rendezvous", _slow_rendezvous)
         environment(patch, rank, port)
         patch.setattr(distributed, "__version__", version)
         try:
@@ -53,12 +78,13 @@ def _rank(rank: int, port: int, version: str, answers: Any, work: Callable[[int]
             answers.put((rank, str(error)))
 
 
-def meet(*versions: str, work: Callable[[int], object] = str) -> list[str]:
-    """Let ranks of these versions meet, and each do some work; return what each comes to."""
+def meet(*versions: str, work: Callable[[int], object] = str, slow: int | None = None) -> list[str]:
+    """Let ranks of these versions meet, one of them slowly, and each do some work; return what each comes to."""
     context, port = multiprocessing.get_context("fork"), free_port()
     answers: Any = context.Queue()
     ranks = [
-        context.Process(target=_rank, args=(rank, port, it, answers, work)) for rank, it in enumerate(versions)
+        context.Process(target=_rank, args=(rank, port, it, answers, work, slow))
+        for rank, it in enumerate(versions)
     ]
     for rank in ranks:
         rank.start()
@@ -83,8 +109,10 @@ def test_a_node_without_the_data_set_is_told_on_every_rank() -> None:
     assert meet(__version__, __version__, work=partial(_lacks_data, nodes={0, 1})) == [one.partition(": ")[2]] * 2
 
 
-def test_another_version_is_told_on_every_rank() -> None:
-    one, other = meet("1.0", "2.0")
+@pytest.mark.parametrize("slow", [0, 1])
+def test_another_version_is_told_on_every_rank(slow: int) -> None:
+    """Rank 0 serves what the others read; it must not be gone before they have read it."""
+    one, other = meet("1.0", "2.0", slow=slow)
     assert one == other
     assert one.startswith("fer_lightning is 1.0 on ")
     assert ", and 2.0 on " in one
