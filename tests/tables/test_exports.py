@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 
 import pytest
 from made_up import PROTOCOL, SEVEN, config, corrected, declare, fill, put, result, seven_rows, stage
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from fer_lightning.cli import main
 from fer_lightning.cli.table import table as fer_table
@@ -23,6 +24,7 @@ from fer_lightning.tables.analysis.comparisons import own
 from fer_lightning.tables.analysis.rows import load
 from fer_lightning.tables.output import exports
 from fer_lightning.tables.output.formats import percent
+from fer_lightning.tables.output.overview_figure import draw
 from fer_lightning.tables.output.verdicts import verdict
 
 PLAIN, CLUSTER = ("softmax", "none"), ("cluster", "min_over_count")
@@ -461,6 +463,22 @@ def test_write_and_picture(tmp_path):
     assert {"weighted softmax", "center †", "Macro recall, percent", "single seed"} <= set(texts)
     before = [path.read_bytes() for path in paths]
     assert [path.read_bytes() for path in exports.write(load(tmp_path), tmp_path / "out")] == before
+
+
+def test_no_number_of_the_picture_is_cut_at_its_edge(seven):
+    """Whatever the width that is left beside the names of the rows."""
+    for letters in range(6, 20):
+        figure = draw(seven)
+        FigureCanvasAgg(figure)
+        names, panel = figure.axes
+        names.set_yticks(names.get_yticks(), ["m" * letters] * len(names.get_yticks()))
+        panel.set_xlim(63.8, 82.5)
+        figure.draw_without_rendering()
+        numbers = [
+            tick.label1.get_window_extent() for tick in panel.xaxis.get_major_ticks() if tick.get_loc() <= 82.5
+        ]
+        assert len(numbers) > 3
+        assert max(number.x1 for number in numbers) <= figure.bbox.x1, letters
 
 
 def test_nan_metric_is_a_dash(tmp_path):

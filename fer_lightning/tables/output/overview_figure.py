@@ -79,6 +79,8 @@ def _plot(panel: Axes, table: Table, metric: str, middles: np.ndarray) -> None:
     panel.plot(*zip(*single, strict=True), "o", color=SEED, markersize=3.5, label="single seed", zorder=3)
     if base := table.baseline:
         panel.axvline(100 * base.mean(metric), color=BASELINE, linestyle="--", linewidth=1, label="plain baseline")
+    # Where the width of the panel chooses the ticks, they change with the layout, which may then cut the last.
+    panel.locator_params(axis="x", nbins=9, steps=[1, 2, 5, 10])
     panel.grid(axis="x", color="#DDDDDD", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.tick_params(axis="y", length=0)
