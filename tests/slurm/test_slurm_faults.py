@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from jobs import SHORT, SLURM, Command, digits, queue
-from processes import HANGING, wait_until
+from processes import HANGING, tree, wait_until
 from runs import fer
 
 from fer_lightning.config.shipped import shipped
@@ -101,9 +101,11 @@ def written(folder: Path) -> dict[str, int]:
 
 
 def trainings() -> list[str]:
-    """Return the processes that train."""
-    told = subprocess.run(["ps", "-eo", "args"], check=True, capture_output=True, text=True).stdout
-    return re.findall(r".*(?:submitit|multiprocessing.forkserver).*", told)
+    """Return the processes that train, but for those of the tests' own process."""
+    told = subprocess.run(["ps", "-eo", "pid,args"], check=True, capture_output=True, text=True).stdout
+    found = re.findall(r"^ *(\d+) (.*(?:submitit|multiprocessing.forkserver).*)$", told, flags=re.MULTILINE)
+    own = tree(os.getpid())
+    return [args for pid, args in found if int(pid) not in own]
 
 
 def slow_loss(folder: Path) -> None:
