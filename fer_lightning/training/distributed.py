@@ -171,7 +171,7 @@ def _meet() -> tuple[Any, int, int]:
         raise Stopped(f"rank {rank} on {node} lost the others at {where}: {in_words(error)}") from error
     if others := [f"{other} on {name}" for other, name in versions if other != versions[0][0]]:
         if rank == 0:  # it serves the store: the others could not read what is wrong once it is gone
-            with suppress(RuntimeError):
+            with suppress(RuntimeError):  # a rank that has ended cannot read; told below all the same
                 store.wait([f"read by {number}" for number in range(world)])
         raise UserError(
             f"fer_lightning is {versions[0][0]} on {versions[0][1]}, and {others[0]}: install one version"
